@@ -1,0 +1,37 @@
+//! The figures of the README: each beside a peer or a limit measured in the same run. Usage: stoa-bench STOA [DIR] [what…]
+//! with `what` any of `pods`, `api`, `store` (all by default); DIR decides the disk.
+
+mod api;
+mod clock;
+mod cluster;
+mod connection;
+mod pods;
+mod report;
+mod store;
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let stoa = PathBuf::from(args.next().context("usage: stoa-bench STOA [DIR] [pods|api|store…]")?)
+        .canonicalize()?;
+    let base = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let wanted: Vec<String> = args.collect();
+    let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|w| w == what);
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let dir = tempfile::Builder::new().prefix("stoa-bench-").tempdir_in(&base)?;
+    let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/images.sh");
+    println!("stoa-bench on {} cores, {}", std::thread::available_parallelism()?, base.display());
+    if wants("pods") || wants("api") {
+        let cluster = pods::run(&stoa, &dir.path().join("cluster"), &images).await?;
+        if wants("api") {
+            api::run(&cluster).await?;
+        }
+    }
+    if wants("store") {
+        store::run(dir.path()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Defaults as a stock v1.36 server writes them back. Where a field's default depends on nothing it is a row of a table;
+//! the rest is one small function per kind.
+
+mod network;
+mod pod;
+mod storage;
+mod table;
+mod workload;
+
+use serde_json::Value;
+use stoa_kube::Resource;
+
+use crate::value::{items_mut, set_default};
+pub(crate) use network::{is_externally_reachable, is_headless, wants_node_ports};
+pub(crate) use pod::{CONTAINER_LISTS, account_alias, qos_class};
+pub(crate) use workload::is_manual_selector;
+
+/// Fills in what the user left open. Idempotent: stored objects pass through unchanged.
+pub fn default(resource: &Resource, object: &mut Value) {
+    table::apply(resource, object);
+    match (resource.group, resource.plural) {
+        ("", "pods") => pod::pod(object),
+        ("", "podtemplates") => {
+            if let Some(template) = object.get_mut("template") {
+                pod::pod_template(template);
+            }
+        }
+        ("", "replicationcontrollers") => workload::replication_controller(object),
+        ("apps", "deployments") => workload::deployment(object),
+        ("apps", "replicasets") => workload::replica_set(object),
+        ("apps", "statefulsets") => workload::stateful_set(object),
+        ("apps", "daemonsets") => workload::daemon_set(object),
+        ("batch", "jobs") => workload::job(object),
+        ("batch", "cronjobs") => workload::cron_job(object),
+        ("autoscaling", "horizontalpodautoscalers") => {
+            workload::horizontal_pod_autoscaler(resource.version, object);
+        }
+        ("", "services") => network::service(object),
+        ("", "endpoints") => network::endpoints(object),
+        ("networking.k8s.io", "networkpolicies") => network::network_policy(object),
+        ("", "secrets") => string_data(object),
+        ("", "persistentvolumes") => storage::persistent_volume(object),
+        ("", "persistentvolumeclaims") => storage::persistent_volume_claim(object),
+        ("", "limitranges") => storage::limit_range(object),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => subjects(object),
+        _ => {}
+    }
+}
+
+/// `stringData` is write-only: its entries become data and win over those given there.
+fn string_data(object: &mut Value) {
+    use base64::Engine;
+    let Some(Value::Object(texts)) = crate::value::remove(object, "stringData") else { return };
+    let Some(data) = crate::value::ensure(object, "data") else { return };
+    for (key, value) in texts {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
+        crate::value::set(data, &key, encoded);
+    }
+    if crate::value::is_empty(object, "data") {
+        crate::value::remove(object, "data");
+    }
+}
+
+/// A subject's API group follows from its kind.
+fn subjects(object: &mut Value) {
+    for subject in items_mut(object, "subjects") {
+        match crate::value::text(subject, "kind") {
+            "User" | "Group" => crate::value::set_default_zero(subject, "apiGroup", crate::RBAC_GROUP),
+            "ServiceAccount" => set_default(subject, "apiGroup", ""),
+            _ => {}
+        }
+        // The core group of an account is the empty text, which is not written.
+        if crate::value::is_empty(subject, "apiGroup") {
+            crate::value::remove(subject, "apiGroup");
+        }
+    }
+}

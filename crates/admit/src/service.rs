@@ -1,0 +1,150 @@
+//! What a service needs allocated, for the caller that owns the address range and the port range, and the refusals that
+//! such an allocation can end in.
+
+use serde_json::Value;
+use std::net::IpAddr;
+use stoa_kube::Cause;
+
+use crate::default::wants_node_ports;
+use crate::value::{at, int, is_empty, items, set, text};
+
+/// Which cluster address a service needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// None at all: headless, or a name.
+    None,
+    /// Any free one.
+    Any,
+    /// This one.
+    Exactly(IpAddr),
+}
+
+/// One node port that a service needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePort {
+    /// The index in `spec.ports`.
+    pub index: usize,
+    /// The port asked for, or any.
+    pub port: Option<u16>,
+    /// Whether it is a UDP port: the same number may serve TCP and UDP.
+    pub udp: bool,
+}
+
+/// What a service needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Its cluster address.
+    pub address: Address,
+    /// Its node ports.
+    pub node_ports: Vec<NodePort>,
+}
+
+/// What a service object needs allocated. What it already names is a wish at its creation and a possession afterwards.
+pub fn needs(object: &Value) -> Needs {
+    let spec = at(object, "spec");
+    let address = match (text(spec, "type"), text(spec, "clusterIP")) {
+        ("ExternalName", _) | (_, "None") => Address::None,
+        (_, "") => Address::Any,
+        // What is no address, validation names.
+        (_, ip) => ip.parse().map_or(Address::None, Address::Exactly),
+    };
+    let mut node_ports: Vec<NodePort> = Vec::new();
+    if wants_node_ports(spec) {
+        for (index, port) in items(spec, "ports").enumerate() {
+            let wanted = int(port, "nodePort").and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0);
+            node_ports.push(NodePort { index, port: wanted, udp: text(port, "protocol") == "UDP" });
+        }
+    }
+    Needs { address, node_ports }
+}
+
+/// Whether a service still waits for an address or a port.
+pub fn needs_allocation(object: &Value) -> bool {
+    let needs = needs(object);
+    needs.address == Address::Any || needs.node_ports.iter().any(|p| p.port.is_none())
+}
+
+/// Writes the allocated address.
+pub fn set_address(object: &mut Value, ip: IpAddr) {
+    if let Some(spec) = object.get_mut("spec") {
+        set(spec, "clusterIP", ip.to_string());
+        set(spec, "clusterIPs", vec![Value::from(ip.to_string())]);
+    }
+}
+
+/// Writes an allocated node port.
+pub fn set_node_port(object: &mut Value, index: usize, port: u16) {
+    let slot = object.pointer_mut("/spec/ports").and_then(|p| p.get_mut(index));
+    if let Some(slot) = slot {
+        set(slot, "nodePort", port);
+    }
+}
+
+fn address_refused(object: &Value, ip: IpAddr, why: &str) -> Cause {
+    let spec = at(object, "spec");
+    let shown = if is_empty(spec, "clusterIPs") {
+        Value::from(vec![Value::from(ip.to_string())])
+    } else {
+        at(spec, "clusterIPs").clone()
+    };
+    Cause::invalid("spec.clusterIPs", shown, &format!("failed to allocate IP {ip}: {why}"))
+}
+
+/// The address asked for lies outside the cluster's range.
+pub fn address_outside(object: &Value, ip: IpAddr) -> Cause {
+    address_refused(object, ip, "the provided network does not match the current range")
+}
+
+/// The address asked for belongs to another service.
+pub fn address_taken(object: &Value, ip: IpAddr) -> Cause {
+    address_refused(object, ip, "provided IP is already allocated")
+}
+
+/// No address is free.
+pub fn address_exhausted() -> Cause {
+    Cause::internal("spec.clusterIPs", "failed to allocate a serviceIP: range is full")
+}
+
+/// The node port asked for lies outside the range.
+pub fn node_port_outside(index: usize, port: u16, first: u16, last: u16) -> Cause {
+    let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+    Cause::invalid(format!("spec.ports[{index}].nodePort"), port, &why)
+}
+
+/// The node port asked for is in use.
+pub fn node_port_taken(index: usize, port: u16) -> Cause {
+    Cause::invalid(format!("spec.ports[{index}].nodePort"), port, "provided port is already allocated")
+}
+
+/// No node port is free.
+pub fn node_port_exhausted(index: usize) -> Cause {
+    Cause::internal(format!("spec.ports[{index}].nodePort"), "failed to allocate a nodePort: range is full")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn needs_follow_from_the_type() {
+        for (spec, address, ports) in [
+            (json!({"type": "ClusterIP", "ports": [{"port": 80}]}), Address::Any, 0),
+            (json!({"type": "ClusterIP", "clusterIP": "None"}), Address::None, 0),
+            (json!({"type": "ExternalName"}), Address::None, 0),
+            (
+                json!({"type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{"port": 80}, {"port": 81}]}),
+                Address::Exactly("10.0.0.1".parse().unwrap()),
+                2,
+            ),
+            (
+                json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80}]}),
+                Address::Any,
+                0,
+            ),
+        ] {
+            let got = needs(&json!({ "spec": spec }));
+            assert_eq!((got.address, got.node_ports.len()), (address, ports), "{spec}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What the user may not decide: status and specification belong to different paths, the generation counts changes of the
+//! specification, and metadata that the cluster gave stays as it was.
+
+mod job;
+mod pod;
+mod service;
+
+use serde_json::{Map, Value, json};
+use stoa_kube::Resource;
+
+use crate::Request;
+use crate::value::{at, ensure, ensure_list, int, is_empty, path, remove, set, set_default, text};
+
+/// Kinds whose `metadata.generation` counts changes. The others have none, as on the stock server.
+const GENERATIONS: &[(&str, &str)] = &[
+    ("", "pods"),
+    ("", "podtemplates"),
+    ("", "replicationcontrollers"),
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("apps", "statefulsets"),
+    ("apps", "daemonsets"),
+    ("batch", "jobs"),
+    ("batch", "cronjobs"),
+    ("policy", "poddisruptionbudgets"),
+    ("networking.k8s.io", "ingresses"),
+    ("networking.k8s.io", "ingressclasses"),
+    ("networking.k8s.io", "networkpolicies"),
+    ("networking.k8s.io", "servicecidrs"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("scheduling.k8s.io", "priorityclasses"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceslices"),
+];
+
+fn has_generation(resource: &Resource) -> bool {
+    GENERATIONS.contains(&(resource.group, resource.plural))
+}
+
+fn has_status(resource: &Resource) -> bool {
+    resource.subresource("status").is_some()
+}
+
+/// Prepares a new object: status as it is before anyone has looked, the first generation, what the kind's storage adds.
+/// `uid`, `creationTimestamp` and the final name must be set already.
+pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
+    let resource = request.resource;
+    // A node registers itself together with its status.
+    if has_status(resource) && !request.is_on("", "nodes") {
+        remove(object, "status");
+        if let Some(status) = initial_status(request, object) {
+            set(object, "status", status);
+        }
+    }
+    if let Some(meta) = ensure(object, "metadata") {
+        for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+            remove(meta, key);
+        }
+        if has_generation(resource) {
+            set(meta, "generation", 1);
+        }
+    }
+    match (resource.group, resource.plural) {
+        ("", "pods") => pod::created(object),
+        ("", "namespaces") => namespace_created(object),
+        ("", "services") => service::created(object),
+        ("apps", "daemonsets") => set_template_generation(object, 1),
+        ("batch", "jobs") => job::created(object),
+        ("", "persistentvolumes") => protect(object, "kubernetes.io/pv-protection"),
+        ("", "persistentvolumeclaims") => protect(object, "kubernetes.io/pvc-protection"),
+        ("certificates.k8s.io", "certificatesigningrequests") => requester(request, object),
+        _ => {}
+    }
+}
+
+/// The status of an object that no controller has seen; `None` leaves it to the kind's zero values.
+fn initial_status(request: &Request<'_>, object: &Value) -> Option<Value> {
+    Some(match (request.resource.group, request.resource.plural) {
+        ("", "pods") => pod::initial_status(at(object, "spec")),
+        ("", "namespaces") => json!({"phase": "Active"}),
+        ("", "services") | ("networking.k8s.io", "ingresses") => json!({"loadBalancer": {}}),
+        ("", "persistentvolumeclaims") => json!({"phase": "Pending"}),
+        ("", "persistentvolumes") => {
+            json!({"phase": "Pending", "lastPhaseTransitionTime": request.now.to_rfc3339_seconds()})
+        }
+        ("", "replicationcontrollers") | ("apps", "replicasets") => json!({"replicas": 0}),
+        ("apps", "statefulsets") => json!({"replicas": 0, "availableReplicas": 0}),
+        ("apps", "daemonsets") => json!({
+            "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0,
+        }),
+        ("policy", "poddisruptionbudgets") => {
+            json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0})
+        }
+        ("autoscaling", "horizontalpodautoscalers") => json!({"desiredReplicas": 0}),
+        _ => json!({}),
+    })
+}
+
+fn namespace_created(object: &mut Value) {
+    if let Some(list) = ensure(object, "spec").and_then(|spec| ensure_list(spec, "finalizers"))
+        && !list.iter().any(|f| f == "kubernetes")
+    {
+        list.push(Value::from("kubernetes"));
+    }
+    label_namespace(object);
+}
+
+/// Selectors find a namespace by its name through this label, which nobody can take off.
+fn label_namespace(object: &mut Value) {
+    let Some(meta) = ensure(object, "metadata") else { return };
+    let name = text(meta, "name").to_owned();
+    if let Some(labels) = ensure(meta, "labels") {
+        set(labels, "kubernetes.io/metadata.name", name);
+    }
+}
+
+fn protect(object: &mut Value, finalizer: &str) {
+    let Some(list) = ensure(object, "metadata").and_then(|m| ensure_list(m, "finalizers")) else { return };
+    if !list.iter().any(|f| f == finalizer) {
+        list.push(Value::from(finalizer));
+    }
+}
+
+/// Who asks for a certificate is what authentication said, never what the body says.
+fn requester(request: &Request<'_>, object: &mut Value) {
+    let Some(spec) = ensure(object, "spec") else { return };
+    remove(spec, "uid");
+    remove(spec, "extra");
+    set(spec, "username", request.user.name);
+    set(spec, "groups", request.user.groups.to_vec());
+}
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn set_template_generation(object: &mut Value, generation: i64) {
+    if let Some(notes) = ensure(object, "metadata").and_then(|m| ensure(m, "annotations")) {
+        set(notes, TEMPLATE_GENERATION, generation.to_string());
+    }
+}
+
+/// Prepares a changed object: what this path may not change is taken from the stored one.
+pub fn prepare_update(request: &Request<'_>, old: &Value, object: &mut Value) {
+    let resource = request.resource;
+    keep_metadata(old, object);
+    match request.subresource {
+        "" => {
+            if has_status(resource) {
+                keep(old, object, "status");
+            }
+            main_updated(request, old, object);
+        }
+        "status" => status_updated(request, old, object),
+        "ephemeralcontainers" => pod::only_ephemeral_containers_change(old, object),
+        "resize" => pod::only_resources_change(old, object),
+        "finalize" => {
+            let finalizers = path(object, &["spec", "finalizers"]).clone();
+            keep(old, object, "spec");
+            keep(old, object, "status");
+            if let Some(spec) = ensure(object, "spec") {
+                set(spec, "finalizers", finalizers);
+            }
+        }
+        "approval" => {
+            let conditions = path(object, &["status", "conditions"]).clone();
+            keep(old, object, "spec");
+            keep(old, object, "status");
+            if let Some(status) = ensure(object, "status") {
+                set(status, "conditions", conditions);
+            }
+        }
+        _ => {}
+    }
+    bump_generation(request, old, object);
+}
+
+fn main_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
+    match (request.resource.group, request.resource.plural) {
+        ("", "namespaces") => {
+            let finalizers = path(old, &["spec", "finalizers"]).clone();
+            if let Some(spec) = ensure(object, "spec") {
+                set(spec, "finalizers", finalizers);
+            }
+            label_namespace(object);
+        }
+        ("", "pods") => pod::updated(old, object),
+        ("", "services") => service::updated(old, object),
+        ("apps", "daemonsets") => {
+            let stored = path(old, &["metadata", "annotations", TEMPLATE_GENERATION]);
+            let stored = stored.as_str().and_then(|s| s.parse().ok()).unwrap_or(1);
+            let changed = path(old, &["spec", "template"]) != path(object, &["spec", "template"]);
+            set_template_generation(object, stored + i64::from(changed));
+        }
+        ("apps", "statefulsets") => {
+            // The stored templates carry a status that the user's may lack.
+            keep_template_status(object);
+        }
+        ("certificates.k8s.io", "certificatesigningrequests") => keep(old, object, "spec"),
+        _ => {}
+    }
+}
+
+fn keep_template_status(object: &mut Value) {
+    let Some(spec) = object.get_mut("spec") else { return };
+    for claim in crate::value::items_mut(spec, "volumeClaimTemplates") {
+        if let Some(status) = ensure(claim, "status") {
+            set_default(status, "phase", "Pending");
+        }
+    }
+}
+
+/// Of a status write only the status counts, and the metadata that controllers keep beside it.
+fn status_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
+    let (Some(new), Some(stored)) = (object.as_object_mut(), old.as_object()) else { return };
+    new.retain(|key, _| stored.contains_key(key) || key == "status");
+    for (key, value) in stored {
+        if !matches!(key.as_str(), "metadata" | "status") {
+            new.insert(key.clone(), value.clone());
+        }
+    }
+    if request.is_on("apps", "deployments") {
+        let labels = path(old, &["metadata", "labels"]).clone();
+        if let Some(meta) = ensure(object, "metadata") {
+            set_or_remove(meta, "labels", labels);
+        }
+    }
+    if request.is_on("", "pods") {
+        pod::status_updated(old, object);
+    }
+}
+
+/// What the cluster gave an object at its creation stays, whether or not the writer sent it along.
+fn keep_metadata(old: &Value, object: &mut Value) {
+    let stored = at(old, "metadata");
+    let Some(meta) = ensure(object, "metadata") else { return };
+    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if is_empty(meta, key) && at(meta, key).as_i64().is_none() {
+            set_or_remove(meta, key, at(stored, key).clone());
+        }
+    }
+    for key in ["generation", "generateName", "selfLink"] {
+        set_or_remove(meta, key, at(stored, key).clone());
+    }
+    for key in ["name", "namespace"] {
+        if is_empty(meta, key) {
+            set_or_remove(meta, key, at(stored, key).clone());
+        }
+    }
+}
+
+fn keep(old: &Value, object: &mut Value, key: &str) {
+    set_or_remove(object, key, at(old, key).clone());
+}
+
+fn set_or_remove(v: &mut Value, key: &str, value: Value) {
+    if value.is_null() {
+        remove(v, key);
+    } else {
+        set(v, key, value);
+    }
+}
+
+/// Counts up when what the controllers act on has changed.
+fn bump_generation(request: &Request<'_>, old: &Value, object: &mut Value) {
+    // A binding and the like is no wish of the user's.
+    let specifies = matches!(request.subresource, "" | "scale" | "resize" | "ephemeralcontainers");
+    if !has_generation(request.resource) || !specifies {
+        return;
+    }
+    let notes = |o: &Value| path(o, &["metadata", "annotations"]).clone();
+    // A deployment's annotations travel to its replica sets; what its controller notes is no wish of anybody's.
+    let noted =
+        request.is_on("apps", "deployments") && !request.user.is_internal() && notes(old) != notes(object);
+    if noted || specified(old) != specified(object) {
+        let next = int(at(old, "metadata"), "generation").unwrap_or(0) + 1;
+        if let Some(meta) = ensure(object, "metadata") {
+            set(meta, "generation", next);
+        }
+    }
+}
+
+/// Everything but metadata and status; empty lists and maps mean nothing.
+fn specified(object: &Value) -> Map<String, Value> {
+    let entries = object.as_object().into_iter().flatten();
+    entries
+        .filter(|(k, v)| !matches!(k.as_str(), "metadata" | "status" | "kind" | "apiVersion") && !v.is_null())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

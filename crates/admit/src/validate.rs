@@ -1,0 +1,182 @@
+//! Field errors: everything wrong with an object at once, in the stock server's words and order.
+
+mod affinity;
+mod autoscaler;
+mod batch;
+mod cluster;
+mod config;
+mod container;
+mod cron;
+mod driver;
+mod field;
+mod image;
+mod meta;
+mod network;
+mod pod;
+mod pod_diff;
+mod pod_update;
+mod probe;
+mod quota;
+mod rbac;
+mod selector;
+mod service;
+mod shown;
+mod storage;
+mod volume;
+mod workload;
+
+use serde_json::Value;
+use stoa_kube::Cause;
+
+use crate::Request;
+use field::Path;
+
+/// What is wrong with a new object.
+pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
+    let mut errors = Vec::new();
+    meta::check(request.resource, object, &mut errors);
+    check_kind(request, object, &mut errors);
+    if request.is_on("networking.k8s.io", "ingresses") {
+        network::new_ingress(object, &mut errors);
+    }
+    if request.is_on("", "pods") {
+        pod::create(object, &mut errors);
+    }
+    image::check(request, None, object, &mut errors);
+    errors
+}
+
+/// What is wrong with a change.
+pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<Cause> {
+    let mut errors = Vec::new();
+    meta::check_update(old, new, &mut errors);
+    match request.subresource {
+        "" | "ephemeralcontainers" | "resize" => {
+            if !request.is_on("", "pods") {
+                check_kind(request, new, &mut errors);
+            }
+            check_change(request, old, new, &mut errors);
+            image::check(request, Some(old), new, &mut errors);
+        }
+        "finalize" => cluster::namespace(new, &mut errors),
+        "status" => check_status(request, old, new, &mut errors),
+        _ => {}
+    }
+    errors
+}
+
+/// Rules of the kind, for a new object and for a changed one alike.
+fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
+    match (request.resource.group, request.resource.plural) {
+        ("", "pods") => pod::pod(o, errors),
+        ("", "podtemplates") => pod::template(&o["template"], Path::root("template"), errors),
+        ("", "replicationcontrollers") => workload::replication_controller(o, errors),
+        ("apps", "deployments") => workload::deployment(o, errors),
+        ("apps", "replicasets") => workload::replica_set(o, errors),
+        ("apps", "statefulsets") => workload::stateful_set(o, errors),
+        ("apps", "daemonsets") => workload::daemon_set(o, errors),
+        ("apps", "controllerrevisions") => workload::controller_revision(o, errors),
+        ("batch", "jobs") => batch::job(o, errors),
+        ("batch", "cronjobs") => batch::cron_job(o, errors),
+        ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler(o, errors),
+        ("policy", "poddisruptionbudgets") => workload::disruption_budget(o, errors),
+        ("", "services") => service::service(o, errors),
+        ("", "endpoints") => network::endpoints(o, reach(request), errors),
+        ("discovery.k8s.io", "endpointslices") => network::endpoint_slice(o, reach(request), errors),
+        ("networking.k8s.io", "ingresses") => network::ingress(o, errors),
+        ("networking.k8s.io", "ingressclasses") => network::ingress_class(o, errors),
+        ("networking.k8s.io", "networkpolicies") => network::network_policy(o, errors),
+        ("", "configmaps") => config::config_map(o, errors),
+        ("", "secrets") => config::secret(o, errors),
+        ("", "namespaces") => cluster::namespace(o, errors),
+        ("", "nodes") => cluster::node(o, errors),
+        ("" | "events.k8s.io", "events") => cluster::event(o, errors),
+        ("", "resourcequotas") => quota::quota(o, errors),
+        ("", "limitranges") => quota::limit_range(o, errors),
+        ("coordination.k8s.io", "leases") => cluster::lease(o, errors),
+        ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class(o, errors),
+        ("node.k8s.io", "runtimeclasses") => cluster::runtime_class(o, errors),
+        (crate::RBAC_GROUP, "roles" | "clusterroles") => {
+            rbac::role(o, request.resource.namespaced, errors);
+        }
+        (crate::RBAC_GROUP, "rolebindings" | "clusterrolebindings") => {
+            rbac::binding(o, request.resource.namespaced, errors);
+        }
+        ("", "persistentvolumes") => storage::volume(o, errors),
+        ("", "persistentvolumeclaims") => storage::claim(o, errors),
+        ("storage.k8s.io", "storageclasses") => storage::class(o, errors),
+        ("storage.k8s.io", "csidrivers") => driver::driver(o, errors),
+        ("storage.k8s.io", "csinodes") => driver::node(o, errors),
+        ("storage.k8s.io", "csistoragecapacities") => driver::capacity(o, errors),
+        ("storage.k8s.io", "volumeattachments") => driver::attachment(o, errors),
+        ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class(o, errors),
+        ("networking.k8s.io", "servicecidrs") => network::service_cidr(o, errors),
+        ("networking.k8s.io", "ipaddresses") => network::address(o, errors),
+        _ => {}
+    }
+}
+
+/// The cluster itself may serve on a loopback address, as a cluster on one machine does.
+fn reach(request: &Request<'_>) -> network::Reach {
+    if request.user.is_internal() { network::Reach::Anywhere } else { network::Reach::Network }
+}
+
+/// Rules that compare a change with what is stored.
+fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Vec<Cause>) {
+    match (request.resource.group, request.resource.plural) {
+        ("", "pods") => pod_update::check(request.subresource, old, new, errors),
+        ("apps", "deployments" | "replicasets" | "daemonsets") => {
+            workload::selector_change(old, new, errors);
+        }
+        ("apps", "statefulsets") => workload::stateful_set_change(old, new, errors),
+        ("apps", "controllerrevisions") => workload::controller_revision_change(old, new, errors),
+        ("batch", "jobs") => batch::job_change(old, new, errors),
+        ("", "services") => service::change(old, new, errors),
+        ("", "configmaps") => config::config_map_change(old, new, errors),
+        ("", "secrets") => config::secret_change(old, new, errors),
+        ("", "nodes") => cluster::node_change(old, new, errors),
+        ("", "events") => {}
+        ("", "persistentvolumeclaims") => storage::claim_change(old, new, errors),
+        ("", "persistentvolumes") => storage::volume_change(old, new, errors),
+        ("storage.k8s.io", "storageclasses") => storage::class_change(old, new, errors),
+        ("storage.k8s.io", "csidrivers") => driver::driver_change(old, new, errors),
+        ("storage.k8s.io", "csinodes") => driver::node_change(old, new, errors),
+        ("storage.k8s.io", "csistoragecapacities") => driver::capacity_change(old, new, errors),
+        ("storage.k8s.io", "volumeattachments") => driver::attachment_change(old, new, errors),
+        ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class_change(old, new, errors),
+        ("networking.k8s.io", "servicecidrs") => network::service_cidr_change(old, new, errors),
+        ("networking.k8s.io", "ipaddresses") => network::address_change(old, new, errors),
+        ("", "resourcequotas") => quota::quota_change(old, new, errors),
+        ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class_change(old, new, errors),
+        ("node.k8s.io", "runtimeclasses") => {
+            field::immutable(old, new, Path::root("handler"), "handler", errors);
+        }
+        ("networking.k8s.io", "ingressclasses") => {
+            field::immutable(
+                &old["spec"],
+                &new["spec"],
+                Path::root("spec").child("controller"),
+                "controller",
+                errors,
+            );
+        }
+        ("discovery.k8s.io", "endpointslices") => {
+            field::immutable(old, new, Path::root("addressType"), "addressType", errors);
+        }
+        (crate::RBAC_GROUP, "rolebindings" | "clusterrolebindings") => rbac::binding_change(old, new, errors),
+        _ => {}
+    }
+}
+
+/// Rules of a status write.
+fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Vec<Cause>) {
+    match (request.resource.group, request.resource.plural) {
+        ("", "pods") => pod_update::check_status(old, new, errors),
+        ("apps", "deployments") => workload::deployment_status(new, errors),
+        ("apps", "replicasets") | ("", "replicationcontrollers") => {
+            workload::replica_set_status(new, errors);
+        }
+        ("", "nodes") => cluster::node_status(new, errors),
+        _ => {}
+    }
+}

@@ -1,0 +1,204 @@
+//! Namespaces, nodes, events, leases and classes.
+
+use serde_json::Value;
+use std::collections::HashSet;
+use stoa_kube::Cause;
+use stoa_units::{check_label_key, check_label_value};
+
+use super::affinity::EFFECTS;
+use super::field::{
+    Errors, NOT_NEGATIVE, Path, dns_label, indexed, name_error, not_negative, one_of, quantity, required_text,
+};
+use super::shown;
+use crate::value::{at, flag, has, int, path, text, texts};
+
+const SPEC: Path<'static> = Path::root("spec");
+
+pub(super) fn namespace(object: &Value, errors: &mut Errors) {
+    let list = SPEC.child("finalizers");
+    for finalizer in texts(at(object, "spec"), "finalizers") {
+        name_error(check_label_key(finalizer), finalizer, list, errors);
+        if !finalizer.contains('/') && finalizer != "kubernetes" {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Cause::invalid(list, finalizer, why));
+        }
+    }
+}
+
+pub(super) fn node(object: &Value, errors: &mut Errors) {
+    let spec = at(object, "spec");
+    let list = SPEC.child("taints");
+    let mut seen = HashSet::new();
+    for (i, taint) in indexed(spec, "taints") {
+        let path = list.index(i);
+        if let Some(key) = required_text(taint, "key", path, errors) {
+            name_error(check_label_key(key), key, path.child("key"), errors);
+        }
+        let value = text(taint, "value");
+        name_error(check_label_value(value), value, path.child("value"), errors);
+        one_of(taint, "effect", &EFFECTS, path, errors);
+        if !seen.insert((text(taint, "key"), text(taint, "effect"))) {
+            let why = "taints must be unique by key and effect pair";
+            let mut cause = shown::duplicate(path, taint, shown::TAINT);
+            cause.message = format!("{}: {why}", cause.message);
+            errors.push(cause);
+        }
+    }
+    let list = SPEC.child("podCIDRs");
+    for (i, cidr) in texts(spec, "podCIDRs").enumerate() {
+        if cidr.parse::<ipnet::IpNet>().is_err() {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(Cause::invalid(list.index(i), cidr, why));
+        }
+    }
+    node_status(object, errors);
+}
+
+pub(super) fn node_status(object: &Value, errors: &mut Errors) {
+    let status = Path::root("status");
+    for key in ["capacity", "allocatable"] {
+        let map = status.child(key);
+        amounts(path(object, &["status", key]), map, errors);
+    }
+    let list = status.child("addresses");
+    let mut seen = HashSet::new();
+    for (i, address) in indexed(at(object, "status"), "addresses") {
+        if !seen.insert((text(address, "type"), text(address, "address"))) {
+            errors.push(shown::duplicate(list.index(i), address, shown::ADDRESS));
+        }
+    }
+}
+
+/// A map of quantities, none of them negative.
+fn amounts(map: &Value, path: Path<'_>, errors: &mut Errors) {
+    for (name, value) in map.as_object().into_iter().flatten() {
+        if quantity(map, name).is_some_and(|q| q.is_negative()) {
+            errors.push(Cause::invalid(path.key(name), value.clone(), NOT_NEGATIVE));
+        }
+    }
+}
+
+pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
+    for key in ["podCIDR", "providerID"] {
+        let (before, after) = (text(at(old, "spec"), key), text(at(new, "spec"), key));
+        if !before.is_empty() && before != after {
+            let why = format!("node updates may not change {key} except from \"\" to valid");
+            errors.push(Cause::forbidden(SPEC.child(key), &why));
+        }
+    }
+}
+
+const EVENT_TEXT_LEN_MAX: usize = 128;
+const EVENT_NOTE_LEN_MAX: usize = 1024;
+
+pub(super) fn event(object: &Value, errors: &mut Errors) {
+    let (about, at_about) = if has(object, "involvedObject") {
+        (at(object, "involvedObject"), Path::root("involvedObject"))
+    } else {
+        (at(object, "regarding"), Path::root("regarding"))
+    };
+    let namespace = text(at(object, "metadata"), "namespace");
+    let subject = text(about, "namespace");
+    let new_style = !at(object, "eventTime").is_null();
+    let agrees = match subject {
+        // Of what lives in no namespace is told in the default one.
+        "" => matches!(namespace, "" | "default") || (new_style && namespace == "kube-system"),
+        subject => subject == namespace,
+    };
+    if !agrees {
+        errors.push(Cause::invalid(at_about.child("namespace"), subject, "does not match event.namespace"));
+    }
+    if !new_style {
+        return;
+    }
+    for (keys, max) in [
+        (["reportingComponent", "reportingController"], EVENT_TEXT_LEN_MAX),
+        (["reportingInstance", "reportingInstance"], EVENT_TEXT_LEN_MAX),
+        (["action", "action"], EVENT_TEXT_LEN_MAX),
+        (["reason", "reason"], EVENT_TEXT_LEN_MAX),
+    ] {
+        let value = keys.iter().map(|k| text(object, k)).find(|v| !v.is_empty()).unwrap_or_default();
+        let shown = if keys[0] == "reportingComponent" { keys[1] } else { keys[0] };
+        if value.is_empty() {
+            errors.push(Cause::required(shown, ""));
+        } else if value.len() > max {
+            errors.push(Cause::invalid(shown, "", &format!("can have at most {max} characters")));
+        }
+    }
+    let note = if has(object, "note") { "note" } else { "message" };
+    if text(object, note).len() > EVENT_NOTE_LEN_MAX {
+        let why = format!("can have at most {EVENT_NOTE_LEN_MAX} characters");
+        errors.push(Cause::invalid(note, "", &why));
+    }
+}
+
+pub(super) fn lease(object: &Value, errors: &mut Errors) {
+    let spec = at(object, "spec");
+    if let Some(n) = int(spec, "leaseDurationSeconds").filter(|n| *n <= 0) {
+        errors.push(Cause::invalid(SPEC.child("leaseDurationSeconds"), n, "must be greater than 0"));
+    }
+    not_negative(spec, "leaseTransitions", SPEC, errors);
+    if has(spec, "holderIdentity") && text(spec, "holderIdentity").is_empty() {
+        errors.push(Cause::invalid(SPEC.child("holderIdentity"), "", "must not be empty"));
+    }
+}
+
+/// Above this only the cluster's own pods stand.
+const USER_PRIORITY_MAX: i64 = 1_000_000_000;
+const SYSTEM_CLASSES: [(&str, i64); 2] =
+    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+
+pub(super) fn priority_class(object: &Value, errors: &mut Errors) {
+    let name = text(at(object, "metadata"), "name");
+    let value = int(object, "value").unwrap_or(0);
+    if name.starts_with("system-") {
+        let known = SYSTEM_CLASSES.iter().find(|(n, _)| *n == name);
+        let why = match known {
+            Some((_, v)) if *v == value && !flag(object, "globalDefault") => None,
+            Some((n, v)) => Some(format!("value of {n} PriorityClass must be {v}")),
+            None => Some(format!("{name} is not a known system priority class")),
+        };
+        if let Some(why) = why {
+            let meta = Path::root("metadata");
+            let why = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+            );
+            errors.push(Cause::forbidden(meta.child("name"), &why));
+        }
+    } else if value > USER_PRIORITY_MAX {
+        let why = format!("maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}");
+        errors.push(Cause::forbidden("value", &why));
+    }
+    if has(object, "preemptionPolicy") {
+        let policy = text(object, "preemptionPolicy");
+        if !matches!(policy, "Never" | "PreemptLowerPriority") {
+            let known = ["Never", "PreemptLowerPriority"];
+            errors.push(Cause::not_supported("preemptionPolicy", policy, &known));
+        }
+    }
+}
+
+pub(super) fn priority_class_change(old: &Value, new: &Value, errors: &mut Errors) {
+    if int(old, "value") != int(new, "value") {
+        errors.push(Cause::forbidden("value", "may not be changed in an update."));
+    }
+    super::field::immutable(old, new, Path::root("preemptionPolicy"), "preemptionPolicy", errors);
+}
+
+pub(super) fn runtime_class(object: &Value, errors: &mut Errors) {
+    dns_label(text(object, "handler"), Path::root("handler"), errors);
+    let overhead = Path::root("overhead");
+    amounts(path(object, &["overhead", "podFixed"]), overhead.child("podFixed"), errors);
+    let scheduling = Path::root("scheduling");
+    let selector = path(object, &["scheduling", "nodeSelector"]);
+    super::meta::labels(selector, scheduling.child("nodeSelector"), errors);
+    let list = scheduling.child("tolerations");
+    super::affinity::tolerations(at(object, "scheduling"), list, errors);
+    let mut seen: Vec<&Value> = Vec::new();
+    for (i, toleration) in indexed(at(object, "scheduling"), "tolerations") {
+        if seen.contains(&toleration) {
+            errors.push(shown::duplicate(list.index(i), toleration, shown::TOLERATION));
+        }
+        seen.push(toleration);
+    }
+}

@@ -1,0 +1,66 @@
+//! Values as messages show them that the stock server knows in a form of its own: its names of the fields, in its order, with
+//! what is not set.
+
+use serde_json::Value;
+use stoa_kube::Cause;
+
+use super::field::Path;
+use crate::value::at;
+
+/// A field: its internal name, its name in the API, and what is printed where it is not set.
+type Field = (&'static str, &'static str, &'static str);
+
+pub(super) const TOLERATION: &[Field] = &[
+    ("Key", "key", "\"\""),
+    ("Operator", "operator", "\"\""),
+    ("Value", "value", "\"\""),
+    ("Effect", "effect", "\"\""),
+    ("TolerationSeconds", "tolerationSeconds", "null"),
+];
+pub(super) const TAINT: &[Field] = &[
+    ("Key", "key", "\"\""),
+    ("Value", "value", "\"\""),
+    ("Effect", "effect", "\"\""),
+    ("TimeAdded", "timeAdded", "null"),
+];
+pub(super) const ADDRESS: &[Field] = &[("Type", "type", "\"\""), ("Address", "address", "\"\"")];
+pub(super) const ROLE_REF: &[Field] =
+    &[("APIGroup", "apiGroup", "\"\""), ("Kind", "kind", "\"\""), ("Name", "name", "\"\"")];
+pub(super) const BUDGET: &[Field] = &[
+    ("MinAvailable", "minAvailable", "null"),
+    ("Selector", "selector", "null"),
+    ("MaxUnavailable", "maxUnavailable", "null"),
+    ("UnhealthyPodEvictionPolicy", "unhealthyPodEvictionPolicy", "null"),
+];
+pub(super) const SET_UPDATE: &[Field] =
+    &[("Partition", "partition", "0"), ("MaxUnavailable", "maxUnavailable", "null")];
+/// A service's port as far as it tells ports apart.
+pub(super) const PORT: &[Field] = &[
+    ("Name", "", "\"\""),
+    ("Protocol", "protocol", "\"\""),
+    ("AppProtocol", "", "null"),
+    ("Port", "port", "0"),
+    ("TargetPort", "", "0"),
+    ("NodePort", "", "0"),
+];
+
+fn print(v: &Value, fields: &[Field]) -> String {
+    let shown: Vec<String> = fields
+        .iter()
+        .map(|(go, json, zero)| match at(v, json) {
+            Value::Null => format!("{go:?}:{zero}"),
+            set => format!("{go:?}:{set}"),
+        })
+        .collect();
+    format!("{{{}}}", shown.join(","))
+}
+
+/// A value is malformed.
+pub(super) fn invalid(path: Path<'_>, v: &Value, fields: &[Field], why: &str) -> Cause {
+    Cause::new("FieldValueInvalid", path, format!("Invalid value: {}: {why}", print(v, fields)))
+}
+
+/// A value that must be unique occurs twice.
+pub(super) fn duplicate(path: Path<'_>, v: &Value, fields: &[Field]) -> Cause {
+    Cause::new("FieldValueDuplicate", path, format!("Duplicate value: {}", print(v, fields)))
+}

@@ -1,0 +1,317 @@
+//! Keeps the machine out of want: measures it, says what it is short of, collects images, and at last evicts pods, one at a
+//! time, so that each loss is felt before the next.
+
+use crate::collect::{Bounds, Collector, excess};
+use crate::events::Kind;
+use crate::machine::Machine;
+use crate::pressure::{self, Candidate, Conditions, Crossed, Signal, Since, Threshold};
+use crate::shared::{LivePod, Shared};
+use crate::stats::{read_disk, read_machine};
+use crate::storage_limit::{self, Used};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use stoa_units::{Quantity, Time};
+use stoa_wire::NodeCondition;
+
+/// How often the machine is measured.
+pub(crate) const MEASURE_EVERY: Duration = Duration::from_secs(2);
+/// How often containers are sampled, in measures.
+const SAMPLE_EVERY: u64 = 5;
+/// How often the disk's images are looked at, in measures.
+const COLLECT_EVERY: u64 = 15;
+/// Files that are counted to say how much of the disk a pod uses.
+const FILES_MAX: usize = 200_000;
+/// How long a pod has whose end the machine cannot wait for.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long an evicted pod's memory may take to come back before another one is looked for.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What a measure led to.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Verdict {
+    /// Pods to end.
+    pub(crate) victims: Vec<Victim>,
+    /// The conditions are others than before.
+    pub(crate) changed: bool,
+}
+
+/// A pod that has to go.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Victim {
+    pub(crate) uid: String,
+    /// What it is told.
+    pub(crate) message: String,
+    /// How long it may take to end.
+    pub(crate) grace: Duration,
+}
+
+/// See the module.
+pub(crate) struct Keeper {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ticks: u64,
+    conditions: Conditions,
+    since: Since,
+    shown: Vec<NodeCondition>,
+    settle_until: Option<Time>,
+    collector: Collector,
+}
+
+impl Keeper {
+    pub(crate) fn new(now: Time, hold: Duration) -> Keeper {
+        let shown = Conditions::default().render(now, hold);
+        Keeper { state: Mutex::new(State { shown, ..State::default() }) }
+    }
+
+    /// The node's conditions.
+    pub(crate) fn conditions(&self) -> Vec<NodeCondition> {
+        self.state.lock().shown.clone()
+    }
+
+    /// Measures, samples, collects; says whether the conditions changed and whether a pod has to go.
+    pub(crate) async fn tick(&self, shared: &Arc<Shared>) -> Verdict {
+        let ticks = {
+            let mut state = self.state.lock();
+            state.ticks += 1;
+            state.ticks
+        };
+        if ticks % SAMPLE_EVERY == 1 {
+            let shared = Arc::clone(shared);
+            let looked =
+                tokio::task::spawn_blocking(move || shared.sampler.look(&*shared.machine, shared.now()));
+            let _ = looked.await;
+        }
+        if ticks % COLLECT_EVERY == 1 {
+            self.collect(shared, None).await;
+        }
+        let crossed = look(shared);
+        let now = shared.now();
+        let hold = shared.options.pressure_hold;
+        let (changed, fresh, settled, due) = {
+            let mut state = self.state.lock();
+            state.conditions.note(&crossed, now);
+            let shown = state.conditions.render(now, hold);
+            let changed = shown != state.shown;
+            let fresh = changed
+                && shown.iter().zip(&state.shown).any(|(a, b)| a.status == "True" && b.status != "True");
+            state.shown = shown;
+            let due = state.since.due(&crossed, now);
+            (changed, fresh, state.settle_until.is_none_or(|at| at <= now), due)
+        };
+        let mut victims = if ticks % SAMPLE_EVERY == 1 { over_limits(shared).await } else { Vec::new() };
+        let Some(worst) = crossed.first().copied() else { return Verdict { victims, changed } };
+        if fresh {
+            let message = format!("Attempting to reclaim {}", resource(worst.threshold.signal));
+            shared.recorder.record_node(&shared.options.name, Kind::Warning, "EvictionThresholdMet", message);
+        }
+        let Some(worst) = due.first().copied().filter(|_| settled) else {
+            return Verdict { victims, changed };
+        };
+        // Images first: nobody misses what a registry can give again.
+        if matches!(worst.threshold.signal, Signal::Disk | Signal::ImageDisk | Signal::Inodes) {
+            self.collect(shared, Some(worst.wanted.saturating_sub(worst.left))).await;
+            if !look(shared).iter().any(|c| c.threshold.signal == worst.threshold.signal) {
+                return Verdict { victims, changed };
+            }
+        }
+        let victim = find_victim(shared, &worst).await;
+        if victim.is_some() {
+            self.state.lock().settle_until = Some(now.plus(SETTLE));
+        }
+        victims.extend(victim);
+        Verdict { victims, changed }
+    }
+
+    /// Removes images that are not needed: `bytes` of them, or as many as the bounds ask for.
+    async fn collect(&self, shared: &Arc<Shared>, bytes: Option<u64>) {
+        let images = shared.machine.stored_images().await;
+        let used = used_images(shared, &images);
+        let now = shared.now();
+        let options = &shared.options;
+        let disk = read_disk(&options.data_dir);
+        let bounds = Bounds { high: options.image_gc_high_percent, low: options.image_gc_low_percent };
+        let bytes = bytes.or_else(|| excess(disk.total, disk.available, bounds));
+        let chosen = {
+            let mut state = self.state.lock();
+            state.collector.note(&images, &used, now);
+            bytes.map(|b| state.collector.choose(&images, &used, b, now)).unwrap_or_default()
+        };
+        let before = disk.available;
+        let Some(bytes) = bytes else { return };
+        for id in chosen {
+            match shared.machine.remove_image(&id).await {
+                Ok(()) => tracing::info!(image = %id, "collected an image that nobody uses"),
+                Err(error) => tracing::warn!(image = %id, %error, "cannot collect an image"),
+            }
+            if read_disk(&options.data_dir).available.saturating_sub(before) >= bytes {
+                return;
+            }
+        }
+    }
+}
+
+fn resource(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Memory => "memory",
+        Signal::Disk | Signal::ImageDisk => "ephemeral-storage",
+        Signal::Inodes => "inodes",
+        Signal::Tasks => "pids",
+    }
+}
+
+fn look(shared: &Shared) -> Vec<Crossed> {
+    let allotted = shared.allotted_memory();
+    let used = if allotted > 0 { shared.machine.memory_used() } else { 0 };
+    let measures = pressure::measure(&read_machine(), &read_disk(&shared.options.data_dir), allotted, used);
+    let options = &shared.options;
+    let all: Vec<Threshold> = options.eviction_hard.iter().chain(&options.eviction_soft).copied().collect();
+    pressure::crossed(&all, &measures)
+}
+
+/// Ids of the images that pods of this node need.
+fn used_images(shared: &Shared, images: &[crate::collect::StoredImage]) -> BTreeSet<String> {
+    let canonical =
+        |name: &str| stoa_image::Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.to_string());
+    let live = shared.live.lock();
+    let wanted: BTreeSet<String> = live
+        .values()
+        .filter(|l| l.connected)
+        .flat_map(|l| crate::images::of(&l.object))
+        .map(|n| canonical(&n))
+        .collect();
+    images
+        .iter()
+        .filter(|i| i.names.iter().any(|n| wanted.contains(n)) || wanted.contains(&i.id))
+        .map(|i| i.id.clone())
+        .collect()
+}
+
+/// Pods that use more of the disk than their own limits allow.
+async fn over_limits(shared: &Arc<Shared>) -> Vec<Victim> {
+    let pods: Vec<LivePod> = {
+        let live = shared.live.lock();
+        let limited =
+            live.values().filter(|l| l.connected && l.is_active && storage_limit::is_limited(&l.object));
+        limited.cloned().collect()
+    };
+    let keep = Arc::clone(shared);
+    let look = move || {
+        let over = |l: &LivePod| {
+            let message = storage_limit::exceeded(&l.object, &disk_use(&keep, l))?;
+            Some(Victim { uid: l.pod.uid.clone(), message, grace: AT_ONCE })
+        };
+        pods.iter().filter_map(over).collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+fn disk_use(shared: &Shared, live: &LivePod) -> Used {
+    let mut used = Used::default();
+    if let Ok(dir) = shared.volumes.pod_dir(&live.pod.uid) {
+        let volumes =
+            live.object.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| {
+                v.empty_dir.as_ref().is_some_and(|d| d.medium.as_deref().is_none_or(str::is_empty))
+            });
+        used.shared = ["etc", "containers"].iter().map(|d| usage(&dir.join(d)).0).sum();
+        used.volumes =
+            volumes.map(|v| (v.name.clone(), usage(&dir.join("volumes").join(&v.name)).0)).collect();
+    }
+    for (name, container) in &live.containers {
+        let upper = container.running.as_deref().and_then(|id| shared.machine.upper_dir(id));
+        let logs = shared.logs_of(&live.pod).join(name);
+        used.containers.insert(name.clone(), upper.iter().chain([&logs]).map(|d| usage(d).0).sum());
+    }
+    used
+}
+
+/// The pod that has to go, and what it is told.
+async fn find_victim(shared: &Arc<Shared>, crossed: &Crossed) -> Option<Victim> {
+    let signal = crossed.threshold.signal;
+    let pods: Vec<LivePod> =
+        shared.live.lock().values().filter(|l| l.connected && l.is_active).cloned().collect();
+    let keep = Arc::clone(shared);
+    let measured =
+        tokio::task::spawn_blocking(move || pods.iter().map(|p| candidate(&keep, p, signal)).collect());
+    let candidates: Vec<Candidate> = measured.await.ok()?;
+    let victim = pressure::rank(candidates).into_iter().next()?;
+    let message = pressure::words(crossed, &victim);
+    let is_soft = !crossed.threshold.grace.is_zero();
+    let grace = if is_soft { shared.options.eviction_max_pod_grace.max(AT_ONCE) } else { AT_ONCE };
+    Some(Victim { uid: victim.uid, message, grace })
+}
+
+fn candidate(shared: &Shared, live: &LivePod, signal: Signal) -> Candidate {
+    let machine: &dyn Machine = &*shared.machine;
+    let spec = live.object.spec.as_ref();
+    let asked = |container: &str, what: &str| {
+        let found =
+            crate::pod::find(&live.object, container)?.1.resources.as_ref()?.requests.as_ref()?.get(what)?;
+        Quantity::parse(&found.0).ok().map(|q| q.value_ceil())
+    };
+    let mut out = Candidate {
+        uid: live.pod.uid.clone(),
+        priority: spec.and_then(|s| s.priority).unwrap_or(0),
+        ..Candidate::default()
+    };
+    let annotations = live.object.metadata.annotations.as_ref();
+    if annotations.is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
+        out.priority = pressure::CRITICAL_PRIORITY;
+    }
+    for (name, container) in &live.containers {
+        let Some(id) = container.running.as_deref() else { continue };
+        let (used, requested) = match signal {
+            Signal::Memory => (
+                machine.stats(id).map_or(0, |s| s.memory_working_set_bytes),
+                asked(name, "memory").unwrap_or(0),
+            ),
+            Signal::Tasks => (machine.stats(id).map_or(0, |s| s.pids), 0),
+            Signal::Disk | Signal::ImageDisk | Signal::Inodes => {
+                let dirs = [machine.upper_dir(id), Some(shared.logs_of(&live.pod).join(name))];
+                let (bytes, files) =
+                    dirs.iter().flatten().map(|d| usage(d)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                match signal {
+                    Signal::Inodes => (files, 0),
+                    _ => (bytes, asked(name, "ephemeral-storage").unwrap_or(0)),
+                }
+            }
+        };
+        out.containers.push((name.clone(), used, requested));
+        out.used += used;
+        out.requested += requested;
+    }
+    if matches!(signal, Signal::Disk | Signal::ImageDisk | Signal::Inodes)
+        && let Ok(dir) = shared.volumes.pod_dir(&live.pod.uid)
+    {
+        let (bytes, files) = usage(&dir.join("volumes"));
+        out.used += if signal == Signal::Inodes { files } else { bytes };
+    }
+    out
+}
+
+/// Bytes and files below a directory, on its own file system, without following a link.
+fn usage(dir: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(top) = std::fs::symlink_metadata(dir) else { return (0, 0) };
+    let (mut bytes, mut files) = (0, 0_u64);
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if files as usize >= FILES_MAX {
+                return (bytes, files);
+            }
+            let Ok(meta) = entry.metadata() else { continue };
+            files += 1;
+            bytes += meta.blocks() * 512;
+            if meta.is_dir() && meta.dev() == top.dev() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    (bytes, files)
+}

@@ -1,0 +1,44 @@
+//! The agent's Mesos side: custom executors with their tasks, and the HTTP API that they and operators use.
+//!
+//! An executor is a pod like any other to the rest of the agent; [`Executors`] keeps what a pod has no place for: the
+//! tasks that its framework gave it, the updates that the scheduler has not confirmed, and the executor's event stream.
+//! `plane` carries these between here and the master, `server` between here and the executor, `journal` over the death
+//! of this process.
+
+mod access;
+mod container_id;
+mod download;
+mod endpoint;
+mod executor;
+mod executors;
+mod fetch;
+mod figures;
+mod files;
+mod journal;
+mod operator;
+pub(crate) mod plane;
+mod report;
+mod server;
+mod sessions;
+mod stream;
+mod tasks;
+mod verbosity;
+mod view;
+
+pub(crate) use access::Asker;
+pub use access::OperatorApi;
+pub(crate) use endpoint::{Endpoint, announced};
+pub(crate) use executors::{CONTAINER, Executors, is_executor};
+pub(crate) use fetch::{As, Fetched, Fetcher, uris};
+pub(crate) use server::{Door, run, serve};
+pub(crate) use sessions::Sessions;
+pub(crate) use tasks::Tasks;
+pub(crate) use verbosity::Verbosity;
+
+/// On the pods of Mesos tasks and executors.
+const FRAMEWORK: &str = "stoa.dev/framework-id";
+
+/// Whether a pod is a framework's. Only the master may say so of a pod: admission keeps the annotation from others.
+pub(crate) fn is_task(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(FRAMEWORK))
+}

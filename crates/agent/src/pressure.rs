@@ -1,0 +1,449 @@
+//! When a machine is short of something, and which pod then has to go. Pure: measures in, a condition or a victim out.
+
+use crate::stats::{Disk, MachineUse};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use stoa_units::{Quantity, Time};
+use stoa_wire::NodeCondition;
+
+/// Pods of at least this priority are the cluster's own and are never evicted.
+pub(crate) const CRITICAL_PRIORITY: i32 = 2_000_000_000;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Signal {
+    /// Memory.
+    Memory,
+    /// Bytes of the disk that pods and logs are on.
+    Disk,
+    /// Its inodes.
+    Inodes,
+    /// Bytes of the disk that images are on: the same one.
+    ImageDisk,
+    /// Task ids.
+    Tasks,
+}
+
+const SIGNALS: [(Signal, &str); 5] = [
+    (Signal::Memory, "memory.available"),
+    (Signal::Disk, "nodefs.available"),
+    (Signal::Inodes, "nodefs.inodesFree"),
+    (Signal::ImageDisk, "imagefs.available"),
+    (Signal::Tasks, "pid.available"),
+];
+
+impl Signal {
+    /// A kubelet's name of it.
+    pub fn as_str(self) -> &'static str {
+        SIGNALS.iter().find(|(s, _)| *s == self).map_or("", |(_, name)| name)
+    }
+
+    /// The resource that a message says the node is low on.
+    fn resource(self) -> &'static str {
+        match self {
+            Signal::Memory => "memory",
+            Signal::Disk | Signal::ImageDisk => "ephemeral-storage",
+            Signal::Inodes => "inodes",
+            Signal::Tasks => "pids",
+        }
+    }
+
+    fn condition(self) -> Condition {
+        match self {
+            Signal::Memory => Condition::Memory,
+            Signal::Disk | Signal::Inodes | Signal::ImageDisk => Condition::Disk,
+            Signal::Tasks => Condition::Tasks,
+        }
+    }
+}
+
+/// A condition of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Condition {
+    Memory,
+    Disk,
+    Tasks,
+}
+
+/// How much must be left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Amount {
+    /// So many bytes, inodes or tasks.
+    Absolute(u64),
+    /// So much of the whole.
+    Percent(f64),
+}
+
+impl Amount {
+    fn of(self, capacity: u64) -> u64 {
+        match self {
+            Amount::Absolute(n) => n,
+            Amount::Percent(p) => (capacity as f64 * p / 100.0) as u64,
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Amount::Absolute(n) => f.write_str(&Quantity::from_bytes(*n).to_string()),
+            Amount::Percent(p) => write!(f, "{p}%"),
+        }
+    }
+}
+
+/// Below this, the node is under pressure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    /// Of what.
+    pub signal: Signal,
+    /// How much.
+    pub value: Amount,
+    /// For how long it must have been crossed before a pod goes; no time for a hard one.
+    pub grace: Duration,
+}
+
+/// Reads soft thresholds (`memory.available<1Gi`) and their grace periods (`memory.available=1m30s`), of which each needs
+/// one.
+pub fn parse_soft_thresholds(text: &str, graces: &str) -> Result<Vec<Threshold>, String> {
+    let mut soft = parse_thresholds(text)?;
+    let mut given = BTreeMap::new();
+    for part in graces.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (name, period) =
+            part.split_once('=').ok_or_else(|| format!("grace period {part:?} has no `=`"))?;
+        let period = parse_duration(period.trim());
+        given.insert(name.trim(), period.ok_or_else(|| format!("grace period {part:?} is no time"))?);
+    }
+    for threshold in &mut soft {
+        let name = threshold.signal.as_str();
+        threshold.grace = given.remove(name).filter(|grace| !grace.is_zero()).ok_or_else(|| {
+            format!("grace period must be specified for the soft eviction threshold {name}")
+        })?;
+    }
+    match given.keys().next() {
+        Some(name) => Err(format!("grace period for {name}, which has no soft threshold")),
+        None => Ok(soft),
+    }
+}
+
+/// `1h`, `1m30s`, `500ms`: whole numbers with the units of Go's durations.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut whole = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit_len = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let ms = match &rest[digits..digits + unit_len] {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1_000,
+            "ms" => 1,
+            _ => return None,
+        };
+        whole = whole.checked_add(Duration::from_millis(number.checked_mul(ms)?))?;
+        rest = &rest[digits + unit_len..];
+    }
+    (!text.is_empty()).then_some(whole)
+}
+
+/// Reads thresholds as a kubelet's flag has them: `memory.available<100Mi,nodefs.available<10%`.
+pub fn parse_thresholds(text: &str) -> Result<Vec<Threshold>, String> {
+    let mut all = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (name, value) = part.split_once('<').ok_or_else(|| format!("threshold {part:?} has no `<`"))?;
+        let known = SIGNALS.iter().find(|(_, n)| *n == name.trim());
+        let Some((signal, _)) = known else {
+            let names: Vec<&str> = SIGNALS.iter().map(|(_, n)| *n).collect();
+            return Err(format!("threshold {part:?}: the signals are {}", names.join(", ")));
+        };
+        let value = value.trim();
+        let amount = match value.strip_suffix('%') {
+            Some(p) => p.parse().ok().filter(|p| (0.0..=100.0).contains(p)).map(Amount::Percent),
+            None => Quantity::parse(value).ok().map(|q| Amount::Absolute(q.value_ceil())),
+        };
+        all.insert(*signal, amount.ok_or_else(|| format!("threshold {part:?} has no amount"))?);
+    }
+    Ok(all.into_iter().map(|(signal, value)| Threshold { signal, value, grace: Duration::ZERO }).collect())
+}
+
+/// What was measured: left, and whole.
+pub(crate) type Measures = BTreeMap<Signal, (u64, u64)>;
+
+/// The measures of a machine whose pods may use `allotted` bytes of memory in all and use `used` of them.
+pub(crate) fn measure(machine: &MachineUse, disk: &Disk, allotted: u64, used: u64) -> Measures {
+    let (whole, left) = if allotted > 0 && allotted < machine.memory_total {
+        (allotted, machine.memory_available.min(allotted.saturating_sub(used)))
+    } else {
+        (machine.memory_total, machine.memory_available)
+    };
+    [
+        (Signal::Memory, (left, whole)),
+        (Signal::Disk, (disk.available, disk.total)),
+        (Signal::ImageDisk, (disk.available, disk.total)),
+        (Signal::Inodes, (disk.inodes_free, disk.inodes)),
+        (Signal::Tasks, (machine.tasks_max.saturating_sub(machine.tasks), machine.tasks_max)),
+    ]
+    .into_iter()
+    // Some file systems count no inodes; what has no whole cannot run short.
+    .filter(|(_, (_, whole))| *whole > 0)
+    .collect()
+}
+
+/// A threshold that was crossed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Crossed {
+    pub(crate) threshold: Threshold,
+    pub(crate) left: u64,
+    pub(crate) wanted: u64,
+}
+
+/// The thresholds that are crossed now, the gravest first: memory kills soonest.
+pub(crate) fn crossed(thresholds: &[Threshold], measures: &Measures) -> Vec<Crossed> {
+    let mut all: Vec<Crossed> = thresholds
+        .iter()
+        .filter_map(|t| {
+            let (left, whole) = *measures.get(&t.signal)?;
+            let wanted = t.value.of(whole);
+            (left < wanted).then_some(Crossed { threshold: *t, left, wanted })
+        })
+        .collect();
+    all.sort_by_key(|c| c.threshold.signal);
+    all
+}
+
+/// Since when each threshold has been crossed, so that a soft one is acted on only when its time is over.
+#[derive(Default)]
+pub(crate) struct Since(BTreeMap<(Signal, Duration), Time>);
+
+impl Since {
+    /// Of what is crossed now, what has been crossed for as long as it may.
+    pub(crate) fn due(&mut self, crossed: &[Crossed], now: Time) -> Vec<Crossed> {
+        let key = |c: &Crossed| (c.threshold.signal, c.threshold.grace);
+        self.0.retain(|k, _| crossed.iter().any(|c| key(c) == *k));
+        let due = |c: &&Crossed| now.since(*self.0.entry(key(c)).or_insert(now)) >= c.threshold.grace;
+        crossed.iter().filter(due).copied().collect()
+    }
+}
+
+/// Which conditions hold: as long as a threshold is crossed and a while after, so that pods do not come and go.
+#[derive(Default)]
+pub(crate) struct Conditions {
+    last: BTreeMap<Condition, Time>,
+}
+
+impl Conditions {
+    /// Notes what is crossed now.
+    pub(crate) fn note(&mut self, crossed: &[Crossed], now: Time) {
+        for c in crossed {
+            self.last.insert(c.threshold.signal.condition(), now);
+        }
+    }
+
+    pub(crate) fn holds(&self, condition: Condition, now: Time, hold: Duration) -> bool {
+        self.last.get(&condition).is_some_and(|at| *at == now || now.since(*at) < hold)
+    }
+
+    /// As the node's status tells them.
+    pub(crate) fn render(&self, now: Time, hold: Duration) -> Vec<NodeCondition> {
+        [
+            (
+                Condition::Memory,
+                "MemoryPressure",
+                ["KubeletHasSufficientMemory", "kubelet has sufficient memory available"],
+                ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available"],
+            ),
+            (
+                Condition::Disk,
+                "DiskPressure",
+                ["KubeletHasNoDiskPressure", "kubelet has no disk pressure"],
+                ["KubeletHasDiskPressure", "kubelet has disk pressure"],
+            ),
+            (
+                Condition::Tasks,
+                "PIDPressure",
+                ["KubeletHasSufficientPID", "kubelet has sufficient PID available"],
+                ["KubeletHasInsufficientPID", "kubelet has insufficient PID available"],
+            ),
+        ]
+        .map(|(condition, kind, fine, short)| {
+            let holds = self.holds(condition, now, hold);
+            let [reason, message] = if holds { short } else { fine };
+            NodeCondition {
+                kind: kind.to_owned(),
+                status: if holds { "True" } else { "False" }.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            }
+        })
+        .into()
+    }
+}
+
+/// A pod that might go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) uid: String,
+    pub(crate) priority: i32,
+    /// What it uses of the thing that is short, …
+    pub(crate) used: u64,
+    /// … and what it asked for.
+    pub(crate) requested: u64,
+    /// The same of each container, by name.
+    pub(crate) containers: Vec<(String, u64, u64)>,
+}
+
+/// Who goes first: whoever uses more than asked for, then the less important, then who uses most beyond.
+pub(crate) fn rank(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.retain(|c| c.priority < CRITICAL_PRIORITY);
+    candidates.sort_by(|a, b| {
+        let exceeds = |c: &Candidate| c.used > c.requested;
+        let beyond = |c: &Candidate| i128::from(c.used) - i128::from(c.requested);
+        (exceeds(b), a.priority, beyond(b), &a.uid).cmp(&(exceeds(a), b.priority, beyond(a), &b.uid))
+    });
+    candidates
+}
+
+/// What the pod's status says of it.
+pub(crate) fn words(crossed: &Crossed, victim: &Candidate) -> String {
+    let resource = crossed.threshold.signal.resource();
+    let show = |n: u64| match crossed.threshold.signal {
+        Signal::Inodes | Signal::Tasks => n.to_string(),
+        _ => Quantity::from_bytes(n).to_string(),
+    };
+    let mut out = format!(
+        "The node was low on resource: {resource}. Threshold quantity: {}, available: {}. ",
+        show(crossed.wanted),
+        show(crossed.left)
+    );
+    for (name, used, requested) in victim.containers.iter().filter(|(_, used, requested)| used > requested) {
+        out.push_str(&format!(
+            "Container {name} was using {}, request is {}, has larger consumption of {resource}. ",
+            show(*used),
+            show(*requested)
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Time {
+        Time::EPOCH.plus(Duration::from_secs(s))
+    }
+
+    #[test]
+    fn thresholds_are_read_as_a_kubelets_flag_has_them() {
+        let all = parse_thresholds("memory.available<100Mi, nodefs.available<10%").unwrap();
+        assert_eq!(
+            all,
+            [
+                Threshold {
+                    signal: Signal::Memory,
+                    value: Amount::Absolute(100 << 20),
+                    grace: Duration::ZERO
+                },
+                Threshold { signal: Signal::Disk, value: Amount::Percent(10.0), grace: Duration::ZERO },
+            ]
+        );
+        for bad in ["memory.available", "cpu.available<1", "nodefs.available<x", "nodefs.available<101%"] {
+            assert!(parse_thresholds(bad).is_err(), "{bad}");
+        }
+        assert!(parse_thresholds("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_soft_threshold_has_a_grace_period_and_is_acted_on_when_it_is_over() {
+        let soft = parse_soft_thresholds("memory.available<300", "memory.available=1m30s").unwrap();
+        assert_eq!(soft[0].grace, Duration::from_secs(90));
+        for (text, graces) in [
+            ("memory.available<300", ""),
+            ("memory.available<300", "memory.available=0s"),
+            ("memory.available<300", "memory.available=soon"),
+            ("memory.available<300", "memory.available=1m,pid.available=1m"),
+        ] {
+            assert!(parse_soft_thresholds(text, graces).is_err(), "{graces}");
+        }
+        let all: Vec<Threshold> =
+            soft.into_iter().chain(parse_thresholds("memory.available<100").unwrap()).collect();
+        let mut since = Since::default();
+        let mut due = |left: u64, now: u64| {
+            let found = crossed(&all, &[(Signal::Memory, (left, 1_000))].into());
+            since.due(&found, at(now)).iter().map(|c| c.wanted).collect::<Vec<_>>()
+        };
+        assert!(due(200, 0).is_empty() && due(200, 89).is_empty());
+        assert_eq!(due(200, 90), [300]);
+        assert!(due(400, 91).is_empty() && due(200, 92).is_empty(), "relief begins it anew");
+        assert_eq!(due(50, 93), [100], "a hard one does not wait");
+    }
+
+    #[test]
+    fn pods_may_use_what_the_machine_was_told_to_give_and_no_more() {
+        let machine =
+            MachineUse { memory_total: 1_000, memory_available: 900, tasks: 1, tasks_max: 10, cpu_ns: 0 };
+        let left = |allotted, used| measure(&machine, &Disk::default(), allotted, used)[&Signal::Memory];
+        assert_eq!(left(0, 100), (900, 1_000));
+        assert_eq!(left(500, 450), (50, 500));
+        assert_eq!(left(500, 600), (0, 500));
+        assert_eq!(left(2_000, 100), (900, 1_000));
+    }
+
+    #[test]
+    fn a_condition_stays_a_while_after_its_cause() {
+        let thresholds = parse_thresholds("memory.available<100,nodefs.available<10%").unwrap();
+        let measures: Measures = [(Signal::Memory, (50, 1_000)), (Signal::Disk, (200, 1_000))].into();
+        let found = crossed(&thresholds, &measures);
+        assert_eq!(found.len(), 1);
+        let mut conditions = Conditions::default();
+        conditions.note(&found, at(10));
+        let hold = Duration::from_secs(300);
+        let status = |now| conditions.render(now, hold).iter().map(|c| c.status.clone()).collect::<Vec<_>>();
+        assert_eq!(status(at(10)), ["True", "False", "False"]);
+        assert_eq!(status(at(309)), ["True", "False", "False"]);
+        assert_eq!(status(at(310)), ["False", "False", "False"]);
+        assert!(conditions.holds(Condition::Memory, at(10), Duration::ZERO), "also where nothing is held");
+    }
+
+    #[test]
+    fn who_exceeds_what_it_asked_for_goes_first_and_the_clusters_own_never() {
+        let c = |uid: &str, priority, used, requested| Candidate {
+            uid: uid.into(),
+            priority,
+            used,
+            requested,
+            containers: Vec::new(),
+        };
+        let order: Vec<String> = rank(vec![
+            c("guaranteed", 0, 100, 100),
+            c("important-greedy", 10, 900, 100),
+            c("best-effort", 0, 50, 0),
+            c("greedy", 0, 300, 100),
+            c("critical", CRITICAL_PRIORITY, 9_000, 0),
+            c("important-modest", 10, 10, 100),
+        ])
+        .into_iter()
+        .map(|c| c.uid)
+        .collect();
+        assert_eq!(order, ["greedy", "best-effort", "important-greedy", "guaranteed", "important-modest"]);
+    }
+
+    #[test]
+    fn the_words_are_a_kubelets() {
+        let crossed = Crossed {
+            threshold: parse_thresholds("memory.available<100Mi").unwrap()[0],
+            left: 20 << 20,
+            wanted: 100 << 20,
+        };
+        let victim = Candidate {
+            containers: vec![("c".into(), 400 << 20, 0), ("d".into(), 1, 2)],
+            ..Candidate::default()
+        };
+        assert_eq!(
+            words(&crossed, &victim),
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 20Mi. Container c was using 400Mi, request is 0, has larger consumption of memory. "
+        );
+    }
+}

@@ -1,0 +1,524 @@
+//! Probes. Each runs in a task of its own and speaks up only when its verdict turns: so many successes or failures in a
+//! row, as its thresholds say. What follows from a verdict is the worker's business.
+
+use crate::events::Kind;
+use crate::machine::chain;
+use crate::observed::Sandbox;
+use crate::pod::{self, Part};
+use crate::shared::Shared;
+use crate::worker::{Nudge, Worker, place};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::sync::Arc;
+use std::time::Duration;
+use stoa_runtime::ExecSpec;
+use stoa_units::quote;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// What is kept of a probe command's output.
+const OUTPUT_LEN_MAX: u64 = 10 * 1024;
+
+/// Redirects that are followed.
+const REDIRECTS_MAX: usize = 10;
+
+/// Which probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+impl Which {
+    fn word(self) -> &'static str {
+        match self {
+            Which::Startup => "Startup",
+            Which::Liveness => "Liveness",
+            Which::Readiness => "Readiness",
+        }
+    }
+}
+
+/// A probe's verdict turned.
+#[derive(Clone, Debug)]
+pub(crate) struct Probed {
+    pub(crate) container: String,
+    pub(crate) id: String,
+    pub(crate) which: Which,
+    pub(crate) success: bool,
+}
+
+/// The probes of one running container. Dropping it ends them.
+#[derive(Default)]
+pub(crate) struct Probing {
+    id: String,
+    startup: bool,
+    tasks: Vec<(Which, AbortHandle)>,
+}
+
+impl Probing {
+    fn keep_readiness(&mut self) {
+        self.tasks.retain(|(which, task)| {
+            let kept = *which == Which::Readiness;
+            if !kept {
+                task.abort();
+            }
+            kept
+        });
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(|(_, task)| task.abort());
+    }
+}
+
+/// Counts in a row. Pure.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Streak {
+    success_threshold: u32,
+    failure_threshold: u32,
+    last: Option<bool>,
+    run: u32,
+    verdict: Option<bool>,
+}
+
+impl Streak {
+    pub(crate) fn new(probe: &Probe) -> Streak {
+        let at_least_one = |n: Option<i32>, default: u32| {
+            n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
+        };
+        Streak {
+            success_threshold: at_least_one(probe.success_threshold, 1),
+            failure_threshold: at_least_one(probe.failure_threshold, 3),
+            last: None,
+            run: 0,
+            verdict: None,
+        }
+    }
+
+    /// Counts one result; the verdict, where it turned.
+    pub(crate) fn count(&mut self, success: bool) -> Option<bool> {
+        self.run = if self.last == Some(success) { self.run + 1 } else { 1 };
+        self.last = Some(success);
+        let needed = if success { self.success_threshold } else { self.failure_threshold };
+        if self.run < needed || self.verdict == Some(success) {
+            return None;
+        }
+        self.verdict = Some(success);
+        Some(success)
+    }
+}
+
+impl Worker {
+    /// The pod's addresses, once it has them.
+    pub(crate) fn ips(&self) -> Vec<String> {
+        match &self.observed.sandbox {
+            Sandbox::Ready { ips } => ips.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Starts the probes that running containers should have by now, and ends those of a pod that winds down.
+    pub(crate) fn update_probes(&mut self) {
+        if self.observed.doom.is_some() {
+            // A pod on its way out is still asked whether it is ready, but nothing is restarted for it.
+            self.probing.values_mut().for_each(Probing::keep_readiness);
+            return;
+        }
+        if !matches!(self.observed.sandbox, Sandbox::Ready { .. }) {
+            return;
+        }
+        let pod = Arc::clone(&self.pod);
+        for (part, container) in
+            pod::containers(&pod).filter(|(part, _)| matches!(part, Part::Main | Part::Sidecar))
+        {
+            let Some(seen) = self.observed.seen(&container.name) else { continue };
+            let Some(id) = seen.running_id() else { continue };
+            let startup = !seen.started;
+            let known = self.probing.get(&container.name);
+            if known.is_some_and(|p| p.id == id && p.startup == startup) {
+                continue;
+            }
+            let probing = self.begin_probes(part, container, id.to_owned(), startup);
+            self.probing.insert(container.name.clone(), probing);
+        }
+    }
+
+    fn begin_probes(&self, part: Part, container: &Container, id: String, startup: bool) -> Probing {
+        let wanted = if startup {
+            vec![(Which::Startup, &container.startup_probe)]
+        } else {
+            vec![(Which::Liveness, &container.liveness_probe), (Which::Readiness, &container.readiness_probe)]
+        };
+        let tasks = wanted
+            .into_iter()
+            .filter_map(|(which, probe)| Some((which, probe.clone()?)))
+            .map(|(which, probe)| {
+                let runner = Runner {
+                    shared: Arc::clone(&self.shared),
+                    pod: Arc::clone(&self.pod),
+                    part,
+                    container: container.clone(),
+                    id: id.clone(),
+                    ips: self.ips(),
+                    which,
+                    probe,
+                    nudge: self.nudge.clone(),
+                };
+                (which, tokio::spawn(runner.run()).abort_handle())
+            })
+            .collect();
+        Probing { id, startup, tasks }
+    }
+
+    /// What follows from a verdict.
+    pub(crate) fn probed(&mut self, probed: Probed) {
+        let Some(seen) = self.observed.containers.get_mut(&probed.container) else { return };
+        if seen.running_id() != Some(probed.id.as_str()) {
+            return;
+        }
+        match (probed.which, probed.success) {
+            (Which::Startup, true) => seen.started = true,
+            (Which::Readiness, ready) => seen.ready = ready,
+            (Which::Liveness, true) => {}
+            (which @ (Which::Liveness | Which::Startup), false) => {
+                let (name, pod) = (probed.container.clone(), Arc::clone(&self.pod));
+                let container = pod::find(&pod, &name).map(|(_, c)| c);
+                let probe = container.and_then(|c| match which {
+                    Which::Startup => c.startup_probe.as_ref(),
+                    _ => c.liveness_probe.as_ref(),
+                });
+                let own = probe.and_then(|p| p.termination_grace_period_seconds);
+                let grace = own.map_or_else(|| pod::grace(&pod), |s| Duration::from_secs(s.max(1) as u64));
+                let message = format!(
+                    "Container {name} failed {} probe, will be restarted",
+                    which.word().to_lowercase()
+                );
+                self.kill(&name, grace, &message);
+            }
+        }
+    }
+}
+
+struct Runner {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    part: Part,
+    container: Container,
+    id: String,
+    ips: Vec<String>,
+    which: Which,
+    probe: Probe,
+    nudge: mpsc::Sender<Nudge>,
+}
+
+impl Runner {
+    async fn run(self) {
+        let seconds = |n: Option<i32>, default: u64| {
+            Duration::from_secs(n.and_then(|n| u64::try_from(n).ok()).unwrap_or(default))
+        };
+        let period = seconds(self.probe.period_seconds.filter(|n| *n > 0), 10);
+        let timeout = seconds(self.probe.timeout_seconds.filter(|n| *n > 0), 1);
+        tokio::time::sleep(seconds(self.probe.initial_delay_seconds, 0)).await;
+        let mut streak = Streak::new(&self.probe);
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let outcome = match tokio::time::timeout(timeout, self.once()).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(self.timed_out(timeout)),
+            };
+            if let Err(message) = &outcome {
+                let message = format!("{} probe failed: {message}", self.which.word());
+                let reference = pod::reference(&self.pod);
+                let at = Some(place(self.part, &self.container.name));
+                self.shared.recorder.record(&reference, at, Kind::Warning, "Unhealthy", message);
+            }
+            if let Some(success) = streak.count(outcome.is_ok()) {
+                let probed = Probed {
+                    container: self.container.name.clone(),
+                    id: self.id.clone(),
+                    which: self.which,
+                    success,
+                };
+                if self.nudge.send(Nudge::Probed(probed)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> String {
+        let seconds = timeout.as_secs();
+        let at = |host: Option<&str>, port: &IntOrString| {
+            let port = port_number(Some(&self.container), port).unwrap_or(0);
+            format!("{}:{port}", target(host, &self.ips))
+        };
+        if let Some(exec) = &self.probe.exec {
+            let words: Vec<String> = exec.command.iter().flatten().map(|w| quote(w)).collect();
+            return format!("command timed out: {} timed out after {seconds}s", words.join(" "));
+        }
+        if let Some(http) = &self.probe.http_get {
+            let scheme = http.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
+            let (at, path) = (at(http.host.as_deref(), &http.port), path_of(http));
+            return format!(
+                "Get \"{scheme}://{at}{path}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            );
+        }
+        if let Some(tcp) = &self.probe.tcp_socket {
+            return format!("dial tcp {}: i/o timeout", at(tcp.host.as_deref(), &tcp.port));
+        }
+        format!("timeout: health rpc did not complete within {seconds}s")
+    }
+
+    async fn once(&self) -> Result<(), String> {
+        if let Some(exec) = &self.probe.exec {
+            let (code, output) =
+                exec_output(&self.shared, &self.id, exec.command.clone().unwrap_or_default()).await?;
+            return if code == 0 { Ok(()) } else { Err(output) };
+        }
+        if let Some(http) = &self.probe.http_get {
+            return http_get(Some(&self.container), &self.ips, http).await;
+        }
+        if let Some(tcp) = &self.probe.tcp_socket {
+            let port = port_number(Some(&self.container), &tcp.port)?;
+            return dial(target(tcp.host.as_deref(), &self.ips), port).await.map(drop);
+        }
+        if let Some(grpc) = &self.probe.grpc {
+            let port = u16::try_from(grpc.port).map_err(|_| "invalid port".to_owned())?;
+            let host = target(None, &self.ips);
+            let connected = dial(host, port).await;
+            let within = self.probe.timeout_seconds.filter(|n| *n > 0).unwrap_or(1);
+            let stream = connected.map_err(|_| {
+                format!("timeout: failed to connect service \"{host}:{port}\" within {within}s: context deadline exceeded")
+            })?;
+            let service = grpc.service.as_deref().unwrap_or_default();
+            return crate::grpc::check(stream, &format!("{host}:{port}"), service).await;
+        }
+        Err("the probe names no action".to_owned())
+    }
+}
+
+/// Kills a command when dropped, unless it was let off.
+struct Leash(Option<Box<dyn Fn() + Send + Sync>>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(kill) = &self.0 {
+            kill();
+        }
+    }
+}
+
+/// Runs a command in a container and gives its exit code with the beginning of its output.
+pub(crate) async fn exec_output(
+    shared: &Shared,
+    id: &str,
+    args: Vec<String>,
+) -> Result<(i32, String), String> {
+    let spec = ExecSpec { args, ..ExecSpec::default() };
+    let session = shared.machine.exec(id, spec).await.map_err(|e| chain(&e))?;
+    // A caller that gives up (a probe's timeout) must not leave its command behind.
+    let mut leash = Leash(Some(Box::new(session.killer())));
+    let (mut out, mut err) = (session.stdout, session.stderr);
+    let read_err = async {
+        let mut text = Vec::new();
+        if let Some(err) = err.as_mut() {
+            let _ = err.take(OUTPUT_LEN_MAX).read_to_end(&mut text).await;
+            let _ = tokio::io::copy(err, &mut tokio::io::sink()).await;
+        }
+        text
+    };
+    let read_out = async {
+        let mut text = Vec::new();
+        let _ = (&mut out).take(OUTPUT_LEN_MAX).read_to_end(&mut text).await;
+        let _ = tokio::io::copy(&mut out, &mut tokio::io::sink()).await;
+        text
+    };
+    let (mut text, more, code) = tokio::join!(read_out, read_err, session.exit);
+    leash.0 = None;
+    text.extend(more);
+    Ok((code.map_err(|e| chain(&e))?, String::from_utf8_lossy(&text).into_owned()))
+}
+
+fn target<'a>(host: Option<&'a str>, ips: &'a [String]) -> &'a str {
+    host.filter(|h| !h.is_empty()).or(ips.first().map(String::as_str)).unwrap_or("127.0.0.1")
+}
+
+fn port_number(container: Option<&Container>, port: &IntOrString) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(n) => Some(*n),
+        IntOrString::String(name) => container
+            .and_then(|c| c.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name)))
+            .map(|p| p.container_port)
+            .or_else(|| name.parse().ok()),
+    };
+    number
+        .and_then(|n| u16::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "couldn't find the port".to_owned())
+}
+
+async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
+    let failed = |e: std::io::Error| {
+        let why = match e.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+            _ => e.to_string(),
+        };
+        format!("dial tcp {host}:{port}: {why}")
+    };
+    TcpStream::connect((host, port)).await.map_err(failed)
+}
+
+/// A GET whose answer must be 2xx, or lead away from the host; what leads elsewhere on the host is followed.
+pub(crate) async fn http_get(
+    container: Option<&Container>,
+    ips: &[String],
+    action: &HTTPGetAction,
+) -> Result<(), String> {
+    let port = port_number(container, &action.port)?;
+    let host = target(action.host.as_deref(), ips);
+    let path = path_of(action);
+    let secure = action.scheme.as_deref() == Some("HTTPS");
+    let scheme = if secure { "https" } else { "http" };
+    let first = format!("{scheme}://{host}:{port}{path}");
+    let mut at = first.parse::<http::Uri>().map_err(|e| format!("Get \"{first}\": {e}"))?;
+    for _ in 0..=REDIRECTS_MAX {
+        let (status, location) = get_once(&at, action).await?;
+        match status.as_u16() {
+            300..400 => match location.as_deref().and_then(|to| local_redirect(&at, to)) {
+                Some(next) => at = next,
+                // What another machine says is no matter of this container's.
+                None => return Ok(()),
+            },
+            200..300 => return Ok(()),
+            code => return Err(format!("HTTP probe failed with statuscode: {code}")),
+        }
+    }
+    Err(format!("Get \"{at}\": stopped after {REDIRECTS_MAX} redirects"))
+}
+
+/// Where a redirect leads, if that is the same host.
+fn local_redirect(from: &http::Uri, to: &str) -> Option<http::Uri> {
+    // A word alone would be read as a host.
+    if !to.contains("//") {
+        let mut parts = from.clone().into_parts();
+        // A path without a slash is beside the last one.
+        let beside = from.path().rsplit_once('/').map_or("", |(dir, _)| dir);
+        let path = if to.starts_with('/') { to.to_owned() } else { format!("{beside}/{to}") };
+        parts.path_and_query = Some(path.parse().ok()?);
+        return http::Uri::from_parts(parts).ok();
+    }
+    let next: http::Uri = to.parse().ok()?;
+    (next.host() == from.host() && matches!(next.scheme_str(), Some("http" | "https"))).then_some(next)
+}
+
+fn path_of(action: &HTTPGetAction) -> String {
+    let path = action.path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/");
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+/// One request; the status, and where the answer leads.
+async fn get_once(
+    uri: &http::Uri,
+    action: &HTTPGetAction,
+) -> Result<(http::StatusCode, Option<String>), String> {
+    let secure = uri.scheme_str() == Some("https");
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut request = http::Request::get(path).header(http::header::ACCEPT, "*/*");
+    let given = |name: &str| action.http_headers.iter().flatten().any(|h| h.name.eq_ignore_ascii_case(name));
+    if !given("host") {
+        request = request.header(http::header::HOST, format!("{host}:{port}"));
+    }
+    if !given("user-agent") {
+        request = request.header(http::header::USER_AGENT, "kube-probe/1.36");
+    }
+    for header in action.http_headers.iter().flatten() {
+        request = request.header(&header.name, &header.value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let wrap = |e: String| format!("Get \"{uri}\": {e}");
+    let stream = dial(host, port).await.map_err(wrap)?;
+    let answer = if secure {
+        let stream = crate::tls::connect_unverified(stream, host).await.map_err(wrap)?;
+        send(TokioIo::new(stream), request).await
+    } else {
+        send(TokioIo::new(stream), request).await
+    };
+    answer.map_err(wrap)
+}
+
+async fn send<S>(
+    io: S,
+    request: http::Request<Empty<Bytes>>,
+) -> Result<(http::StatusCode, Option<String>), String>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
+    let driver = tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    driver.abort();
+    let answer = answer.map_err(|e| e.to_string())?;
+    let location = answer.headers().get(http::header::LOCATION).and_then(|v| v.to_str().ok());
+    Ok((answer.status(), location.map(str::to_owned)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_turns_only_after_its_threshold_in_a_row() {
+        let probe = Probe { success_threshold: Some(2), failure_threshold: Some(3), ..Probe::default() };
+        let mut streak = Streak::new(&probe);
+        let verdicts: Vec<Option<bool>> =
+            [true, false, true, true, true, false, false, true, false, false, false, false]
+                .into_iter()
+                .map(|ok| streak.count(ok))
+                .collect();
+        let mut want = [None; 12];
+        want[3] = Some(true);
+        want[10] = Some(false);
+        assert_eq!(verdicts, want);
+    }
+
+    #[test]
+    fn only_redirects_of_the_host_itself_are_followed() {
+        let from: http::Uri = "http://10.0.0.2:80/a/b".parse().unwrap();
+        for (to, want) in [
+            ("/healthz?x=1", Some("http://10.0.0.2:80/healthz?x=1")),
+            ("c", Some("http://10.0.0.2:80/a/c")),
+            ("http://10.0.0.2:81/d", Some("http://10.0.0.2:81/d")),
+            ("http://0.0.0.0/", None),
+            ("http://10.0.0.2.example/", None),
+        ] {
+            assert_eq!(local_redirect(&from, to).map(|u| u.to_string()).as_deref(), want, "{to}");
+        }
+    }
+
+    #[test]
+    fn ports_are_found_by_name() {
+        let container: Container = serde_json::from_value(
+            serde_json::json!({"name": "c", "ports": [{"name": "web", "containerPort": 80}]}),
+        )
+        .unwrap();
+        let by_name = |n: &str| port_number(Some(&container), &IntOrString::String(n.to_owned()));
+        assert_eq!(by_name("web"), Ok(80));
+        assert_eq!(by_name("8080"), Ok(8080));
+        assert!(by_name("no").is_err());
+        assert!(port_number(None, &IntOrString::Int(70_000)).is_err());
+    }
+}

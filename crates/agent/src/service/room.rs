@@ -1,0 +1,50 @@
+//! Whether this node takes a new pod, and who has to go for it.
+
+use super::Agent;
+use crate::events::Kind;
+use crate::observed::Doom;
+use crate::refuse::{self, Ability, Room};
+use crate::worker::Nudge;
+use crate::{node, pod};
+use k8s_openapi::api::core::v1::Pod;
+
+impl Agent {
+    /// Why this node does not take a new pod. One that is critical may have others make room.
+    pub(super) fn refuse(&self, pod: &Pod) -> Option<Doom> {
+        let options = &self.shared.options;
+        let ability =
+            Ability { unsafe_sysctls: &options.allowed_unsafe_sysctls, has_apparmor: node::has_apparmor() };
+        let refused = refuse::check_ability(pod, &ability).or_else(|| {
+            let claims = self.shared.claims.lock();
+            match refuse::find_room(pod, claims.iter(), &self.shared.allocatable, options.pods_max) {
+                Room::None { reason, message } => Some(Doom::Rejected { reason, message }),
+                Room::After(victims) => {
+                    drop(claims);
+                    victims.iter().for_each(|uid| self.displace(uid));
+                    None
+                }
+            }
+        });
+        if let Some(Doom::Rejected { reason, message }) = &refused {
+            self.shared.recorder.record(
+                &pod::reference(pod),
+                None,
+                Kind::Warning,
+                reason.clone(),
+                message.as_str(),
+            );
+        }
+        refused
+    }
+
+    /// Ends a pod in favour of a critical one.
+    fn displace(&self, uid: &str) {
+        let Some(nudge) = self.nudge_of(uid) else { return };
+        let (reason, message) =
+            ("Preempting".to_owned(), "Preempted in order to admit critical pod".to_owned());
+        if nudge.try_send(Nudge::Disrupt { reason, message, grace: None }).is_err() {
+            tracing::warn!(%uid, "a pod that has to make room does not listen");
+        }
+        self.shared.claims.lock().remove(uid);
+    }
+}

@@ -1,0 +1,180 @@
+use super::*;
+use serde_json::{Value, json};
+
+fn at(s: u64) -> Time {
+    Time::EPOCH.plus(Duration::from_secs(s))
+}
+
+fn pod(spec: Value) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3}, "spec": spec}),
+    )
+    .unwrap()
+}
+
+fn ended(code: i32) -> Ended {
+    Ended {
+        id: "x".into(),
+        code,
+        signal: None,
+        reason: if code == 0 { "Completed" } else { "Error" }.into(),
+        message: String::new(),
+        started_at: Some(at(90)),
+        finished_at: at(100),
+    }
+}
+
+fn observed(containers: &str) -> Observed {
+    let mut o = Observed::new(at(0));
+    o.sandbox = Sandbox::Ready { ips: vec!["10.0.0.2".into()] };
+    for word in containers.split_whitespace() {
+        let (name, state) = word.split_once('=').unwrap();
+        let seen = o.seen_mut(name);
+        match state {
+            "run" => {
+                (seen.life, seen.started, seen.ready) =
+                    (Life::Running { id: "x".into(), started_at: at(1) }, true, true)
+            }
+            "unready" => {
+                (seen.life, seen.started) = (Life::Running { id: "x".into(), started_at: at(1) }, true)
+            }
+            "ok" => seen.life = Life::Ended(ended(0)),
+            "fail" => seen.life = Life::Ended(ended(1)),
+            "resting" => {
+                seen.life = Life::Ended(ended(1));
+                seen.backoff = Duration::from_secs(80);
+            }
+            "noimage" => {
+                seen.life =
+                    Life::Refused { reason: "ErrImagePull".into(), message: "m".into(), retry_at: at(200) };
+            }
+            other => panic!("{other}"),
+        }
+        seen.attempts = 1;
+    }
+    o
+}
+
+/// One line: phase, true conditions, and each container's state.
+fn show(spec: &Value, o: &Observed) -> String {
+    let status = compute(&pod(spec.clone()), o, &["192.0.2.1".to_owned()], None, at(105));
+    let conditions: Vec<String> = status
+        .conditions
+        .unwrap()
+        .into_iter()
+        .map(|c| format!("{}{}", if c.status == "True" { "+" } else { "-" }, c.reason.unwrap_or_default()))
+        .collect();
+    let states: Vec<String> = status
+        .init_container_statuses
+        .into_iter()
+        .chain(status.container_statuses)
+        .flatten()
+        .map(|c| {
+            let state = c.state.unwrap();
+            let word = match (state.waiting, state.running, state.terminated) {
+                (Some(w), _, _) => w.reason.unwrap(),
+                (_, Some(_), _) => "Running".into(),
+                (_, _, Some(t)) => t.reason.unwrap(),
+                _ => "?".into(),
+            };
+            format!("{}:{word}{}", c.name, if c.ready { "+" } else { "" })
+        })
+        .collect();
+    format!("{} [{}] {}", status.phase.unwrap(), conditions.join(" "), states.join(" "))
+}
+
+#[test]
+fn statuses_read_as_a_kubelet_writes_them() {
+    let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+    let never = json!({"restartPolicy": "Never", "containers": [{"name": "a"}]});
+    let row = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    let row_never =
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    let gate = json!({"readinessGates": [{"conditionType": "g"}], "containers": [{"name": "a"}]});
+    let table = [
+        (
+            &two,
+            "",
+            "Pending [+ + -ContainersNotReady -ContainersNotReady] a:ContainerCreating b:ContainerCreating",
+        ),
+        (
+            &two,
+            "a=run",
+            "Pending [+ + -ContainersNotReady -ContainersNotReady] a:Running+ b:ContainerCreating",
+        ),
+        (&two, "a=run b=run", "Running [+ + + +] a:Running+ b:Running+"),
+        (
+            &two,
+            "a=run b=unready",
+            "Running [+ + -ContainersNotReady -ContainersNotReady] a:Running+ b:Running",
+        ),
+        (
+            &two,
+            "a=run b=resting",
+            "Running [+ + -ContainersNotReady -ContainersNotReady] a:Running+ b:CrashLoopBackOff",
+        ),
+        (
+            &two,
+            "a=run b=noimage",
+            "Pending [+ + -ContainersNotReady -ContainersNotReady] a:Running+ b:ErrImagePull",
+        ),
+        (&never, "a=ok", "Succeeded [+ +PodCompleted -PodCompleted -PodCompleted] a:Completed"),
+        (&never, "a=fail", "Failed [+ + -PodFailed -PodFailed] a:Error"),
+        (
+            &row,
+            "i=run",
+            "Pending [+ -ContainersNotInitialized -ContainersNotReady -ContainersNotReady] i:Running a:PodInitializing",
+        ),
+        (
+            &row,
+            "i=ok",
+            "Pending [+ + -ContainersNotReady -ContainersNotReady] i:Completed+ a:ContainerCreating",
+        ),
+        (&row, "i=ok a=run", "Running [+ + + +] i:Completed+ a:Running+"),
+        (
+            &row_never,
+            "i=fail",
+            "Failed [+ -ContainersNotInitialized -PodFailed -PodFailed] i:Error a:PodInitializing",
+        ),
+        (&gate, "a=run", "Running [+ + -ReadinessGatesNotReady +] a:Running+"),
+    ];
+    for (spec, containers, want) in table {
+        assert_eq!(show(spec, &observed(containers)), want, "{spec} with {containers}");
+    }
+}
+
+#[test]
+fn a_resting_container_says_for_how_long() {
+    let status =
+        compute(&pod(json!({"containers": [{"name": "a"}]})), &observed("a=resting"), &[], None, at(105));
+    let state = &status.container_statuses.unwrap()[0];
+    assert_eq!(
+        state.state.as_ref().unwrap().waiting.as_ref().unwrap().message.as_deref(),
+        Some("back-off 1m20s restarting failed container=a pod=p_n(u)")
+    );
+    assert_eq!(read_terminated(state.last_state.as_ref()), Some(ended(1)));
+}
+
+#[test]
+fn a_pod_out_of_time_fails_with_the_words_it_was_given() {
+    let spec = json!({"containers": [{"name": "a"}]});
+    let mut o = observed("a=run");
+    o.doom = Some(Doom::Failed { reason: "DeadlineExceeded".into(), message: "late".into() });
+    assert!(show(&spec, &o).starts_with("Running"));
+    o.seen_mut("a").end(ended(143));
+    let status = compute(&pod(spec), &o, &[], None, at(105));
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[test]
+fn a_transition_keeps_its_time_until_it_turns() {
+    let spec = json!({"containers": [{"name": "a"}]});
+    let first = compute(&pod(spec.clone()), &observed("a=run"), &[], None, at(10));
+    let second = compute(&pod(spec.clone()), &observed("a=run"), &[], Some(&first), at(20));
+    assert_eq!(first, second);
+    let third = compute(&pod(spec), &observed("a=unready"), &[], Some(&second), at(30));
+    let ready = third.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!(ready.last_transition_time, Some(meta_time(at(30))));
+    assert_eq!(third.observed_generation, Some(3));
+}

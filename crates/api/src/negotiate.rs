@@ -1,0 +1,290 @@
+//! Which form the client wants an answer in, and which form its body is in.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use stoa_kube::Status;
+
+/// The media types that objects are served in.
+pub(crate) const SERVED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
+/// The media types that watches are served in.
+pub(crate) const STREAMED: [&str; 4] =
+    ["application/json", "application/json;stream=watch", PROTOBUF, stoa_kube::protobuf::WATCH_MEDIA_TYPE];
+/// What typed clients write and ask for.
+const PROTOBUF: &str = stoa_kube::protobuf::MEDIA_TYPE;
+/// The media types of patches.
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+impl Encoding {
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Encoding::Json => "application/json",
+            Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => PROTOBUF,
+        }
+    }
+}
+
+/// What of an object a table's row carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+/// As what an object is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum View {
+    /// As it is.
+    #[default]
+    Object,
+    /// As a row of a table.
+    Table,
+    /// Its metadata alone.
+    Partial,
+    /// The metadata alone of what is in a list.
+    PartialList,
+    /// Aggregated discovery.
+    Discovery,
+}
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) encoding: Encoding,
+    pub(crate) view: View,
+}
+
+/// Picks the first that we serve of what the client accepts, by the client's own order of preference.
+pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
+    accept_if(headers, |_| true)
+}
+
+/// The same for what can be shown as it is only: reviews, which have neither rows nor metadata of interest.
+pub(crate) fn accept_plain(headers: &HeaderMap) -> Result<Accepted, Status> {
+    accept_if(headers, |accepted| accepted.view == View::Object)
+}
+
+fn accept_if(headers: &HeaderMap, fits: impl Fn(&Accepted) -> bool) -> Result<Accepted, Status> {
+    let mut wanted: Vec<(Media<'_>, u16)> = Vec::new();
+    for header in headers.get_all(ACCEPT) {
+        let text = header.to_str().map_err(|_| Status::not_acceptable(&SERVED))?;
+        wanted.extend(text.split(',').filter(|p| !p.trim().is_empty()).map(Media::parse));
+    }
+    if wanted.is_empty() {
+        return Ok(Accepted::default());
+    }
+    // Of two that are wanted equally, the one that says more comes first.
+    wanted.sort_by_key(|(media, q)| (std::cmp::Reverse(*q), media.wildness()));
+    let found =
+        wanted.iter().filter(|(_, q)| *q > 0).filter_map(|(media, _)| media.accepted()).find(|a| fits(a));
+    found.ok_or_else(|| Status::not_acceptable(&SERVED))
+}
+
+/// Which of `served`, in the server's order, a client wants most; by its name alone.
+pub(crate) fn pick(headers: &HeaderMap, served: &[&str]) -> Option<usize> {
+    let mut wanted: Vec<(Media<'_>, u16)> = Vec::new();
+    for header in headers.get_all(ACCEPT) {
+        let text = header.to_str().unwrap_or_default();
+        wanted.extend(text.split(',').filter(|p| !p.trim().is_empty()).map(Media::parse));
+    }
+    if wanted.is_empty() {
+        return (!served.is_empty()).then_some(0);
+    }
+    wanted.sort_by_key(|(media, q)| (std::cmp::Reverse(*q), media.wildness()));
+    let matches = |media: &Media<'_>, name: &str| match media.name.strip_suffix("/*") {
+        Some("*") => true,
+        Some(kind) => name.split('/').next() == Some(kind),
+        None => media.name == name,
+    };
+    let mut wanted = wanted.iter().filter(|(_, q)| *q > 0);
+    wanted.find_map(|(media, _)| served.iter().position(|name| matches(media, name)))
+}
+
+struct Media<'a> {
+    name: &'a str,
+    params: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Media<'a> {
+    /// With its quality in thousandths.
+    fn parse(text: &'a str) -> (Media<'a>, u16) {
+        let mut parts = text.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let mut quality = 1000;
+        let mut params = Vec::new();
+        for part in parts {
+            let (k, v) = part.split_once('=').unwrap_or((part, ""));
+            match k {
+                "q" => quality = v.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16),
+                _ => params.push((k, v)),
+            }
+        }
+        (Media { name, params }, quality)
+    }
+
+    fn param(&self, name: &str) -> &'a str {
+        self.params.iter().find(|(k, _)| *k == name).map_or("", |(_, v)| v)
+    }
+
+    /// How little the name says.
+    fn wildness(&self) -> u8 {
+        match self.name {
+            "*/*" => 2,
+            name if name.ends_with("/*") => 1,
+            _ => 0,
+        }
+    }
+
+    fn accepted(&self) -> Option<Accepted> {
+        let encoding = match self.name {
+            "application/json" | "application/*" | "*/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            PROTOBUF => Encoding::Protobuf,
+            _ => return None,
+        };
+        let view = match (self.param("as"), self.param("g"), self.param("v")) {
+            ("", ..) => View::Object,
+            // Tables have no protobuf form.
+            ("Table", "meta.k8s.io", "v1") if encoding != Encoding::Protobuf => View::Table,
+            ("PartialObjectMetadata", "meta.k8s.io", "v1") => View::Partial,
+            ("PartialObjectMetadataList", "meta.k8s.io", "v1") => View::PartialList,
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => View::Discovery,
+            _ => return None,
+        };
+        Some(Accepted { encoding, view })
+    }
+}
+
+/// What of an object a table's rows are to carry.
+pub(crate) fn include(text: &str) -> Result<Include, Status> {
+    match text {
+        "" | "Metadata" => Ok(Include::Metadata),
+        "None" => Ok(Include::None),
+        "Object" => Ok(Include::Object),
+        other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+    }
+}
+
+/// The form of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// The form of a request's body.
+pub(crate) fn content(headers: &HeaderMap) -> Result<Content, Status> {
+    let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
+    match text.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" => Ok(Content::Json),
+        "application/yaml" => Ok(Content::Yaml),
+        PROTOBUF => Ok(Content::Protobuf),
+        _ => Err(Status::unsupported_media_type(&SERVED)),
+    }
+}
+
+/// The kind of a patch by its media type.
+pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<stoa_registry::PatchKind, Status> {
+    use stoa_registry::PatchKind;
+    let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
+    match text.split(';').next().unwrap_or_default().trim() {
+        "application/json-patch+json" => Ok(PatchKind::Json),
+        "application/merge-patch+json" => Ok(PatchKind::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
+        _ => Err(Status::unsupported_media_type(&PATCHES)),
+    }
+}
+
+/// Whether the client takes gzip.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).any(|text| {
+        text.split(',').any(|part| {
+            let (media, quality) = Media::parse(part);
+            matches!(media.name, "gzip" | "*") && quality > 0
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(text: &'static str) -> Option<(Encoding, View)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, text.parse().unwrap());
+        accept(&headers).ok().map(|a| (a.encoding, a.view))
+    }
+
+    #[test]
+    fn a_review_has_no_table() {
+        let plain = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, text.parse().unwrap());
+            accept_plain(&headers).map(|a| a.encoding).map_err(|status| status.code())
+        };
+        assert_eq!(plain("application/json;as=Table;v=v1;g=meta.k8s.io"), Err(406));
+        assert_eq!(
+            plain("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),
+            Ok(Encoding::Json)
+        );
+    }
+
+    #[test]
+    fn the_first_served_form_by_the_clients_order_wins() {
+        use Encoding::*;
+        for (text, want) in [
+            ("*/*", Some((Json, View::Object))),
+            ("application/vnd.kubernetes.protobuf, application/json", Some((Protobuf, View::Object))),
+            (
+                "application/vnd.kubernetes.protobuf,application/json;q=0.9,*/*;q=0.1",
+                Some((Protobuf, View::Object)),
+            ),
+            ("*/*,application/vnd.kubernetes.protobuf", Some((Protobuf, View::Object))),
+            ("application/vnd.kubernetes.protobuf;q=0.8,*/*", Some((Json, View::Object))),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Some((Protobuf, View::Object))),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", None),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json",
+                Some((Json, View::Object)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Some((Protobuf, View::Partial)),
+            ),
+            ("application/yaml", Some((Yaml, View::Object))),
+            ("application/json;q=0.5, application/yaml", Some((Yaml, View::Object))),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Some((Json, View::Table)),
+            ),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io", None),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Some((Json, View::PartialList)),
+            ),
+            ("application/json;stream=watch", Some((Json, View::Object))),
+            ("application/cbor", None),
+            ("application/json;q=0", None),
+        ] {
+            assert_eq!(accepted(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The verbs on API objects.
+
+use super::{Asked, component_status, leases};
+use crate::body;
+use crate::negotiate::{self, Accepted, Encoding, Include, View};
+use crate::query::Query;
+use crate::respond::{Answer, object, value, warn, whole, with_body};
+use crate::{encode, review, table, watch};
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use std::time::Duration;
+use stoa_kube::{Cause, Resource, Status, reason};
+use stoa_registry::{
+    Change, Context, DeleteOptions, Deleted, FieldValidation, Initial, ListOptions, Patch, PatchKind,
+    Persist, Selection, WatchOptions, Written, default_watch_timeout, parse_revision,
+};
+
+use stoa_streams::{Kind, Messages, is_upgrade};
+
+/// Longest name of a field manager.
+const FIELD_MANAGER_LEN_MAX: usize = 128;
+
+/// Kinds whose delete answers with the object that was there rather than with a `Status`.
+const DELETE_ANSWERS_OBJECT: [(&str, &str); 10] = [
+    ("", "pods"),
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("", "podtemplates"),
+    ("", "resourcequotas"),
+    ("", "serviceaccounts"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "volumeattachments"),
+];
+
+/// Answers a request on an object or a collection.
+pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> Result<Answer, Status> {
+    let verb = asked.info.verb.as_str();
+    let served = asked.resource.has_verb(verb) || (verb == "get" && asked.resource.has_verb("list"));
+    // A stock server's routes of objects know no HEAD.
+    if !served || request.method() == Method::HEAD {
+        body::drain(request.into_body()).await;
+        return Err(Status::method_not_allowed());
+    }
+    let deprecated = deprecation(asked.resource);
+    let mut answer = match verb {
+        "get" | "list" if asked.resource.plural == "componentstatuses" => {
+            component_status::answer(&asked, request.headers()).await
+        }
+        "get" => get(&asked, request.headers()).await,
+        "list" => list(&asked, request.headers()).await,
+        "watch" => watch(&asked, &mut request).await,
+        "create" => create(asked, body::whole(request).await?).await,
+        "update" => update(asked, body::whole(request).await?).await,
+        "patch" => patch(asked, body::whole(request).await?).await,
+        "delete" => delete(asked, body::whole(request).await?).await,
+        "deletecollection" => delete_collection(asked, body::whole(request).await?).await,
+        _ => Err(Status::method_not_allowed()),
+    }?;
+    warn(&mut answer, deprecated);
+    Ok(answer)
+}
+
+/// What users of an old resource are told.
+fn deprecation(resource: &Resource) -> &'static [&'static str] {
+    match (resource.group, resource.plural) {
+        ("", "endpoints") => &["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
+        ("", "componentstatuses") => &["v1 ComponentStatus is deprecated in v1.19+"],
+        _ => &[],
+    }
+}
+
+async fn get(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
+    let accepted = negotiate::accept(headers)?;
+    if let Some(revision) = parse_revision(asked.info.query.text("resourceVersion"))? {
+        asked.state.registry.wait_for(revision).await?;
+    }
+    let entry = asked.state.registry.get(asked.target())?;
+    let value = leases::freshen(&asked.state, asked.resource, asked.namespace(), entry.value);
+    show(asked, accepted, 200, value)
+}
+
+/// One object in the form agreed on.
+pub(super) fn show(asked: &Asked<'_>, accepted: Accepted, code: u16, bytes: Bytes) -> Result<Answer, Status> {
+    let now = asked.state.registry.clock().now();
+    Ok(match accepted.view {
+        View::Object | View::Discovery => object(code, accepted.encoding, bytes),
+        View::Partial => object(code, accepted.encoding, table::partial(&bytes)),
+        View::PartialList => {
+            let what = format!("is not a list ({})", encode::go_type(asked.resource, asked.resource.kind));
+            return Err(Status::not_so("PartialObjectMetadataList", &what));
+        }
+        View::Table => {
+            let include = negotiate::include(asked.info.query.text("includeObject"))?;
+            let revision = stoa_kube::Meta::read(&bytes).map(|m| m.resource_version).unwrap_or_default();
+            let row = table::row(asked.resource, &bytes, include, now);
+            value(code, accepted.encoding, &table::table(asked.resource, &revision, vec![row]))
+        }
+    })
+}
+
+pub(super) fn selection(asked: &Asked<'_>) -> Result<Selection, Status> {
+    let q = &asked.info.query;
+    Selection::parse(asked.resource, q.text("labelSelector"), q.text("fieldSelector"))
+}
+
+fn list_options(asked: &Asked<'_>) -> Result<ListOptions, Status> {
+    let q = &asked.info.query;
+    let (revision, token) = (q.text("resourceVersion"), q.text("continue"));
+    if q.get("sendInitialEvents").is_some() {
+        let causes = vec![Cause::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")];
+        return Err(Status::invalid("ListOptions", "meta.k8s.io", "", causes));
+    }
+    let revision_match = ListOptions::check_match(revision, token, q.text("resourceVersionMatch"))?;
+    let limit = q.number("limit")?.unwrap_or(0);
+    // A list does not wait, but what it is told must be a number all the same.
+    q.number("timeoutSeconds")?;
+    Ok(ListOptions {
+        selection: selection(asked)?,
+        limit: usize::try_from(limit).unwrap_or(0),
+        continue_: token.to_string(),
+        revision: parse_revision(revision)?,
+        revision_match,
+    })
+}
+
+async fn list(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
+    let accepted = negotiate::accept(headers)?;
+    let include = negotiate::include(asked.info.query.text("includeObject"))?;
+    let options = list_options(asked)?;
+    let mut list = asked.state.registry.list(asked.resource, asked.namespace(), &options).await?;
+    for entry in list.entries.iter_mut().filter(|_| leases::concerns(asked.resource, asked.namespace())) {
+        entry.value = leases::freshen(&asked.state, asked.resource, asked.namespace(), entry.value.clone());
+    }
+    let now = asked.state.registry.clock().now();
+    encode::list(asked.resource, list, accepted, include, headers, now).await
+}
+
+async fn watch(asked: &Asked<'_>, request: &mut Request<Incoming>) -> Result<Answer, Status> {
+    let accepted = negotiate::accept(request.headers())?;
+    if accepted.encoding == Encoding::Yaml {
+        return Err(Status::not_acceptable(&negotiate::STREAMED));
+    }
+    let q = &asked.info.query;
+    let initial = match q.get("sendInitialEvents") {
+        None | Some("") => Initial::ByRevision,
+        Some(_) if q.is_true("sendInitialEvents") => Initial::Send,
+        Some(_) => Initial::Skip,
+    };
+    WatchOptions::check(initial, q.text("resourceVersionMatch"), q.text("continue"))?;
+    let mut fields = selection(asked)?;
+    if !asked.path.name.is_empty() {
+        // The old form of a watch may name one object.
+        let terms = format!("metadata.name={}", asked.path.name);
+        fields = Selection::parse(asked.resource, q.text("labelSelector"), &terms)?;
+    }
+    let timeout = q.number("timeoutSeconds")?.filter(|s| *s > 0);
+    let timeout = timeout.map_or_else(default_watch_timeout, |s| Duration::from_secs(s.unsigned_abs()));
+    let options = WatchOptions {
+        selection: fields,
+        revision: parse_revision(q.text("resourceVersion"))?,
+        initial,
+        bookmarks: q.is_true("allowWatchBookmarks"),
+        timeout: Some(timeout),
+    };
+    let include = negotiate::include(q.text("includeObject"))?;
+    let upgrade = is_upgrade(request.headers());
+    let agreed = upgrade.then(|| stoa_streams::negotiate(request.method(), request.headers(), Kind::Events));
+    let agreed = agreed.transpose().map_err(|e| Status::failure(e.code, reason::BAD_REQUEST, e.message))?;
+    let registry = &asked.state.registry;
+    let started = registry.watch(asked.resource, asked.namespace(), options).await?;
+    let shown = watch::Shown {
+        resource: asked.resource,
+        view: accepted.view,
+        encoding: accepted.encoding,
+        include,
+        clock: registry.clock().clone(),
+        columns_sent: false,
+    };
+    let open = asked.state.metrics.watch();
+    if let Some(agreed) = agreed {
+        let form = match accepted.encoding {
+            Encoding::Protobuf => Messages::Binary,
+            _ => Messages::Text,
+        };
+        let messages = watch::messages(started, shown, asked.state.closing.clone(), open);
+        let (head, upgrade) = (agreed.response(), hyper::upgrade::on(request));
+        tokio::spawn(async move {
+            if let Ok(upgraded) = upgrade.await {
+                agreed.serve_messages(upgraded, messages, form).await;
+            }
+        });
+        return Ok(head.map(|()| whole(Bytes::new())));
+    }
+    let body = watch::body(started, shown, asked.state.closing.clone(), open);
+    let media_type = match accepted.encoding {
+        Encoding::Protobuf => stoa_kube::protobuf::WATCH_MEDIA_TYPE,
+        encoding => encoding.media_type(),
+    };
+    Ok(with_body(200, media_type, body))
+}
+
+/// What the query says about how to write.
+pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Result<Context, Status> {
+    let q = &asked.info.query;
+    let mut ctx = Context::of(asked.user.clone());
+    let mut causes = Vec::new();
+    ctx.persist = match dry_run(q, &mut causes) {
+        true => Persist::DryRun,
+        false => Persist::Commit,
+    };
+    ctx.field_validation = match q.text("fieldValidation") {
+        "" | "Warn" => FieldValidation::Warn,
+        "Ignore" => FieldValidation::Ignore,
+        "Strict" => FieldValidation::Strict,
+        other => {
+            let known = ["Ignore", "Strict", "Warn"];
+            causes.push(Cause::not_supported("fieldValidation", other, &known));
+            FieldValidation::Warn
+        }
+    };
+    if q.text("fieldManager").len() > FIELD_MANAGER_LEN_MAX {
+        causes.push(Cause::too_long("fieldManager", FIELD_MANAGER_LEN_MAX));
+    }
+    for (at, c) in q.text("fieldManager").char_indices().filter(|(_, c)| c.is_control()) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        causes.push(Cause::invalid("fieldManager", q.text("fieldManager"), &why));
+    }
+    if !causes.is_empty() {
+        return Err(Status::invalid(kind, "meta.k8s.io", "", causes));
+    }
+    ctx.field_manager = match q.text("fieldManager") {
+        // An apply must say who applies; every other write is known by the client's name.
+        "" if negotiate::patch_kind(headers) != Ok(PatchKind::Apply) => agent(headers),
+        named => named.to_string(),
+    };
+    ctx.force = q.is_true("force");
+    Ok(ctx)
+}
+
+/// The client's name, up to its version.
+fn agent(headers: &HeaderMap) -> String {
+    let text = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    text.split('/').next().unwrap_or_default().chars().take(FIELD_MANAGER_LEN_MAX).collect()
+}
+
+fn dry_run(q: &Query, causes: &mut Vec<Cause>) -> bool {
+    let asked: Vec<&str> = q.all("dryRun").filter(|v| !v.is_empty()).collect();
+    if asked.iter().any(|v| *v != "All") {
+        causes.push(Cause::not_supported("dryRun", json!(asked), &["All"]));
+    }
+    !asked.is_empty()
+}
+
+/// Reads the body of a write.
+pub(super) fn read_body(ctx: &mut Context, kind: &str, request: &Request<Bytes>) -> Result<Value, Status> {
+    let parsed = body::parse(request.body(), negotiate::content(request.headers())?, kind)?;
+    ctx.body_problems = parsed.problems;
+    Ok(parsed.value)
+}
+
+fn written(asked: &Asked<'_>, accepted: Accepted, written: Written) -> Result<Answer, Status> {
+    let code = if written.change == Change::Created { 201 } else { 200 };
+    let mut answer = show(asked, accepted, code, written.bytes)?;
+    warn(&mut answer, &written.warnings);
+    Ok(answer)
+}
+
+async fn create(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
+    if !asked.path.name.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
+    let accepted = match is_virtual(&asked) {
+        true => negotiate::accept_plain(request.headers())?,
+        false => negotiate::accept(request.headers())?,
+    };
+    let mut ctx = context(&asked, request.headers(), "CreateOptions")?;
+    let body = read_body(&mut ctx, asked.resource.kind, &request)?;
+    let registry = &asked.state.registry;
+    if asked.resource.plural == "bindings" {
+        registry.create_binding(&ctx, asked.target(), &body).await?;
+        return Ok(value(201, accepted.encoding, &json!(Status::success(201))));
+    }
+    let kind = asked.resource.kind;
+    let (state, user, path) = (&asked.state, &asked.user, asked.path);
+    if is_virtual(&asked) {
+        if let Some(token) = body["spec"]["token"].as_str() {
+            state.prepare(token).await;
+        }
+        let reviewed = review::create(state, user, path, kind, body, accepted.encoding)?;
+        return reviewed.ok_or_else(Status::method_not_allowed);
+    }
+    if asked.resource.namespaced && asked.path.namespace.is_empty() {
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+    }
+    let done = registry.create(&ctx, asked.target(), body).await?;
+    written(&asked, accepted, done)
+}
+
+/// Kinds that are answered and never stored.
+fn is_virtual(asked: &Asked<'_>) -> bool {
+    matches!(asked.resource.group, "authorization.k8s.io" | "authentication.k8s.io")
+}
+
+async fn update(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
+    if asked.path.name.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
+    let accepted = negotiate::accept(request.headers())?;
+    let mut ctx = context(&asked, request.headers(), "UpdateOptions")?;
+    let body = read_body(&mut ctx, asked.resource.kind, &request)?;
+    let done = asked.state.registry.update(&ctx, asked.target(), body).await?;
+    written(&asked, accepted, done)
+}
+
+/// Reads a patch.
+pub(super) fn read_patch(request: Request<Bytes>) -> Result<Patch, Status> {
+    let kind = negotiate::patch_kind(request.headers())?;
+    let bytes = request.into_body();
+    let bytes = match kind {
+        // What is applied may be YAML, of which JSON is a part.
+        PatchKind::Apply => {
+            let value = body::parse_yaml(&bytes).map_err(|e| {
+                Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {e}"))
+            })?;
+            value.to_string().into()
+        }
+        _ => bytes,
+    };
+    Ok(Patch { kind, body: bytes })
+}
+
+async fn patch(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
+    if asked.path.name.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
+    let accepted = negotiate::accept(request.headers())?;
+    let ctx = context(&asked, request.headers(), "PatchOptions")?;
+    let patch = read_patch(request)?;
+    let done = asked.state.registry.patch(&ctx, asked.target(), &patch).await?;
+    written(&asked, accepted, done)
+}
+
+/// Delete options from the body, or from the query where there is none.
+fn delete_options(asked: &Asked<'_>, request: &Request<Bytes>) -> Result<DeleteOptions, Status> {
+    let bytes = request.body();
+    let value = if bytes.is_empty() {
+        let q = &asked.info.query;
+        let mut value = json!({});
+        if let Some(seconds) = q.number("gracePeriodSeconds")? {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        if !q.text("propagationPolicy").is_empty() {
+            value["propagationPolicy"] = q.text("propagationPolicy").into();
+        }
+        if q.get("orphanDependents").is_some() {
+            value["orphanDependents"] = q.is_true("orphanDependents").into();
+        }
+        value
+    } else {
+        // A stock server takes options that it cannot read for its own failure, in the same words; they are the client's.
+        let parsed = body::parse_plain(bytes, negotiate::content(request.headers())?);
+        let parsed = parsed.map_err(Status::bad_request)?;
+        let kind = parsed.value["kind"].as_str().unwrap_or("DeleteOptions");
+        if kind != "DeleteOptions" {
+            return Err(Status::bad_request(format!("{kind} cannot be handled as a DeleteOptions")));
+        }
+        match stoa_kube::schema::builtin().named("apis.meta.v1.DeleteOptions") {
+            Some(ty) => {
+                let read = stoa_kube::decode::decode_value(parsed.value, ty);
+                read.map_err(|e| Status::bad_request(e.to_string()))?.value
+            }
+            None => parsed.value,
+        }
+    };
+    DeleteOptions::parse(&value)
+}
+
+async fn delete(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
+    let accepted = negotiate::accept(request.headers())?;
+    let ctx = context(&asked, request.headers(), "DeleteOptions")?;
+    let options = delete_options(&asked, &request)?;
+    let deleted = asked.state.registry.delete(&ctx, asked.target(), &options).await?;
+    let gone = deleted.change == Change::Deleted;
+    if gone && !answers_object(&asked) {
+        let status = Status::deleted(asked.resource, &deleted.name, &deleted.uid);
+        return Ok(object(200, accepted.encoding, status.to_bytes()));
+    }
+    show(&asked, accepted, 200, deleted.bytes)
+}
+
+fn answers_object(asked: &Asked<'_>) -> bool {
+    DELETE_ANSWERS_OBJECT.contains(&(asked.resource.group, asked.resource.plural))
+}
+
+async fn delete_collection(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
+    let accepted = negotiate::accept(request.headers())?;
+    let ctx = context(&asked, request.headers(), "DeleteOptions")?;
+    let list = list_options(&asked)?;
+    let options = delete_options(&asked, &request)?;
+    let registry = &asked.state.registry;
+    let deleted: Vec<Deleted> =
+        registry.delete_collection(&ctx, asked.resource, asked.namespace(), &list, &options).await?;
+    let entries = deleted.into_iter().map(|d| stoa_store::Entry {
+        key: registry.key(asked.resource, asked.namespace(), &d.name),
+        value: d.bytes,
+        created: d.revision,
+        modified: d.revision,
+    });
+    let page = stoa_registry::List {
+        entries: entries.collect(),
+        revision: registry.store().revision(),
+        continue_: None,
+        remaining: None,
+    };
+    let now = registry.clock().now();
+    encode::list(asked.resource, page, accepted, Include::Metadata, request.headers(), now).await
+}

@@ -1,0 +1,225 @@
+//! `pods/proxy` and `services/proxy`: a request handed on to a pod, through the tunnel to its agent. Nothing else is ever dialled, so
+//! that a name in a path cannot make this server talk to the machine's own network.
+
+mod way;
+
+use super::Asked;
+use super::logs::open;
+use crate::respond::{Answer, whole};
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use stoa_kube::Status;
+use stoa_streams::wire::TunnelRequest;
+use tokio_util::sync::CancellationToken;
+use way::Way;
+
+/// Headers that concern one connection only.
+const HOP_BY_HOP: [HeaderName; 7] =
+    [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// Headers that say who asks: they are for us alone, a pod could use them.
+const CREDENTIALS: [&str; 2] = ["impersonate-", "x-remote-"];
+
+/// Answers a request below an object's `proxy`.
+pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Result<Answer, Status> {
+    let path = rest(request.uri().path(), asked.path.namespace.is_empty());
+    if path.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(redirect(request.uri()));
+    }
+    let path = if path.is_empty() { "/".to_string() } else { path.to_string() };
+    let way = Way::find(&asked).await?;
+    let tunnel = open(&asked, &way.node, way.request(&asked.path.namespace)).await;
+    let stream = TokioIo::new(tunnel.map_err(|e| unreachable(&e.message))?.into_bytes());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(stream).await.map_err(|e| unreachable(&e.to_string()))?;
+    let closing = asked.state.closing.clone();
+    let done = closing.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            ended = connection.with_upgrades() => drop(ended),
+            () = done.cancelled() => {}
+        }
+    });
+    let mut request = request;
+    let ours = hyper::upgrade::on(&mut request);
+    let outgoing = outgoing(request, &path, &way)?;
+    let wants_upgrade = outgoing.headers().contains_key(UPGRADE);
+    let response = sender.send_request(outgoing).await.map_err(|e| unreachable(&e.to_string()))?;
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS if wants_upgrade => Ok(switch(response, ours, closing)),
+        // Nobody asked for it: what follows on this connection would be nobody's.
+        StatusCode::SWITCHING_PROTOCOLS => Err(unreachable("it switched protocols unasked")),
+        _ => Ok(incoming(response, &asked, &path)),
+    }
+}
+
+/// What follows `/proxy`, as it was sent.
+fn rest(path: &str, of_cluster: bool) -> &str {
+    // /api/v1/namespaces/<namespace>/<plural>/<name>/proxy, or without a namespace.
+    let segments = if of_cluster { 5 } else { 7 };
+    let mut from = 0;
+    for _ in 0..segments {
+        match path[from..].strip_prefix('/') {
+            Some(after) => from += 1 + after.find('/').unwrap_or(after.len()),
+            None => return "",
+        }
+    }
+    &path[from..]
+}
+
+/// Relative links of the first page need the slash.
+fn redirect(uri: &http::Uri) -> Answer {
+    let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let mut answer = Response::new(whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::from_str(&format!("{}/{query}", uri.path())) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer
+}
+
+fn unreachable(why: &str) -> Status {
+    Status::service_unavailable(format!("error trying to reach service: {why}"))
+}
+
+fn strip(headers: &mut HeaderMap, keep_upgrade: bool) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|n| n.trim().parse().ok())
+        .collect();
+    let upgrade = headers.get(UPGRADE).cloned().filter(|_| keep_upgrade && named.contains(&UPGRADE));
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+}
+
+fn outgoing(request: Request<Incoming>, path: &str, way: &Way) -> Result<Request<Incoming>, Status> {
+    let (mut parts, body) = request.into_parts();
+    let bad = |e: &dyn std::fmt::Display| Status::bad_request(e.to_string());
+    let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let forwarded = HeaderValue::from_str(parts.uri.path()).map_err(|e| bad(&e))?;
+    let asked_host = parts.uri.host().map(String::from);
+    let asked_host = parts.headers.get(HOST).cloned().or_else(|| asked_host?.parse().ok());
+    parts.uri = format!("{path}{query}").parse().map_err(|e| bad(&e))?;
+    parts.version = Version::HTTP_11;
+    strip(&mut parts.headers, true);
+    parts.headers.remove(AUTHORIZATION);
+    let secret: Vec<HeaderName> = parts
+        .headers
+        .keys()
+        .filter(|k| CREDENTIALS.iter().any(|c| k.as_str().starts_with(c)))
+        .cloned()
+        .collect();
+    for name in secret {
+        parts.headers.remove(name);
+    }
+    parts.headers.insert(HOST, HeaderValue::from_str(&way.host).map_err(|e| bad(&e))?);
+    parts.headers.insert("x-forwarded-uri", forwarded);
+    parts.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    if let Some(host) = asked_host {
+        parts.headers.insert("x-forwarded-host", host);
+    }
+    Ok(Request::from_parts(parts, body))
+}
+
+fn incoming(response: Response<Incoming>, asked: &Asked<'_>, path: &str) -> Answer {
+    let (mut parts, body) = response.into_parts();
+    strip(&mut parts.headers, false);
+    // What a pod says about origins is about its own; ours would be meant.
+    let about_origins: Vec<HeaderName> =
+        parts.headers.keys().filter(|k| k.as_str().starts_with("access-control-")).cloned().collect();
+    for name in about_origins {
+        parts.headers.remove(name);
+    }
+    let location = parts.headers.get(LOCATION).and_then(|v| v.to_str().ok());
+    if let Some(moved) = location.filter(|l| l.starts_with('/') && !l.starts_with("//")) {
+        let whole = asked.info.path.as_str();
+        let base = whole.strip_suffix(path.trim_end_matches('/')).unwrap_or(whole).trim_end_matches('/');
+        if let Ok(moved) = HeaderValue::from_str(&format!("{base}{moved}")) {
+            parts.headers.insert(LOCATION, moved);
+        }
+    }
+    parts.version = Version::default();
+    Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync())
+}
+
+/// Joins the two connections once both have switched.
+fn switch(
+    mut response: Response<Incoming>,
+    ours: hyper::upgrade::OnUpgrade,
+    closing: CancellationToken,
+) -> Answer {
+    let theirs = hyper::upgrade::on(&mut response);
+    let headers = std::mem::take(response.headers_mut());
+    tokio::spawn(async move {
+        let Ok((ours, theirs)) = tokio::try_join!(ours, theirs) else { return };
+        let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+        tokio::select! {
+            done = tokio::io::copy_bidirectional(&mut ours, &mut theirs) => drop(done),
+            () = closing.cancelled() => {}
+        }
+    });
+    let mut answer = Response::new(whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+impl Way {
+    fn request(&self, namespace: &str) -> TunnelRequest {
+        TunnelRequest::PortForward {
+            namespace: namespace.to_string(),
+            pod: self.pod.clone(),
+            uid: self.uid.clone(),
+            port: self.port,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_path_is_handed_on_as_it_was_sent() {
+        for (path, of_cluster, want) in [
+            ("/api/v1/namespaces/n/pods/p/proxy", false, ""),
+            ("/api/v1/namespaces/n/pods/p/proxy/", false, "/"),
+            ("/api/v1/namespaces/n/pods/p:80/proxy/a%2Fb//c/", false, "/a%2Fb//c/"),
+            ("/api/v1/nodes/x/proxy/metrics", true, "/metrics"),
+        ] {
+            assert_eq!(rest(path, of_cluster), want);
+        }
+    }
+
+    #[test]
+    fn what_concerns_one_connection_or_us_alone_is_not_handed_on() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, "x-mine, Upgrade".parse().unwrap());
+        headers.insert(UPGRADE, "websocket".parse().unwrap());
+        headers.insert("x-mine", "1".parse().unwrap());
+        headers.insert("x-yours", "1".parse().unwrap());
+        let mut plain = headers.clone();
+        strip(&mut plain, false);
+        assert_eq!(plain.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-yours"]);
+        strip(&mut headers, true);
+        assert_eq!(
+            (headers.len(), &headers[UPGRADE], &headers[CONNECTION]),
+            (3, &"websocket".parse().unwrap(), &"Upgrade".parse().unwrap())
+        );
+    }
+}

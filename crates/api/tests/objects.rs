@@ -1,0 +1,286 @@
+//! The verbs on objects, over TLS, as clients use them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use common::{Server, Who};
+use serde_json::{Value, json};
+
+fn config_map(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"a": "1"}})
+}
+
+const MAPS: &str = "/api/v1/namespaces/t/configmaps";
+
+#[tokio::test]
+async fn an_object_lives_and_dies() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let made = s.post(MAPS, config_map("a", json!({}))).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    let path = format!("{MAPS}/a");
+    let got = s.get(&path).await.json();
+    assert_eq!(got, made.json());
+    let mut changed = got.clone();
+    changed["data"]["a"] = "2".into();
+    let put = s.put(&path, changed.clone()).await;
+    assert_eq!((put.code, &put.json()["data"]["a"]), (200, &json!("2")));
+    let stale = s.put(&path, changed).await;
+    assert_eq!((stale.code, &stale.json()["reason"]), (409, &json!("Conflict")));
+    let same = s.merge(&path, json!({"data": {"a": "2"}})).await.json();
+    assert_eq!(same, put.json(), "a change that changes nothing writes nothing");
+    assert_eq!(s.delete(&path).await.json()["status"], "Success");
+    assert_eq!(s.get(&path).await.code, 404);
+}
+
+#[tokio::test]
+async fn generated_names_differ_and_dry_runs_leave_no_trace() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let body = json!({"metadata": {"generateName": "x-"}});
+    let names = [s.post(MAPS, body.clone()).await.json(), s.post(MAPS, body.clone()).await.json()];
+    assert_ne!(names[0]["metadata"]["name"], names[1]["metadata"]["name"]);
+    let dry = s.post(&format!("{MAPS}?dryRun=All"), config_map("dry", json!({}))).await;
+    assert_eq!(dry.code, 201);
+    assert_eq!(s.get(&format!("{MAPS}/dry")).await.code, 404);
+    assert_eq!(s.post(&format!("{MAPS}?dryRun=Some"), config_map("dry", json!({}))).await.code, 422);
+}
+
+#[tokio::test]
+async fn pages_show_one_revision() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    for i in 0..5 {
+        s.post(MAPS, config_map(&format!("c{i}"), json!({"odd": (i % 2).to_string()}))).await;
+    }
+    let first = s.get(&format!("{MAPS}?limit=2")).await.json();
+    assert_eq!(first["items"].as_array().unwrap().len(), 2);
+    assert_eq!(first["metadata"]["remainingItemCount"], 3);
+    s.delete(&format!("{MAPS}/c4")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = s.get(&format!("{MAPS}?limit=9&continue={token}")).await.json();
+    let names: Vec<_> = rest["items"].as_array().unwrap().iter().map(|o| &o["metadata"]["name"]).collect();
+    assert_eq!(names, ["c2", "c3", "c4"], "the page is of the list's own revision");
+    assert_eq!(rest["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let odd = s.get(&format!("{MAPS}?labelSelector=odd%3D1&limit=1")).await.json();
+    assert_eq!(odd["items"][0]["metadata"]["name"], "c1");
+    assert_eq!(odd["metadata"].get("remainingItemCount"), None);
+    let one = s.get(&format!("{MAPS}?fieldSelector=metadata.name%3Dc3")).await.json();
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn list_parameters_that_contradict_each_other_are_refused() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    for (query, code) in [
+        ("resourceVersion=0", 200),
+        ("resourceVersion=1&resourceVersionMatch=NotOlderThan", 200),
+        ("resourceVersionMatch=Exact", 422),
+        ("resourceVersion=0&resourceVersionMatch=Exact", 422),
+        ("resourceVersion=1&resourceVersionMatch=Nope", 422),
+        ("resourceVersion=abc", 400),
+        ("continue=abc", 400),
+        ("limit=x", 400),
+        ("sendInitialEvents=true", 422),
+        ("labelSelector=a%3D%3D%3D", 400),
+        ("fieldSelector=spec.x%3Dy", 400),
+    ] {
+        let reply = s.get(&format!("{MAPS}?{query}")).await;
+        assert_eq!(reply.code, code, "{query}: {}", reply.json());
+    }
+    let future = s.get(&format!("{MAPS}?resourceVersion=99999999")).await;
+    assert_eq!(future.code, 504);
+    assert_eq!(future.json()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(future.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn finalizers_hold_an_object_until_the_last_is_gone() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let mut body = config_map("f", json!({}));
+    body["metadata"]["finalizers"] = json!(["a.b/c", "a.b/d"]);
+    s.post(MAPS, body).await;
+    let path = format!("{MAPS}/f");
+    let marked = s.delete(&path).await.json();
+    assert!(marked["metadata"]["deletionTimestamp"].is_string(), "{marked}");
+    assert_eq!(s.delete(&path).await.json(), marked, "a second delete changes nothing");
+    s.merge(&path, json!({"metadata": {"finalizers": ["a.b/d"]}})).await;
+    assert_eq!(s.get(&path).await.code, 200);
+    assert_eq!(s.merge(&path, json!({"metadata": {"finalizers": null}})).await.code, 200);
+    assert_eq!(s.get(&path).await.code, 404);
+    s.post(MAPS, config_map("o", json!({}))).await;
+    let orphaned = s.delete(&format!("{MAPS}/o?propagationPolicy=Orphan")).await.json();
+    assert_eq!(orphaned["metadata"]["finalizers"], json!(["orphan"]));
+}
+
+#[tokio::test]
+async fn preconditions_are_kept() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let made = s.post(MAPS, config_map("p", json!({}))).await.json();
+    let path = format!("{MAPS}/p");
+    let delete = |preconditions: Value| {
+        let body =
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}).to_string();
+        let (s, path) = (&s, path.clone());
+        async move {
+            s.send(Who::Admin, "DELETE", &path, &[("content-type", "application/json")], body).await.code
+        }
+    };
+    assert_eq!(delete(json!({"uid": "wrong"})).await, 409);
+    assert_eq!(delete(json!({"resourceVersion": "1"})).await, 409);
+    let meta = &made["metadata"];
+    assert_eq!(delete(json!({"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]})).await, 200);
+}
+
+#[tokio::test]
+async fn collections_are_deleted_by_selector() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    for i in 0..4 {
+        s.post(MAPS, config_map(&format!("c{i}"), json!({"odd": (i % 2).to_string()}))).await;
+    }
+    let gone = s.delete(&format!("{MAPS}?labelSelector=odd%3D1")).await.json();
+    assert_eq!(gone["items"].as_array().unwrap().len(), 2, "{gone}");
+    assert_eq!(s.get(MAPS).await.json()["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_namespace_goes_when_it_is_finalized_and_takes_nothing_new_meanwhile() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let marked = s.delete("/api/v1/namespaces/t").await.json();
+    assert_eq!(marked["status"]["phase"], "Terminating", "{marked}");
+    assert_eq!(s.post(MAPS, config_map("late", json!({}))).await.code, 403);
+    assert_eq!(s.delete("/api/v1/namespaces/t").await.code, 409);
+    let mut object = s.get("/api/v1/namespaces/t").await.json();
+    object["spec"]["finalizers"] = json!([]);
+    assert_eq!(s.put("/api/v1/namespaces/t/finalize", object).await.code, 200);
+    assert_eq!(s.get("/api/v1/namespaces/t").await.code, 404);
+}
+
+#[tokio::test]
+async fn services_hold_their_addresses_and_ports_alone() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let path = "/api/v1/namespaces/t/services";
+    let service = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let a = s.post(path, service("a", json!({"type": "NodePort", "clusterIP": "10.96.7.7", "ports": [{"port": 80, "nodePort": 30080}]}))).await;
+    assert_eq!(a.code, 201, "{}", a.json());
+    let taken =
+        s.post(path, service("b", json!({"clusterIP": "10.96.7.7", "ports": [{"port": 80}]}))).await.json();
+    assert!(
+        taken["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("failed to allocate IP 10.96.7.7: provided IP is already allocated"),
+        "{taken}"
+    );
+    let taken = s
+        .post(path, service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})))
+        .await
+        .json();
+    assert!(taken["message"].as_str().unwrap().ends_with("provided port is already allocated"), "{taken}");
+    let back = s.merge(&format!("{path}/a"), json!({"spec": {"type": "ClusterIP"}})).await;
+    assert_eq!(back.code, 200, "{}", back.json());
+    assert_eq!(back.json()["spec"]["ports"][0].get("nodePort"), None);
+    let b = s
+        .post(path, service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})))
+        .await;
+    assert_eq!(b.code, 201, "the port is free again: {}", b.json());
+    s.delete(&format!("{path}/a")).await;
+    let again = s.post(path, service("c", json!({"clusterIP": "10.96.7.7", "ports": [{"port": 80}]}))).await;
+    assert_eq!(again.code, 201, "the address is free again: {}", again.json());
+}
+
+#[tokio::test]
+async fn many_creates_at_once_never_share_an_address() {
+    let s = std::sync::Arc::new(Server::start().await);
+    s.namespace("t").await;
+    let ctx = stoa_registry::Context::system("test");
+    let creates = (0..100).map(|i| {
+        let (s, ctx) = (s.clone(), ctx.clone());
+        tokio::spawn(async move {
+            let body = json!({"metadata": {"name": format!("s{i}")}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+            s.registry.create(&ctx, s.target("services", "t", ""), body).await.unwrap().to_value()
+        })
+    });
+    let mut seen = std::collections::HashSet::new();
+    for create in creates.collect::<Vec<_>>() {
+        let service = create.await.unwrap();
+        assert!(seen.insert(service["spec"]["clusterIP"].to_string()), "{service}");
+        assert!(seen.insert(service["spec"]["ports"][0]["nodePort"].to_string()), "{service}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once_and_ends_by_its_grace() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let pods = "/api/v1/namespaces/t/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let made = s.post(pods, pod.clone()).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    let bind = json!({"target": {"kind": "Node", "name": "n1"}});
+    assert_eq!(s.post(&format!("{pods}/p/binding"), bind.clone()).await.code, 201);
+    let twice = s.post(&format!("{pods}/p/binding"), bind).await;
+    assert_eq!(twice.code, 409);
+    let bound = s.get(&format!("{pods}/p")).await.json();
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    let marked = s.delete(&format!("{pods}/p")).await.json();
+    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+    let shorter = s.delete(&format!("{pods}/p?gracePeriodSeconds=5")).await.json();
+    assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);
+    assert_eq!(s.delete(&format!("{pods}/p?gracePeriodSeconds=9")).await.json(), shorter);
+    s.delete(&format!("{pods}/p?gracePeriodSeconds=0")).await;
+    assert_eq!(s.get(&format!("{pods}/p")).await.code, 404);
+    s.post(pods, pod).await;
+    s.delete(&format!("{pods}/p")).await;
+    assert_eq!(s.get(&format!("{pods}/p")).await.code, 404, "a pod that runs nowhere goes at once");
+}
+
+#[tokio::test]
+async fn tables_and_metadata_come_by_accept() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    s.post(MAPS, config_map("a", json!({}))).await;
+    let get = |path: String, accept: &'static str| {
+        let s = &s;
+        async move { s.send(Who::Admin, "GET", &path, &[("accept", accept)], "").await }
+    };
+    let table = get(MAPS.into(), "application/json;as=Table;v=v1;g=meta.k8s.io").await.json();
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+    assert_eq!(table["rows"][0]["cells"][0], "a", "{table}");
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let partial =
+        get(MAPS.into(), "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await.json();
+    assert_eq!(partial["kind"], "PartialObjectMetadataList");
+    assert_eq!(partial["items"][0].get("data"), None);
+    let yaml = get(format!("{MAPS}/a"), "application/yaml").await;
+    assert_eq!(yaml.header("content-type"), "application/yaml");
+    assert!(String::from_utf8_lossy(&yaml.bytes).contains("kind: ConfigMap"));
+}
+
+#[tokio::test]
+async fn a_large_list_is_compressed_for_those_who_take_it() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    for i in 0..3 {
+        let body = json!({"metadata": {"name": format!("big{i}")}, "data": {"x": "y".repeat(100_000)}});
+        s.post(MAPS, body).await;
+    }
+    let zipped = s.send(Who::Admin, "GET", MAPS, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&zipped.bytes[..]), &mut text).unwrap();
+    let list: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 3);
+    let plain = s.get(MAPS).await;
+    assert_eq!(plain.header("content-encoding"), "");
+    assert_eq!(plain.bytes.len(), text.len());
+    assert_eq!(plain.header("content-length"), text.len().to_string());
+}

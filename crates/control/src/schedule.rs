@@ -1,0 +1,271 @@
+//! The scheduler's turn: takes pods that wait, decides, claims, and hands bindings over to be written.
+
+use crate::bind::{Binding, Bound};
+use crate::execute::merge;
+use crate::recorder::Note;
+use crate::service::Core;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use stoa_kube::resources;
+use stoa_ledger::Holder;
+use stoa_reconcile::{Level, Pod};
+use stoa_registry::{Context, DeleteOptions, Registry, Target};
+use stoa_sched::{Decision, PodInfo, Preemption, place, preempt, suits};
+use stoa_units::{AgentId, NamespacedName};
+
+const COMPONENT: &str = "default-scheduler";
+/// Pods that are looked at in one turn, placed or not, before anything else gets its turn.
+const ATTEMPTS_LEN_MAX: usize = 512;
+
+impl Core {
+    /// Places pods that wait. Those that got a place are claimed for and returned, to be bound.
+    pub(crate) fn place_waiting(&mut self) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        self.snapshot.sync(&self.ledger.lock());
+        for _ in 0..ATTEMPTS_LEN_MAX {
+            if bindings.len() >= self.options.bindings_len_max {
+                break;
+            }
+            let now = self.clock.now();
+            let Some(name) = self.queue.pop(now) else { break };
+            let Some(info) = self.pending.get(&name).cloned() else {
+                self.queue.remove(&name);
+                continue;
+            };
+            match self.place_one(&info) {
+                Ok(node) => {
+                    self.in_flight.insert(name.clone());
+                    bindings.push(Binding { pod: name, uid: info.uid.clone(), node });
+                }
+                Err(None) => self.queue.retry(&name, now),
+                Err(Some(message)) => {
+                    self.queue.park(&name, now);
+                    self.say_unschedulable(&name, message);
+                }
+            }
+        }
+        bindings
+    }
+
+    /// Decides and claims. The error is the message for the pod; none when it is only to be tried again.
+    fn place_one(&mut self, info: &Arc<PodInfo>) -> Result<AgentId, Option<String>> {
+        let message = match place(&self.snapshot, &mut self.frontiers, info) {
+            Decision::Node { node, .. } => return self.claim(info, node),
+            Decision::Unschedulable(diagnosis) => diagnosis.message(),
+        };
+        if self.make_room(info) {
+            self.snapshot.sync(&self.ledger.lock());
+            if let Decision::Node { node, .. } = place(&self.snapshot, &mut self.frontiers, info) {
+                return self.claim(info, node);
+            }
+        }
+        if let Some(plan) = preempt(&self.snapshot, info) {
+            self.carry_out_preemption(info, plan);
+        }
+        Err(Some(message))
+    }
+
+    fn claim(&mut self, info: &Arc<PodInfo>, node: AgentId) -> Result<AgentId, Option<String>> {
+        let mut ledger = self.ledger.lock();
+        let holder = Holder::Pod(info.name.clone());
+        let claimed = ledger.claim(&node, holder, &info.shape.requests);
+        self.snapshot.sync(&ledger);
+        drop(ledger);
+        match claimed {
+            Ok(()) => {
+                self.snapshot.add_pod(info.clone(), &node, false);
+                self.ledger_touched = true;
+                Ok(node)
+            }
+            // Somebody else took it between the look and the claim.
+            Err(short) => {
+                tracing::debug!(pod = %info.name, %node, %short, "a claim came too late");
+                Err(None)
+            }
+        }
+    }
+
+    /// Has offers taken back that keep the pod from fitting anywhere.
+    fn make_room(&mut self, info: &PodInfo) -> bool {
+        let need = &info.shape.requests;
+        let agent = {
+            let ledger = self.ledger.lock();
+            if ledger.usages().all(|(_, u)| u.offers.is_empty()) {
+                return false;
+            }
+            let helps =
+                |id: &&AgentId| self.snapshot.node(id).is_some_and(|node| suits(&self.snapshot, info, node));
+            let plans = ledger.agents().filter_map(|id| {
+                let offers = ledger.offers_in_the_way(id, need).filter(|o| !o.is_empty())?;
+                Some((offers.len(), id)).filter(|(_, id)| helps(id))
+            });
+            plans.min().map(|(_, id)| id.clone())
+        };
+        agent.is_some_and(|id| self.rescinder.make_room(Some(&id), &info.name.namespace, need))
+    }
+
+    /// What became of bindings.
+    pub(crate) fn settle_bindings(&mut self, results: Vec<(Binding, Bound)>) {
+        let now = self.clock.now();
+        for (binding, bound) in results {
+            let name = &binding.pod;
+            self.in_flight.remove(name);
+            let pod = self.world.pods.get(&name.namespace, &name.name).cloned();
+            if let (Bound::At(revision), Some(pod)) = (bound, &pod) {
+                self.queue.remove(name);
+                self.pending.remove(name);
+                if *pod.id.uid == *binding.uid {
+                    self.written = self.written.max(revision);
+                    self.say_scheduled(pod, &binding);
+                    continue;
+                }
+            }
+            // Not bound, or gone by now. What the store says of a pod that is bound otherwise is what holds.
+            match pod.filter(|p| !p.node.is_empty() && !p.is_ended()) {
+                Some(pod) => {
+                    let node = AgentId::from(pod.node.as_str());
+                    if let Some(info) = self.pending.remove(name) {
+                        let holder = Holder::Pod(name.clone());
+                        self.ledger.lock().force_claim(&node, holder, &info.shape.requests);
+                        self.snapshot.add_pod(info, &node, pod.deleting);
+                    }
+                    self.queue.remove(name);
+                }
+                None => {
+                    self.ledger.lock().release(&Holder::Pod(name.clone()));
+                    self.snapshot.remove_pod(name);
+                    self.room_freed = true;
+                    if bound == Bound::Failed && self.pending.contains_key(name) {
+                        self.queue.retry(name, now);
+                    } else {
+                        self.wait_anew(name);
+                    }
+                }
+            }
+            self.ledger_touched = true;
+        }
+    }
+
+    /// A pod of that name may have come while another one was in flight.
+    fn wait_anew(&mut self, name: &NamespacedName) {
+        self.queue.remove(name);
+        self.pending.remove(name);
+        let Some(pods) = resources().find("", "v1", "pods") else { return };
+        let key = self.registry.key(pods, &name.namespace, &name.name);
+        let Some(entry) = self.registry.store().get(&key) else { return };
+        let Ok(typed) = serde_json::from_slice::<stoa_kube::typed::Pod>(&entry.value) else { return };
+        let unbound = typed.spec.as_ref().is_some_and(|s| s.node_name.is_none());
+        let info = Arc::new(PodInfo::read(&typed));
+        if unbound && typed.metadata.deletion_timestamp.is_none() && info.gates.is_empty() {
+            self.queue.add(name.clone(), info.priority, info.started);
+            self.pending.insert(name.clone(), info);
+        }
+    }
+
+    fn say_scheduled(&self, pod: &Pod, binding: &Binding) {
+        self.recorder.say(Note {
+            about: pod.id.clone(),
+            level: Level::Normal,
+            reason: "Scheduled",
+            message: format!("Successfully assigned {} to {}", binding.pod, binding.node),
+            component: COMPONENT,
+        });
+    }
+
+    fn say_unschedulable(&mut self, name: &NamespacedName, message: String) {
+        let Some(pod) = self.world.pods.get(&name.namespace, &name.name).cloned() else { return };
+        self.recorder.say(Note {
+            about: pod.id.clone(),
+            level: Level::Warning,
+            reason: "FailedScheduling",
+            message: message.clone(),
+            component: COMPONENT,
+        });
+        self.report(&pod, "Unschedulable", message);
+    }
+
+    /// Writes why a pod is not scheduled into its status, unless it says so already.
+    pub(crate) fn report(&mut self, pod: &Pod, reason: &'static str, message: String) {
+        let said = pod.condition("PodScheduled");
+        if said.is_some_and(|c| c.status == "False" && c.reason == reason && c.message == message) {
+            return;
+        }
+        let (registry, id, now) = (self.registry.clone(), pod.id.clone(), self.clock.now());
+        self.chores.spawn(async move {
+            let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+                "lastProbeTime": null, "lastTransitionTime": now.to_rfc3339_seconds()});
+            let name = NamespacedName { namespace: id.namespace, name: id.name };
+            set_condition(&registry, &name, &id.uid, condition).await;
+        });
+    }
+
+    fn carry_out_preemption(&mut self, info: &PodInfo, plan: Preemption) {
+        let (registry, recorder, now) = (self.registry.clone(), self.recorder.clone(), self.clock.now());
+        for (victim, uid) in &plan.victims {
+            if let Some(pod) = self.world.pods.get(&victim.namespace, &victim.name) {
+                debug_assert_eq!(*pod.id.uid, **uid);
+                recorder.say(Note {
+                    about: pod.id.clone(),
+                    level: Level::Normal,
+                    reason: "Preempted",
+                    message: format!("Preempted by pod {} on node {}", info.uid, plan.node),
+                    component: COMPONENT,
+                });
+            }
+        }
+        let (pod, uid) = (info.name.clone(), info.uid.clone());
+        self.chores.spawn(async move {
+            let Some(pods) = resources().find("", "v1", "pods") else { return };
+            let nominated = json!({"status": {"nominatedNodeName": plan.node}});
+            let target = Target::new(pods, &pod.namespace, &pod.name).sub("status");
+            let ctx = Context::system("scheduler");
+            let nominate = |v: &mut Value| {
+                if v["metadata"]["uid"] == *uid {
+                    merge(v, &nominated);
+                }
+                Ok(())
+            };
+            if let Err(status) = registry.modify(&ctx, target, nominate).await {
+                tracing::debug!(%pod, error = %status.message, "a pod was not nominated");
+            }
+            for (victim, victim_uid) in plan.victims {
+                let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                    "message": "default-scheduler: preempting to accommodate a higher priority pod",
+                    "lastProbeTime": null, "lastTransitionTime": now.to_rfc3339_seconds()});
+                set_condition(&registry, &victim, &victim_uid, condition).await;
+                let options = DeleteOptions { uid: Some(victim_uid), ..DeleteOptions::default() };
+                let target = Target::new(pods, &victim.namespace, &victim.name);
+                if let Err(status) = registry.delete(&ctx, target, &options).await {
+                    tracing::debug!(%victim, error = %status.message, "a victim was not evicted");
+                }
+            }
+        });
+    }
+}
+
+/// Sets one condition of a pod that is still the same one.
+async fn set_condition(registry: &Arc<Registry>, name: &NamespacedName, uid: &str, condition: Value) {
+    let Some(pods) = resources().find("", "v1", "pods") else { return };
+    let target = Target::new(pods, &name.namespace, &name.name).sub("status");
+    let change = |pod: &mut Value| {
+        if pod["metadata"]["uid"] != *uid {
+            return Ok(());
+        }
+        let kind = condition["type"].clone();
+        // A pod that was bound meanwhile is scheduled, whatever was thought of it before.
+        if kind == "PodScheduled" && pod["spec"]["nodeName"].as_str().is_some_and(|n| !n.is_empty()) {
+            return Ok(());
+        }
+        match pod["status"]["conditions"].as_array_mut() {
+            Some(all) => {
+                all.retain(|c| c["type"] != kind);
+                all.push(condition.clone());
+            }
+            None => pod["status"]["conditions"] = json!([condition]),
+        }
+        Ok(())
+    };
+    if let Err(status) = registry.modify(&Context::system("scheduler"), target, change).await {
+        tracing::debug!(pod = %name, error = %status.message, "a condition was not written");
+    }
+}

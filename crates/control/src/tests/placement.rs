@@ -1,0 +1,170 @@
+//! Binding, claims, offers in the way, restarts.
+
+use super::{Cluster, run};
+use crate::{NoOffers, Rescinder};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use stoa_ledger::{Holder, Ledger};
+use stoa_store::Key;
+use stoa_units::{AgentId, OfferId, Resources};
+use tokio_util::sync::CancellationToken;
+
+fn pod(name: &str, cpu: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [
+        {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]}})
+}
+
+fn node_of(c: &Cluster, name: &str) -> Option<String> {
+    c.get("pods", "default", name)?["spec"]["nodeName"].as_str().map(String::from)
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_says_why_and_is_placed_once_there_is_room() {
+    run(async {
+        let c = Cluster::new().await;
+        c.node("n1", "1").await;
+        c.create("pods", "default", pod("big", "2")).await;
+        let why = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+        c.until("the reason", |c| {
+            let p = c.get("pods", "default", "big").unwrap_or_default();
+            p["status"]["conditions"].as_array().is_some_and(|all| {
+                all.iter().any(|x| {
+                    x["type"] == "PodScheduled"
+                        && x["status"] == "False"
+                        && x["reason"] == "Unschedulable"
+                        && x["message"] == why
+                })
+            }) && c.reasons("big").contains(&format!("FailedScheduling {why}"))
+        })
+        .await;
+        c.node("n2", "4").await;
+        c.until("the place", |c| node_of(c, "big").as_deref() == Some("n2")).await;
+        c.until("the event", |c| {
+            c.reasons("big").contains(&"Scheduled Successfully assigned default/big to n2".to_string())
+        })
+        .await;
+        let claim = c
+            .ledger
+            .lock()
+            .claim_of(&Holder::Pod(stoa_units::NamespacedName::new("default", "big")))
+            .expect("a claim");
+        assert_eq!((claim.amount.milli_cpu, claim.amount.pods), (2_000, 1));
+        let key = Key::internal("claims", "n2");
+        c.until("the claims key", |c| {
+            let stored = c.registry.store().get(&key).map(|e| e.modified);
+            stored == Some(c.ledger.lock().revision(&AgentId::from("n2")))
+        })
+        .await;
+    });
+}
+
+#[test]
+fn many_pods_are_bound_and_no_node_is_over_committed() {
+    run(async {
+        let c = Cluster::idle().await;
+        for n in 0..5 {
+            c.node(&format!("n{n}"), "4").await;
+        }
+        for i in 0..250 {
+            c.create("pods", "default", pod(&format!("p{i}"), "100m")).await;
+        }
+        c.start(Arc::new(NoOffers));
+        let bound = |c: &Cluster| {
+            c.list("pods", "default").iter().filter(|p| p["spec"]["nodeName"].is_string()).count()
+        };
+        c.until("a full cluster", |c| bound(c) == 200).await;
+        for n in 0..5 {
+            let on =
+                c.list("pods", "default").iter().filter(|p| p["spec"]["nodeName"] == format!("n{n}")).count();
+            assert_eq!(on, 40);
+        }
+        c.delete("pods", "default", "p0", None).await;
+        c.until("the end of one", |c| {
+            c.get("pods", "default", "p0").is_none_or(|p| !p["metadata"]["deletionTimestamp"].is_null())
+        })
+        .await;
+        // A pod that ends keeps its room until its agent says that it is gone.
+        assert_eq!(c.ledger.lock().usage("kubernetes/default").pods.milli_cpu, 20_000);
+        c.registry
+            .delete(
+                &stoa_registry::Context::system("agent"),
+                stoa_registry::Target::new(super::find("pods"), "default", "p0"),
+                &stoa_registry::DeleteOptions::now(),
+            )
+            .await
+            .expect("it is there");
+        c.until("the next one", |c| bound(c) == 200).await;
+    });
+}
+
+struct Market(Arc<Mutex<Ledger>>);
+
+impl Rescinder for Market {
+    fn make_room(&self, agent: Option<&AgentId>, _namespace: &str, need: &Resources) -> bool {
+        let mut ledger = self.0.lock();
+        let offers = agent.and_then(|a| ledger.offers_in_the_way(a, need)).unwrap_or_default();
+        offers.iter().filter_map(|o| ledger.release(&Holder::Offer(o.clone()))).count() > 0
+    }
+}
+
+#[test]
+fn offers_that_are_in_a_pods_way_are_taken_back() {
+    run(async {
+        let c = Cluster::idle().await;
+        c.start(Arc::new(Market(c.ledger.clone())));
+        c.node("n1", "2").await;
+        let n1 = AgentId::from("n1");
+        c.until("the agent", |c| c.ledger.lock().is_active(&n1)).await;
+        {
+            let mut ledger = c.ledger.lock();
+            let free = ledger.free(&n1);
+            ledger.claim_for(&n1, Holder::Offer(OfferId::from("o1")), "*", &free).expect("it is free");
+        }
+        c.create("pods", "default", pod("p", "1")).await;
+        c.until("the place", |c| node_of(c, "p").is_some()).await;
+        assert_eq!(c.ledger.lock().usage("*"), Default::default());
+    });
+}
+
+#[test]
+fn a_new_leader_knows_every_claim_from_the_store() {
+    run(async {
+        let mut c = Cluster::new().await;
+        c.node("n1", "1").await;
+        for i in 0..8 {
+            c.create("pods", "default", pod(&format!("p{i}"), "100m")).await;
+        }
+        c.until("bindings", |c| (0..8).all(|i| node_of(c, &format!("p{i}")).is_some())).await;
+        // The leader dies with everything it knew.
+        c.shutdown.cancel();
+        c.shutdown = CancellationToken::new();
+        c.ledger = Arc::new(Mutex::new(Ledger::new(stoa_units::PortSet::EMPTY)));
+        c.start(Arc::new(NoOffers));
+        for i in 8..12 {
+            c.create("pods", "default", pod(&format!("p{i}"), "100m")).await;
+        }
+        c.until("two more", |c| (8..12).filter(|i| node_of(c, &format!("p{i}")).is_some()).count() == 2)
+            .await;
+        assert_eq!(c.ledger.lock().used(&"n1".into()).milli_cpu, 1_000);
+    });
+}
+
+#[test]
+fn a_pod_of_higher_priority_takes_the_place_of_lesser_ones() {
+    run(async {
+        let c = Cluster::new().await;
+        c.pretend_agents();
+        c.node("n1", "1").await;
+        c.create("priorityclasses", "", json!({"metadata": {"name": "high"}, "value": 1000})).await;
+        c.create("pods", "default", pod("low", "800m")).await;
+        c.until("the low one", |c| node_of(c, "low").is_some()).await;
+        let mut high = pod("high", "800m");
+        high["spec"]["priorityClassName"] = json!("high");
+        c.create("pods", "default", high).await;
+        c.until("the high one", |c| {
+            node_of(c, "high").is_some() && c.get("pods", "default", "low").is_none()
+        })
+        .await;
+    });
+}

@@ -1,0 +1,239 @@
+//! Server-side apply: who wrote which field is kept in `metadata.managedFields`, so that an applier may change what is its own,
+//! is told of a conflict where it would change another's, and takes away what it no longer applies. [`apply`] merges an applied
+//! configuration, [`track_update`] records what an ordinary write has changed. The rules are those of the stock server's
+//! structured merge.
+
+mod combine;
+mod compare;
+mod field_set;
+mod managed;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use combine::{merge, remove};
+use compare::{Changes, compare, field_set_of};
+use field_set::FieldSet;
+use managed::{Entry, Managed, Operation};
+use place::Place;
+use serde_json::{Map, Value, json};
+use stoa_kube::decode;
+use stoa_kube::schema::Type;
+use stoa_kube::{Cause, Status};
+use stoa_units::Time;
+
+/// Who owned an object's fields before anybody applied anything.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Who writes, as `managedFields` names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Manager<'a> {
+    /// The field manager's name.
+    pub name: &'a str,
+    /// The `apiVersion` of the request.
+    pub api_version: &'a str,
+    /// The subresource written through, or empty.
+    pub subresource: &'a str,
+}
+
+/// What to do about fields of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Refuse.
+    No,
+    /// Take them.
+    Yes,
+}
+
+/// Why a configuration was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It would change fields of other managers; one cause a field.
+    #[error("{} of other managers", .0.len())]
+    Conflict(Vec<Cause>),
+    /// The configuration holds what no configuration may.
+    #[error("{0}")]
+    Malformed(String),
+    /// The configuration does not have the form of its kind.
+    #[error("{0}")]
+    Untyped(String),
+}
+
+/// A configuration that does not fit its kind, in the words of the stock server.
+fn untyped(applied: &Value, why: &str) -> ApplyError {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let meta = applied.get("metadata").unwrap_or(&Value::Null);
+    let part = |v: &Value, key: &str| v.get(key).map(text).unwrap_or_default();
+    let version = part(applied, "apiVersion");
+    let slash = if version.contains('/') { "" } else { "/" };
+    ApplyError::Untyped(format!(
+        "failed to create typed patch object ({}/{}; {slash}{version}, Kind={}): {why}",
+        part(meta, "namespace"),
+        part(meta, "name"),
+        part(applied, "kind")
+    ))
+}
+
+impl ApplyError {
+    /// The refusal to answer with.
+    pub fn to_status(&self) -> Status {
+        match self {
+            ApplyError::Conflict(causes) => Status::apply_conflict(causes.clone()),
+            ApplyError::Malformed(why) => Status::bad_request(why.clone()),
+            // The stock server answers this as a failure of its own.
+            ApplyError::Untyped(why) => Status::failure(500, "", why.clone()),
+        }
+    }
+}
+
+/// Applies a configuration to the live object, or makes a new one of it. `applied` is the body as it was sent, without any
+/// defaults: what it names is what the manager owns. The result still has to be decoded, defaulted and validated.
+pub fn apply(
+    live: Option<&Value>,
+    applied: &Value,
+    manager: &Manager<'_>,
+    force: Force,
+    now: Time,
+    ty: Type<'_>,
+) -> Result<Value, ApplyError> {
+    if applied.get("metadata").and_then(|m| m.get("managedFields")).is_some_and(|m| !m.is_null()) {
+        return Err(ApplyError::Malformed("metadata.managedFields must be nil".to_owned()));
+    }
+    let place = Place::Struct(ty);
+    let (old, mut managed) = match live {
+        Some(value) => split(value),
+        None => (empty_object(applied, ty), Managed::default()),
+    };
+    if live.is_some() && managed.is_empty() {
+        let set = tracked(field_set_of(&old, place).unwrap_or_default(), manager.subresource);
+        managed.put(Entry {
+            manager: BEFORE_FIRST_APPLY.to_owned(),
+            operation: Operation::Update,
+            api_version: manager.api_version.to_owned(),
+            subresource: String::new(),
+            time: Some(now.to_rfc3339_seconds()),
+            fields: set,
+        });
+    }
+    let bad = |why: String| untyped(applied, &why);
+    let set = tracked(field_set_of(applied, place).map_err(bad)?, manager.subresource);
+    let mut merged = merge(Some(&old), applied, place).map_err(bad)?;
+    let before = managed.take(manager, Operation::Apply);
+    let last = before.as_ref().map(|e| e.fields.clone()).unwrap_or_default();
+    // What was applied before, is not applied now, and nobody else owns, goes.
+    let mut owned = set.clone();
+    managed.entries().for_each(|e| owned.add(&e.fields));
+    let gone = last.with_named_fields(place).without(&owned.with_named_fields(place));
+    merged = remove(merged, &gone, place).unwrap_or_else(|| json!({}));
+    // What the removal has emptied it has dropped; an empty list or map that is applied stays.
+    merged = merge(Some(&merged), applied, place).map_err(bad)?;
+
+    let changes = compare(Some(&old), Some(&merged), place).stripped(manager.subresource);
+    let conflicts = managed.conflicts(&changes, manager.api_version);
+    if force == Force::No && !conflicts.is_empty() {
+        return Err(ApplyError::Conflict(conflicts));
+    }
+    managed.release(&changes, manager.api_version);
+    let is_changed = old != merged;
+    // An apply that changes nothing leaves its time alone.
+    let time = if is_changed { Some(now.to_rfc3339_seconds()) } else { before.and_then(|e| e.time) };
+    managed.put(Entry {
+        manager: manager.name.to_owned(),
+        operation: Operation::Apply,
+        api_version: manager.api_version.to_owned(),
+        subresource: manager.subresource.to_owned(),
+        time,
+        fields: set,
+    });
+    Ok(join(merged, &managed))
+}
+
+/// Records in the new object which fields this write has changed, and takes them from whoever owned them. `old` is the object
+/// before, or nothing where the write creates it.
+pub fn track_update(
+    old: Option<&Value>,
+    new: Value,
+    manager: &Manager<'_>,
+    now: Time,
+    ty: Type<'_>,
+) -> Value {
+    let place = Place::Struct(ty);
+    let (new, sent) = split(&new);
+    let (old, live) = match old {
+        Some(value) => split(value),
+        None => (empty_object(&new, ty), Managed::default()),
+    };
+    // A client may rewrite the book-keeping of the object itself, not through a subresource; an empty entry resets it.
+    let mut managed = match () {
+        () if !manager.subresource.is_empty() => live,
+        () if sent.is_reset() => Managed::default(),
+        () if sent.is_empty() => live,
+        () => sent,
+    };
+    let changes = compare(Some(&old), Some(&new), place).stripped(manager.subresource);
+    managed.release(&changes, manager.api_version);
+    let mut taken = changes.added;
+    taken.add(&changes.modified);
+    if !taken.is_empty() {
+        let mut fields = managed.take(manager, Operation::Update).map(|e| e.fields).unwrap_or_default();
+        fields.add(&taken);
+        managed.put(Entry {
+            manager: manager.name.to_owned(),
+            operation: Operation::Update,
+            api_version: manager.api_version.to_owned(),
+            subresource: manager.subresource.to_owned(),
+            time: Some(now.to_rfc3339_seconds()),
+            fields,
+        });
+    }
+    join(new, &managed)
+}
+
+/// The object without its book-keeping, and that.
+fn split(value: &Value) -> (Value, Managed) {
+    let mut value = value.clone();
+    let list =
+        value.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove("managedFields"));
+    (value, Managed::read(list.as_ref()))
+}
+
+fn join(mut value: Value, managed: &Managed) -> Value {
+    if let (Some(meta), Some(list)) =
+        (value.get_mut("metadata").and_then(Value::as_object_mut), managed.write())
+    {
+        meta.insert("managedFields".to_owned(), list);
+    }
+    value
+}
+
+/// What Go would write of an object of that kind in which nothing is set: a new object's fields are new beside this.
+fn empty_object(of: &Value, ty: Type<'_>) -> Value {
+    let mut map = Map::new();
+    for key in ["apiVersion", "kind"] {
+        map.extend(of.get(key).map(|v| (key.to_owned(), v.clone())));
+    }
+    map.insert("metadata".to_owned(), json!({}));
+    let mut value = Value::Object(map);
+    // Completing an empty object cannot meet a wrong type.
+    let _ = decode::complete(&mut value, ty);
+    value
+}
+
+/// The fields that nobody can own.
+fn tracked(set: FieldSet, subresource: &str) -> FieldSet {
+    let mut set = set.without(managed::unowned());
+    for path in managed::reset_by(subresource) {
+        set.cut(path);
+    }
+    set
+}
+
+impl Changes {
+    fn stripped(self, subresource: &str) -> Changes {
+        Changes {
+            added: tracked(self.added, subresource),
+            modified: tracked(self.modified, subresource),
+            removed: self.removed.without(managed::unowned()),
+        }
+    }
+}

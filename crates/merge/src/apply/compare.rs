@@ -1,0 +1,169 @@
+//! Which fields an object has, and which fields differ between two.
+
+use super::field_set::FieldSet;
+use super::place::Place;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The fields that a configuration names: leaves, elements of keyed lists, keys of maps.
+pub(super) fn field_set_of(value: &Value, place: Place<'_>) -> Result<FieldSet, String> {
+    let mut set = FieldSet::default();
+    name_fields(value, place, &mut Vec::new(), &mut set)?;
+    Ok(set)
+}
+
+fn name_fields(
+    value: &Value,
+    place: Place<'_>,
+    path: &mut Vec<String>,
+    set: &mut FieldSet,
+) -> Result<(), String> {
+    match (place, value) {
+        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => {
+            for (key, child) in map {
+                path.push(format!("f:{key}"));
+                let Some(below) = place.key(key) else {
+                    return Err(format!("{}: field not declared in schema", printed(path)));
+                };
+                name_fields(child, below, path, set)?;
+                // What is empty has no leaf that would tell of it.
+                let is_hollow = match child {
+                    Value::Object(map) => map.is_empty(),
+                    Value::Array(list) => list.is_empty(),
+                    other => other.is_null(),
+                };
+                if is_hollow || matches!(place, Place::Map(_)) {
+                    set.insert(path);
+                }
+                path.pop();
+            }
+            Ok(())
+        }
+        (Place::Set | Place::Keyed(..), Value::Array(list)) => {
+            for child in list {
+                let name = place.element_name(child).map_err(|why| format!("{}: {why}", printed(path)))?;
+                path.push(name);
+                name_fields(child, place.element(), path, set)?;
+                set.insert(path);
+                path.pop();
+            }
+            Ok(())
+        }
+        (Place::Leaf, _) => {
+            set.insert(path);
+            Ok(())
+        }
+        // A null is the absence of parts; the parent has named it.
+        (_, Value::Null) => Ok(()),
+        (Place::Set | Place::Keyed(..), _) => Err(format!("{}: expected list, got {value}", printed(path))),
+        (Place::Struct(_) | Place::Map(_), _) => Err(format!("{}: expected map, got {value}", printed(path))),
+    }
+}
+
+fn printed(path: &[String]) -> String {
+    let mut set = FieldSet::default();
+    set.insert(path);
+    set.paths().pop().unwrap_or_default()
+}
+
+/// What differs between two objects.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Places that only the new one has.
+    pub added: FieldSet,
+    /// Places with another value.
+    pub modified: FieldSet,
+    /// Places that only the old one has.
+    pub removed: FieldSet,
+}
+
+/// Compares two objects.
+pub(super) fn compare(old: Option<&Value>, new: Option<&Value>, place: Place<'_>) -> Changes {
+    let mut changes = Changes::default();
+    changes.visit(old, new, place, &mut Vec::new());
+    changes
+}
+
+fn as_map(value: Option<&Value>) -> Option<&Map<String, Value>> {
+    value.and_then(Value::as_object)
+}
+
+fn as_list(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+impl Changes {
+    fn visit(&mut self, old: Option<&Value>, new: Option<&Value>, place: Place<'_>, path: &mut Vec<String>) {
+        match place {
+            Place::Leaf => return self.leaf(old, new, path),
+            Place::Struct(_) | Place::Map(_) => {
+                let count = |v| as_map(v).map_or(0, Map::len);
+                // Nothing and empty are told apart by the place itself.
+                if count(old) + count(new) == 0 {
+                    return self.leaf(old, new, path);
+                }
+                self.keys(as_map(old), as_map(new), place, path);
+            }
+            Place::Set | Place::Keyed(..) => {
+                let (before, after) = (as_list(old), as_list(new));
+                if before.is_empty() && after.is_empty() {
+                    return self.leaf(old, new, path);
+                }
+                self.elements(before, after, place, path);
+            }
+        }
+        match (old, new) {
+            (None, Some(_)) => self.added.insert(path),
+            (Some(_), None) => self.removed.insert(path),
+            _ => {}
+        }
+    }
+
+    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>, path: &[String]) {
+        match (old, new) {
+            (None, Some(_)) => self.added.insert(path),
+            (Some(_), None) => self.removed.insert(path),
+            (Some(a), Some(b)) if a != b => self.modified.insert(path),
+            _ => {}
+        }
+    }
+
+    fn keys(
+        &mut self,
+        old: Option<&Map<String, Value>>,
+        new: Option<&Map<String, Value>>,
+        place: Place<'_>,
+        path: &mut Vec<String>,
+    ) {
+        let only_old = old.into_iter().flatten().filter(|(k, _)| new.is_none_or(|n| !n.contains_key(*k)));
+        for key in new.into_iter().flatten().chain(only_old).map(|(k, _)| k) {
+            path.push(format!("f:{key}"));
+            let below = place.key(key).unwrap_or(Place::Leaf);
+            self.visit(old.and_then(|m| m.get(key)), new.and_then(|m| m.get(key)), below, path);
+            path.pop();
+        }
+    }
+
+    fn elements(&mut self, old: &[Value], new: &[Value], place: Place<'_>, path: &mut Vec<String>) {
+        // Elements that cannot be named own nothing; of several with one name the first counts.
+        let by_name = |list: &[Value]| {
+            let mut map: BTreeMap<String, usize> = BTreeMap::new();
+            for (index, element) in list.iter().enumerate() {
+                if let Ok(name) = place.element_name(element) {
+                    map.entry(name).or_insert(index);
+                }
+            }
+            map
+        };
+        let (before, after) = (by_name(old), by_name(new));
+        let only_before = before.keys().filter(|name| !after.contains_key(*name));
+        for name in after.keys().chain(only_before) {
+            path.push(name.clone());
+            let at = |names: &BTreeMap<String, usize>| names.get(name).copied();
+            let old_element = at(&before).and_then(|i| old.get(i));
+            let new_element = at(&after).and_then(|i| new.get(i));
+            self.visit(old_element, new_element, place.element(), path);
+            path.pop();
+        }
+    }
+}

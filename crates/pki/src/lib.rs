@@ -1,0 +1,24 @@
+//! The cluster's identities: one certificate authority, the certificates it issues, the key that signs
+//! service-account tokens, and the kubeconfig that carries them to a client; and how tokens of a foreign issuer are judged.
+//!
+//! Everything lives in one directory with mode 0700, private keys with mode 0600; the first start makes it, later
+//! starts load it. Nothing here listens or dials.
+
+mod authority;
+mod error;
+mod files;
+mod kubeconfig;
+mod legacy;
+mod oidc;
+mod request;
+mod token;
+
+pub use authority::{
+    Authority, Identity, SERVER_DAYS_LEFT_MIN, SubjectName, authority_hash, der_hash, make_request,
+    read_subject,
+};
+pub use error::Error;
+pub use kubeconfig::render_kubeconfig;
+pub use oidc::{ForeignKeys, Foreigner, Reading};
+pub use request::{CertificateRequest, certificate_end, is_usage, read_request};
+pub use token::{Audiences, BoundObject, Claims, ServiceAccount, TokenSigner, Verified};

@@ -1,0 +1,337 @@
+//! Certificate requests: what they ask for, and the certificates that are issued for them. The certificate is put together here
+//! rather than by the library, because a subject may name several organisations: they are the user's groups.
+
+use crate::{Authority, Error};
+use rcgen::{PKCS_ECDSA_P256_SHA256, SigningKey};
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+use std::net::IpAddr;
+use std::time::Duration;
+use stoa_units::Time;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::cri_attributes::ParsedCriAttribute;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::oid_registry::{OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER};
+use x509_parser::prelude::FromDer;
+
+/// Longest request that is looked at.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Clocks of other machines may be behind ours by this much.
+const BACKDATE_SECONDS: i64 = 300;
+
+/// What a certificate request asks for. Its signature has been verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateRequest {
+    /// The common name: the user.
+    pub user: String,
+    /// The organisations: the groups.
+    pub groups: Vec<String>,
+    /// Names that a server answers to.
+    pub dns_names: Vec<String>,
+    /// Addresses that a server answers at.
+    pub addresses: Vec<IpAddr>,
+    /// How many other alternative names there are: mail addresses, URIs.
+    pub other_names_len: usize,
+}
+
+fn der(pem: &str) -> Result<Vec<u8>, Error> {
+    if pem.len() > REQUEST_BYTES_MAX {
+        return Err(Error::NotARequest("it is too long".into()));
+    }
+    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes());
+    der.map(|d| d.to_vec())
+        .map_err(|_| Error::NotARequest("PEM block type must be CERTIFICATE REQUEST".into()))
+}
+
+fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, Error> {
+    let (_, request) =
+        X509CertificationRequest::from_der(der).map_err(|e| Error::NotARequest(e.to_string()))?;
+    Ok(request)
+}
+
+/// Reads a certificate request (PEM).
+pub fn read_request(pem: &str) -> Result<CertificateRequest, Error> {
+    // The library verifies that the request is signed by the key that it names.
+    rcgen::CertificateSigningRequestParams::from_pem(pem).map_err(|e| Error::NotARequest(e.to_string()))?;
+    let der = der(pem)?;
+    let request = parse(&der)?;
+    let subject = &request.certification_request_info.subject;
+    let mut out = CertificateRequest {
+        user: subject.iter_common_name().next().and_then(|a| a.as_str().ok()).unwrap_or_default().into(),
+        groups: subject.iter_organization().filter_map(|a| a.as_str().ok().map(String::from)).collect(),
+        ..CertificateRequest::default()
+    };
+    for extension in request.requested_extensions().into_iter().flatten() {
+        let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
+        for name in &names.general_names {
+            match name {
+                GeneralName::DNSName(name) => out.dns_names.push((*name).to_string()),
+                GeneralName::IPAddress(octets) => {
+                    match (<[u8; 4]>::try_from(*octets), <[u8; 16]>::try_from(*octets)) {
+                        (Ok(v4), _) => out.addresses.push(v4.into()),
+                        (_, Ok(v6)) => out.addresses.push(v6.into()),
+                        _ => out.other_names_len += 1,
+                    }
+                }
+                _ => out.other_names_len += 1,
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A DER value: tag, length, content.
+fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let len: usize = parts.iter().map(|p| p.len()).sum();
+    let mut out = vec![tag];
+    if len < 0x80 {
+        out.push(len as u8);
+    } else {
+        let bytes = len.to_be_bytes();
+        let first = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len() - 1);
+        out.push(0x80 | (bytes.len() - first) as u8);
+        out.extend_from_slice(&bytes[first..]);
+    }
+    parts.iter().for_each(|p| out.extend_from_slice(p));
+    out
+}
+
+const SEQUENCE: u8 = 0x30;
+const OID: u8 = 0x06;
+const OCTETS: u8 = 0x04;
+const TRUE: &[u8] = &[0x01, 0x01, 0xff];
+/// `ecdsa-with-SHA256`.
+const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+
+fn time(seconds: i64) -> Vec<u8> {
+    let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let at = at.to_zoned(jiff::tz::TimeZone::UTC);
+    // X.509 writes years until 2049 with two digits.
+    match at.year() < 2050 {
+        true => tlv(0x17, &[at.strftime("%y%m%d%H%M%SZ").to_string().as_bytes()]),
+        false => tlv(0x18, &[at.strftime("%Y%m%d%H%M%SZ").to_string().as_bytes()]),
+    }
+}
+
+fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+    let critical = if critical { TRUE } else { &[] };
+    tlv(SEQUENCE, &[&tlv(OID, &[oid]), critical, &tlv(OCTETS, &[value])])
+}
+
+/// The bit of a key usage, by its name in a signing request.
+fn usage_bit(usage: &str) -> Option<u16> {
+    Some(match usage {
+        "signing" | "digital signature" => 0,
+        "content commitment" => 1,
+        "key encipherment" => 2,
+        "data encipherment" => 3,
+        "key agreement" => 4,
+        "cert sign" => 5,
+        "crl sign" => 6,
+        "encipher only" => 7,
+        "decipher only" => 8,
+        _ => return None,
+    })
+}
+
+/// The identifier of an extended key usage, by its name in a signing request.
+fn usage_oid(usage: &str) -> Option<&'static [u8]> {
+    Some(match usage {
+        "any" => &[0x55, 0x1d, 0x25, 0x00],
+        "server auth" => &[0x2b, 6, 1, 5, 5, 7, 3, 1],
+        "client auth" => &[0x2b, 6, 1, 5, 5, 7, 3, 2],
+        "code signing" => &[0x2b, 6, 1, 5, 5, 7, 3, 3],
+        "email protection" | "s/mime" => &[0x2b, 6, 1, 5, 5, 7, 3, 4],
+        "ipsec end system" => &[0x2b, 6, 1, 5, 5, 7, 3, 5],
+        "ipsec tunnel" => &[0x2b, 6, 1, 5, 5, 7, 3, 6],
+        "ipsec user" => &[0x2b, 6, 1, 5, 5, 7, 3, 7],
+        "timestamping" => &[0x2b, 6, 1, 5, 5, 7, 3, 8],
+        "ocsp signing" => &[0x2b, 6, 1, 5, 5, 7, 3, 9],
+        "microsoft sgc" => &[0x2b, 6, 1, 4, 1, 0x82, 0x37, 0x0a, 3, 3],
+        "netscape sgc" => &[0x60, 0x86, 0x48, 1, 0x86, 0xf8, 0x42, 4, 1],
+        _ => return None,
+    })
+}
+
+/// Whether a usage is one that certificates can have.
+pub fn is_usage(name: &str) -> bool {
+    usage_bit(name).is_some() || usage_oid(name).is_some()
+}
+
+fn usages(names: &[String]) -> Result<Vec<Vec<u8>>, Error> {
+    let (mut bits, mut oids) = (0u16, Vec::new());
+    for name in names {
+        match (usage_bit(name), usage_oid(name)) {
+            (Some(bit), _) => bits |= 0x8000 >> bit,
+            (_, Some(oid)) => oids.push(tlv(OID, &[oid])),
+            _ => return Err(Error::NotARequest(format!("unknown usage {name:?}"))),
+        }
+    }
+    let mut out = Vec::new();
+    if bits != 0 {
+        let unused = bits.trailing_zeros();
+        let bytes = bits.to_be_bytes();
+        let used = if unused >= 8 { &bytes[..1] } else { &bytes[..] };
+        let string = tlv(0x03, &[&[(unused % 8) as u8], used]);
+        out.push(extension(&[0x55, 0x1d, 0x0f], true, &string));
+    }
+    if !oids.is_empty() {
+        let list: Vec<&[u8]> = oids.iter().map(Vec::as_slice).collect();
+        out.push(extension(&[0x55, 0x1d, 0x25], false, &tlv(SEQUENCE, &list)));
+    }
+    Ok(out)
+}
+
+impl Authority {
+    /// Signs a request as it stands: its subject and alternative names, for these usages and that long, but not longer than the
+    /// authority itself lives. Whether that may be granted has been decided before.
+    pub fn sign_request(
+        &self,
+        now: Time,
+        pem: &str,
+        usages_asked: &[String],
+        lifetime: Duration,
+    ) -> Result<String, Error> {
+        read_request(pem)?;
+        let key = self.key();
+        if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(Error::NotARequest("the authority's key is no ECDSA P-256 key".into()));
+        }
+        let der = der(pem)?;
+        let request = parse(&der)?;
+        let info = &request.certification_request_info;
+        let own = crate::authority::first_der(self.cert_pem())?;
+        let (_, own) =
+            x509_parser::parse_x509_certificate(&own).map_err(|e| Error::NotACertificate(e.to_string()))?;
+        let mut extensions = usages(usages_asked)?;
+        extensions.push(extension(&[0x55, 0x1d, 0x13], true, &tlv(SEQUENCE, &[])));
+        if let Ok(Some(id)) = own.get_extension_unique(&OID_X509_EXT_SUBJECT_KEY_IDENTIFIER)
+            && let ParsedExtension::SubjectKeyIdentifier(id) = id.parsed_extension()
+        {
+            extensions.push(extension(&[0x55, 0x1d, 0x23], false, &tlv(SEQUENCE, &[&tlv(0x80, &[id.0])])));
+        }
+        for attribute in info.iter_attributes() {
+            let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() else { continue };
+            let names = asked.extensions.iter().find(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
+            extensions.extend(names.map(|e| extension(&[0x55, 0x1d, 0x11], e.critical, e.value)));
+        }
+        let extensions: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
+        let begins = now.0.as_second() - BACKDATE_SECONDS;
+        let ends = (now.plus(lifetime).0.as_second()).min(own.validity().not_after.timestamp());
+        let mut serial: [u8; 16] = rand::random();
+        // Positive, and not shorter than it is.
+        serial[0] = serial[0] & 0x7f | 1;
+        let body = tlv(
+            SEQUENCE,
+            &[
+                &tlv(0xa0, &[&[0x02, 0x01, 0x02]]),
+                &tlv(0x02, &[&serial]),
+                ECDSA_SHA256,
+                own.subject().as_raw(),
+                &tlv(SEQUENCE, &[&time(begins), &time(ends)]),
+                info.subject.as_raw(),
+                info.subject_pki.raw,
+                &tlv(0xa3, &[&tlv(SEQUENCE, &extensions)]),
+            ],
+        );
+        let signature = key.sign(&body).map_err(|e| Error::Certificate("sign a certificate", e))?;
+        let whole = tlv(SEQUENCE, &[&body, ECDSA_SHA256, &tlv(0x03, &[&[0], &signature])]);
+        Ok(to_pem("CERTIFICATE", &whole))
+    }
+}
+
+fn to_pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut out = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        out.extend(line.iter().map(|b| char::from(*b)));
+        out.push('\n');
+    }
+    out.push_str(&format!("-----END {label}-----\n"));
+    out
+}
+
+/// When a certificate (PEM) ends.
+pub fn certificate_end(pem: &str) -> Result<Time, Error> {
+    let der = crate::authority::first_der(pem)?;
+    let (_, cert) =
+        x509_parser::parse_x509_certificate(&der).map_err(|e| Error::NotACertificate(e.to_string()))?;
+    let end = cert.validity().not_after.timestamp();
+    let end = jiff::Timestamp::from_second(end).map_err(|e| Error::NotACertificate(e.to_string()))?;
+    Ok(Time(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
+
+    fn request(names: &[(DnType, &str)], sans: &[SanType]) -> String {
+        let mut p = CertificateParams::default();
+        p.distinguished_name = rcgen::DistinguishedName::new();
+        for (ty, value) in names {
+            p.distinguished_name.push(ty.clone(), DnValue::Utf8String((*value).to_string()));
+        }
+        p.subject_alt_names = sans.to_vec();
+        p.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn a_signed_request_is_a_certificate_that_verifies_and_says_what_was_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Time::parse("2026-11-24T00:00:00Z").unwrap();
+        let ca = Authority::load_or_create(dir.path(), now).unwrap();
+        // A second organisation under its number: the library's own name holds one.
+        let organization = DnType::CustomDnType(vec![2, 5, 4, 10]);
+        let sans = [
+            SanType::DnsName("n1.example".try_into().unwrap()),
+            SanType::IpAddress("10.0.0.1".parse().unwrap()),
+        ];
+        let pem = request(
+            &[(DnType::OrganizationName, "dev"), (organization, "ops"), (DnType::CommonName, "jane")],
+            &sans,
+        );
+        let asked = read_request(&pem).unwrap();
+        assert_eq!(
+            (asked.user.as_str(), &asked.groups[..]),
+            ("jane", &["dev".to_string(), "ops".into()][..])
+        );
+        assert_eq!(asked.dns_names, ["n1.example"]);
+        assert_eq!(asked.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+        let usages = ["client auth", "digital signature", "key encipherment"].map(String::from);
+        let cert = ca.sign_request(now, &pem, &usages, Duration::from_secs(3600)).unwrap();
+        let der = crate::authority::first_der(&cert).unwrap();
+        let subject = crate::read_subject(&der).unwrap();
+        assert_eq!((subject.user.as_str(), subject.groups.len()), ("jane", 2));
+        let (rest, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        assert!(rest.is_empty());
+        assert!(parsed.key_usage().unwrap().unwrap().value.key_encipherment());
+        assert!(parsed.extended_key_usage().unwrap().unwrap().value.client_auth);
+        assert!(!parsed.extended_key_usage().unwrap().unwrap().value.server_auth);
+        assert!(!parsed.is_ca());
+        assert_eq!(certificate_end(&cert).unwrap(), now.plus(Duration::from_secs(3600)));
+        // A verifier that knows nothing but the authority accepts it.
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(crate::authority::first_der(ca.cert_pem()).unwrap().into()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        let at = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.0.as_second() as u64));
+        verifier.build().unwrap().verify_client_cert(&der.into(), &[], at).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_and_no_certificate_outlives_the_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Time::parse("2026-11-24T00:00:00Z").unwrap();
+        let ca = Authority::load_or_create(dir.path(), now).unwrap();
+        for bad in ["", "nonsense", ca.cert_pem(), &"x".repeat(REQUEST_BYTES_MAX + 1)] {
+            assert!(read_request(bad).is_err());
+            assert!(ca.sign_request(now, bad, &[], Duration::from_secs(1)).is_err());
+        }
+        let pem = request(&[(DnType::CommonName, "x")], &[]);
+        let long = ca.sign_request(now, &pem, &["client auth".into()], Duration::from_secs(1 << 33)).unwrap();
+        assert!(certificate_end(&long).unwrap() <= certificate_end(ca.cert_pem()).unwrap());
+        assert!(ca.sign_request(now, &pem, &["flying".into()], Duration::from_secs(1)).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! What is to be looked at: a controller and one object of its kind.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Every controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Controller {
+    /// Aggregated cluster roles.
+    ClusterRole,
+    /// Persistent volume claims, and which volume each gets.
+    ClaimBinding,
+    /// Persistent volume claims that are being deleted.
+    ClaimProtection,
+    /// Owners and what they own; the key's name is a uid.
+    Collector,
+    /// CronJobs.
+    CronJob,
+    /// DaemonSets.
+    DaemonSet,
+    /// Deployments.
+    Deployment,
+    /// PodDisruptionBudgets.
+    Disruption,
+    /// EndpointSlices of a service.
+    Endpoints,
+    /// Endpoints of a service, the older form.
+    EndpointsLegacy,
+    /// What people write as a service's Endpoints, as slices.
+    EndpointsMirror,
+    /// Jobs.
+    Job,
+    /// Pods whose job is gone.
+    JobPod,
+    /// Jobs that are over.
+    JobTtl,
+    /// Namespaces that are being deleted.
+    Namespace,
+    /// Taints and pod readiness by a node's conditions.
+    NodeLifecycle,
+    /// Pods of nodes that are gone.
+    PodCollector,
+    /// Resource quotas.
+    Quota,
+    /// ReplicaSets.
+    ReplicaSet,
+    /// ReplicationControllers.
+    ReplicationController,
+    /// The config map with the cluster's CA in every namespace.
+    RootCa,
+    /// The `default` service account in every namespace.
+    ServiceAccount,
+    /// StatefulSets.
+    StatefulSet,
+    /// Pods that do not tolerate their node's `NoExecute` taints.
+    TaintEviction,
+    /// Secrets that hold a service account's token.
+    TokenSecret,
+    /// Persistent volumes, and whether each is free.
+    VolumeBinding,
+    /// Persistent volumes that are being deleted.
+    VolumeProtection,
+}
+
+impl Controller {
+    /// The stock controller's name: who writes, and the `source` of its events.
+    pub fn component(self) -> &'static str {
+        match self {
+            Controller::ClusterRole => "clusterrole-aggregation-controller",
+            Controller::ClaimBinding | Controller::VolumeBinding => "persistentvolume-controller",
+            Controller::ClaimProtection => "pvc-protection-controller",
+            Controller::Collector => "generic-garbage-collector",
+            Controller::CronJob => "cronjob-controller",
+            Controller::DaemonSet => "daemonset-controller",
+            Controller::Deployment => "deployment-controller",
+            Controller::Disruption => "disruption-controller",
+            Controller::Endpoints => "endpointslice-controller",
+            Controller::EndpointsLegacy => "endpoint-controller",
+            Controller::EndpointsMirror => "endpointslice-mirroring-controller",
+            Controller::Job | Controller::JobPod => "job-controller",
+            Controller::JobTtl => "ttl-after-finished-controller",
+            Controller::Namespace => "namespace-controller",
+            Controller::NodeLifecycle => "node-controller",
+            Controller::PodCollector => "pod-garbage-collector",
+            Controller::Quota => "resourcequota-controller",
+            Controller::ReplicaSet => "replicaset-controller",
+            Controller::ReplicationController => "replication-controller",
+            Controller::RootCa => "root-ca-cert-publisher",
+            Controller::ServiceAccount => "service-account-controller",
+            Controller::StatefulSet => "statefulset-controller",
+            Controller::TaintEviction => "taint-eviction-controller",
+            Controller::TokenSecret => "tokens-controller",
+            Controller::VolumeProtection => "pv-protection-controller",
+        }
+    }
+}
+
+/// One object as one controller's concern.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Whose concern.
+    pub controller: Controller,
+    /// The object's namespace, empty if it has none.
+    pub namespace: Arc<str>,
+    /// Its name; for the collector its uid.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// Joins the three.
+    pub fn new(controller: Controller, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Key {
+        Key { controller, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}/{}", self.controller, self.namespace, self.name)
+    }
+}

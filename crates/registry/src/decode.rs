@@ -1,0 +1,143 @@
+//! A body becomes an object of the kind that the path asks for, or is refused in the stock server's words.
+
+use crate::{Context, FieldValidation, Target};
+use serde_json::Value;
+use stoa_kube::{Cause, Object, Resource, Status, decode, schema};
+
+/// Checks the envelope, then every field. Returns the object without what the schema does not know, and what to warn of.
+pub(crate) fn object(ctx: &Context, target: Target<'_>, body: Value) -> Result<(Value, Vec<String>), Status> {
+    let mut object = Object(body);
+    check_envelope(target.resource, &mut object)?;
+    let warnings = fields(ctx, target.resource, &mut object.0)?;
+    check_place(target, &object)?;
+    Ok((object.0, warnings))
+}
+
+/// The same for what a patch makes of an object: what does not fit is the patch's fault, and is told as such.
+pub(crate) fn patched(
+    ctx: &Context,
+    target: Target<'_>,
+    patched: Value,
+) -> Result<(Value, Vec<String>), Status> {
+    let shown = patched.clone();
+    let before = format!(" cannot be handled as a {}: ", target.resource.kind);
+    let namespace = patched["metadata"]["namespace"].as_str().unwrap_or_default();
+    if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+            target.namespace
+        )));
+    }
+    object(ctx, target, patched).map_err(|refused| match refused.message.split_once(&before) {
+        Some((_, why)) => Status::invalid("", "", "", vec![Cause::invalid("patch", shown.to_string(), why)]),
+        None => refused,
+    })
+}
+
+/// The kind and version must be the path's; absent ones are filled in.
+pub(crate) fn check_envelope(resource: &Resource, object: &mut Object) -> Result<(), Status> {
+    let expected = resource.api_version();
+    if object.0.is_null() {
+        object.0 = Value::Object(Default::default());
+    }
+    let Value::Object(map) = &mut object.0 else {
+        return Err(Status::bad_request("the object provided is no object"));
+    };
+    let text = |k: &str| map.get(k).and_then(Value::as_str).unwrap_or_default().to_string();
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    let kind = if kind.is_empty() { resource.kind.to_string() } else { kind };
+    let version = if version.is_empty() { expected.clone() } else { version };
+    let (group, short) = version.split_once('/').unwrap_or(("", &version));
+    if kind != resource.kind || version != expected {
+        let is_known = is_kind(group, short, &kind) || OLDER.contains(&version.as_str());
+        if !is_known {
+            let why = format!("no kind {kind:?} is registered for version {version:?} in scheme {SCHEME:?}");
+            return Err(Status::undecodable_kind(&kind, short, resource.kind, &why));
+        }
+    }
+    if kind != resource.kind {
+        let own = if resource.group.is_empty() { "core" } else { first_label(resource.group) };
+        let package = if group.is_empty() { short } else { &version };
+        let why = format!("converting ({package}.{kind}) to ({own}.{}): unknown conversion", resource.kind);
+        return Err(Status::undecodable_kind(&kind, short, resource.kind, &why));
+    }
+    if version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        )));
+    }
+    map.insert("kind".into(), resource.kind.into());
+    map.insert("apiVersion".into(), expected.into());
+    Ok(())
+}
+
+/// Versions that a stock server knows and does not serve.
+const OLDER: [&str; 12] = [
+    "apps/v1beta1",
+    "apps/v1beta2",
+    "authentication.k8s.io/v1beta1",
+    "authorization.k8s.io/v1beta1",
+    "batch/v1beta1",
+    "certificates.k8s.io/v1beta1",
+    "coordination.k8s.io/v1beta1",
+    "extensions/v1beta1",
+    "networking.k8s.io/v1beta1",
+    "policy/v1beta1",
+    "rbac.authorization.k8s.io/v1beta1",
+    "storage.k8s.io/v1beta1",
+];
+/// Where a stock server's kinds are registered, as its refusals say.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
+fn is_kind(group: &str, version: &str, kind: &str) -> bool {
+    let known = schema::builtin().type_of_kind(group, version, kind).is_some();
+    known || kind == "List" && (group, version) == ("", "v1")
+}
+
+/// A write names what it writes.
+pub(crate) fn check_named(object: &Value) -> Result<(), Status> {
+    let is_named = object["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty());
+    let refusal = || {
+        let why = "the name of the object (based on URL) was undeterminable: name must be provided";
+        Status::bad_request(why)
+    };
+    is_named.then_some(()).ok_or_else(refusal)
+}
+
+fn first_label(group: &str) -> &str {
+    group.split('.').next().unwrap_or(group)
+}
+
+/// Checks every field against the schema and drops what it does not know.
+pub(crate) fn fields(ctx: &Context, resource: &Resource, object: &mut Value) -> Result<Vec<String>, Status> {
+    let ty = schema::builtin().type_of(resource);
+    let decoded = decode::decode_value(std::mem::take(object), ty)
+        .map_err(|e| Status::undecodable(resource, &e.to_string()))?;
+    *object = decoded.value;
+    let mut problems = ctx.body_problems.clone();
+    problems.extend(decoded.problems);
+    problems.truncate(decode::PROBLEMS_MAX);
+    match ctx.field_validation {
+        _ if problems.is_empty() => Ok(problems),
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(problems),
+        FieldValidation::Strict => Err(Status::undecodable(resource, &decode::strict_error(&problems))),
+    }
+}
+
+/// The body may repeat where the object is, but not contradict the path.
+fn check_place(target: Target<'_>, object: &Object) -> Result<(), Status> {
+    let (name, namespace) = (object.name(), object.namespace());
+    if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if !target.name.is_empty() && !name.is_empty() && name != target.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Patches: applied to the object as it stands, again and again if others write it meanwhile, and then judged as updates.
+
+use crate::options::PATCH_TRIES_MAX;
+use crate::update::{given_revision, read};
+use crate::{Context, Registry, Target, Written, convert, decode};
+use bytes::Bytes;
+use serde_json::Value;
+use stoa_kube::{Cause, Object, Resource, Status, reason, schema};
+use stoa_merge::{Force, Manager};
+
+/// How a patch is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// RFC 6902.
+    Json,
+    /// RFC 7386.
+    Merge,
+    /// By the schema's merge keys.
+    Strategic,
+    /// Server-side apply.
+    Apply,
+}
+
+/// A patch.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// How it is meant.
+    pub kind: PatchKind,
+    /// The patch itself, JSON.
+    pub body: Bytes,
+}
+
+impl Registry {
+    /// Patches an object, or the part of it that a subresource covers.
+    pub async fn patch(&self, ctx: &Context, target: Target<'_>, patch: &Patch) -> Result<Written, Status> {
+        let resource = target.resource;
+        let key = self.key(resource, target.namespace, target.name);
+        let body = Body::read(ctx, resource, patch)?;
+        let turn = self.quota_update_turn(target).await;
+        for _ in 0..PATCH_TRIES_MAX {
+            let Some(entry) = self.store().get(&key) else {
+                match self.patch_absent(ctx, target, &body, turn.is_some()).await {
+                    // Somebody else made it meanwhile: then it is there to be patched.
+                    Err(status) if status.is(reason::ALREADY_EXISTS) => continue,
+                    done => return done,
+                }
+            };
+            let old = read(&entry)?;
+            let mut served = convert::to_served(resource, old.clone())?;
+            // A patch may test the revision it was made for.
+            served["metadata"]["resourceVersion"] = entry.modified.to_string().into();
+            let mut patched = self.patched(ctx, target, &body, Some(&served))?;
+            let managed = match body {
+                Body::Apply(_) => Managed::Set(take_managed(&mut patched)),
+                _ => Managed::Track,
+            };
+            let (patched, warnings) = decode::patched(ctx, target, patched)?;
+            decode::check_named(&patched)?;
+            let patched = Object(convert::to_stored(resource, patched)?);
+            if given_revision(resource, &patched)?.is_some_and(|r| r != entry.modified) {
+                return Err(Status::conflict_modified(resource, target.name));
+            }
+            check_uid(resource, target, &old, &patched)?;
+            let plan = self.plan_update(ctx, target, &entry, &old, patched.0, managed)?;
+            if let Some(mut written) = self.carry_out(ctx, target, entry, plan).await? {
+                written.warnings.splice(0..0, warnings);
+                return Ok(written);
+            }
+        }
+        Err(Status::conflict_modified(resource, target.name))
+    }
+
+    /// Only what is applied makes an object that is not there.
+    async fn patch_absent(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        body: &Body,
+        has_turn: bool,
+    ) -> Result<Written, Status> {
+        if !matches!(body, Body::Apply(_)) || !target.subresource.is_empty() {
+            return Err(Status::not_found(target.resource, target.name));
+        }
+        self.check_may_create(ctx, target)?;
+        let mut object = self.patched(ctx, target, body, None)?;
+        let managed = take_managed(&mut object);
+        if has_turn {
+            return self.create_in_turn(ctx, target, object, managed).await;
+        }
+        self.create_managed(ctx, target, object, managed).await
+    }
+
+    fn patched(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        body: &Body,
+        now: Option<&Value>,
+    ) -> Result<Value, Status> {
+        let ty = schema::builtin().type_of(target.resource);
+        match (body, now) {
+            (Body::Apply(applied), live) => {
+                let api_version = target.resource.api_version();
+                let manager = manager(ctx, target, &api_version);
+                let force = if ctx.force { Force::Yes } else { Force::No };
+                stoa_merge::apply(live, applied, &manager, force, self.now(), ty).map_err(|e| e.to_status())
+            }
+            (body, Some(now)) => body.applied_to(now, ty),
+            (_, None) => Err(Status::not_found(target.resource, target.name)),
+        }
+    }
+}
+
+/// A patch demands nothing of the object's uid, it would set it.
+fn check_uid(resource: &Resource, target: Target<'_>, old: &Value, new: &Object) -> Result<(), Status> {
+    if new.uid().is_empty() || old["metadata"]["uid"] == new.uid() {
+        return Ok(());
+    }
+    let cause = Cause::invalid("metadata.uid", new.uid(), "field is immutable");
+    Err(Status::invalid_object(resource, target.name, vec![cause]))
+}
+
+/// What happens to the record of who owns which field.
+pub(crate) enum Managed {
+    /// It is kept where there is one, and this write is added. Objects that the cluster made for itself carry none: on these,
+    /// fields are owned from the first apply on, and what was written before that belongs to `before-first-apply`.
+    Track,
+    /// It becomes this.
+    Set(Option<Value>),
+}
+
+/// Whom a write is recorded as.
+pub(crate) fn manager<'a>(ctx: &'a Context, target: Target<'a>, api_version: &'a str) -> Manager<'a> {
+    let name = if ctx.field_manager.is_empty() { "unknown" } else { &ctx.field_manager };
+    Manager { name, api_version, subresource: target.subresource }
+}
+
+/// Takes the record out of an object, so that admission sees the object alone.
+pub(crate) fn take_managed(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")
+}
+
+/// A patch whose text was read.
+pub(crate) enum Body {
+    Json(Bytes),
+    Merge(Bytes),
+    Strategic(Value),
+    Apply(Value),
+}
+
+impl Body {
+    pub(crate) fn read(ctx: &Context, resource: &Resource, patch: &Patch) -> Result<Body, Status> {
+        match patch.kind {
+            PatchKind::Json => return Ok(Body::Json(patch.body.clone())),
+            PatchKind::Merge => return Ok(Body::Merge(patch.body.clone())),
+            PatchKind::Strategic | PatchKind::Apply => {}
+        }
+        let parsed = stoa_kube::decode::parse(&patch.body);
+        let value = parsed.map_err(|e| Status::bad_request(e.to_string()))?.value;
+        if patch.kind == PatchKind::Strategic {
+            return Ok(Body::Strategic(value));
+        }
+        let mut applied = Object(value);
+        let (version, expected) =
+            (applied.0["apiVersion"].as_str().unwrap_or_default(), resource.api_version());
+        if version != expected {
+            return Err(Status::bad_request(format!(
+                "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
+            )));
+        }
+        decode::check_envelope(resource, &mut applied)?;
+        if ctx.field_manager.is_empty() {
+            let causes = vec![Cause::required("fieldManager", "is required for apply patch")];
+            return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", causes));
+        }
+        Ok(Body::Apply(applied.0))
+    }
+
+    /// Applies the patch to a document that nobody applies.
+    pub(crate) fn applied_to(&self, document: &Value, ty: schema::Type<'_>) -> Result<Value, Status> {
+        match self {
+            Body::Json(patch) => stoa_merge::json_patch(document, patch),
+            Body::Merge(patch) => stoa_merge::merge_patch(document, patch),
+            Body::Strategic(patch) | Body::Apply(patch) => stoa_merge::strategic(document, patch, ty),
+        }
+        .map_err(|e| e.to_status())
+    }
+}

@@ -1,0 +1,161 @@
+//! The scale subresource: the number of replicas of whatever has one, in one common form.
+
+use crate::evict::selector;
+use crate::patch::{Body, Patch, PatchKind};
+use crate::update::read;
+use crate::{Context, Registry, Target, Written};
+use serde_json::{Value, json};
+use stoa_kube::{Cause, Object, Resource, Status, schema};
+use stoa_units::{LabelSelector, Revision};
+
+impl Registry {
+    /// The scale of an object.
+    pub fn get_scale(&self, target: Target<'_>) -> Result<Value, Status> {
+        let entry = self.store().get(&self.key(target.resource, target.namespace, target.name));
+        let entry = entry.ok_or_else(|| Status::not_found(target.resource, target.name))?;
+        Ok(scale_of(target.resource, &read(&entry)?))
+    }
+
+    /// Sets the number of replicas from a `Scale`.
+    pub async fn update_scale(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        scale: Value,
+    ) -> Result<(Value, Written), Status> {
+        let mut scale = Object(scale);
+        check_scale(&mut scale)?;
+        if !scale.name().is_empty() && scale.name() != target.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                scale.name(),
+                target.name
+            )));
+        }
+        self.set_replicas(ctx, target, |_| Ok(scale.0.clone())).await
+    }
+
+    /// Patches the scale of an object.
+    pub async fn patch_scale(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        patch: &Patch,
+    ) -> Result<(Value, Written), Status> {
+        let ty = schema::builtin().type_of_kind("autoscaling", "v1", "Scale");
+        let ty = ty.ok_or_else(|| Status::internal("scales are unknown"))?;
+        if patch.kind == PatchKind::Apply {
+            return self.apply_scale(ctx, target, patch).await;
+        }
+        let body = Body::read(ctx, target.resource, patch)?;
+        self.set_replicas(ctx, target, |now| {
+            let mut patched = Object(body.applied_to(now, ty)?);
+            let shown = patched.0.to_string();
+            check_scale(&mut patched).map_err(|refused| {
+                match refused.message.split_once(" cannot be handled as a Scale: ") {
+                    // What does not fit is the patch's fault.
+                    Some((_, why)) => {
+                        let causes = vec![Cause::invalid("patch", shown, why)];
+                        Status::invalid("", "", "", causes)
+                    }
+                    None => refused,
+                }
+            })?;
+            Ok(patched.0)
+        })
+        .await
+    }
+
+    /// What is applied to a scale is applied to the replicas of the object behind it.
+    async fn apply_scale(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        patch: &Patch,
+    ) -> Result<(Value, Written), Status> {
+        let applied: Value = serde_json::from_slice(&patch.body)
+            .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+        check_scale(&mut Object(applied.clone()))?;
+        let resource = target.resource;
+        let body = json!({"apiVersion": resource.api_version(), "kind": resource.kind,
+            "metadata": {"name": target.name}, "spec": {"replicas": applied["spec"]["replicas"]}});
+        let patch = Patch { kind: PatchKind::Apply, body: body.to_string().into() };
+        let written = self.patch(ctx, Target { subresource: "scale", ..target }, &patch).await?;
+        Ok((scale_of(resource, &written.to_value()), written))
+    }
+
+    async fn set_replicas(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        wanted: impl Fn(&Value) -> Result<Value, Status>,
+    ) -> Result<(Value, Written), Status> {
+        let resource = target.resource;
+        let place = Target { subresource: "scale", ..target };
+        let written = self
+            .modify(ctx, place, |object| {
+                let now = scale_of(resource, object);
+                let wanted = Object(wanted(&now)?);
+                let given = wanted.resource_version().filter(|r| *r != Revision::ZERO);
+                if given.is_some() && given != Object(now).resource_version() {
+                    return Err(Status::conflict_modified(resource, target.name));
+                }
+                let replicas = wanted.0["spec"]["replicas"].as_i64().unwrap_or(0);
+                if replicas < 0 {
+                    let detail = "must be greater than or equal to 0";
+                    let cause = Cause::invalid("spec.replicas", replicas, detail);
+                    return Err(Status::invalid("Scale", "autoscaling", target.name, vec![cause]));
+                }
+                object["spec"]["replicas"] = replicas.into();
+                Ok(())
+            })
+            .await?;
+        let scale = scale_of(resource, &written.to_value());
+        Ok((scale, written))
+    }
+}
+
+fn check_scale(scale: &mut Object) -> Result<(), Status> {
+    let kind = scale.0["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "Scale") {
+        return Err(Status::bad_request(format!("{kind} cannot be handled as a Scale")));
+    }
+    let Some(ty) = schema::builtin().type_of_kind("autoscaling", "v1", "Scale") else { return Ok(()) };
+    let decoded = stoa_kube::decode::decode_value(std::mem::take(&mut scale.0), ty);
+    scale.0 = decoded.map_err(|e| Status::undecodable_kind("Scale", "v1", "Scale", &e.to_string()))?.value;
+    Ok(())
+}
+
+/// The scale of an object in its stored form. Zero replicas are left out, as Go leaves them out.
+fn scale_of(resource: &Resource, object: &Value) -> Value {
+    let meta = &object["metadata"];
+    let mut kept = serde_json::Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(v) = meta.get(field) {
+            kept.insert(field.into(), v.clone());
+        }
+    }
+    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
+    let spec = if replicas == 0 { json!({}) } else { json!({ "replicas": replicas }) };
+    let mut status = json!({ "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) });
+    let text = selector_text(resource, &object["spec"]["selector"]);
+    if !text.is_empty() {
+        status["selector"] = text.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": kept, "spec": spec, "status": status})
+}
+
+fn selector_text(resource: &Resource, value: &Value) -> String {
+    let found = if resource.plural == "replicationcontrollers" {
+        let labels: std::collections::BTreeMap<String, String> = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string())))
+            .collect();
+        Some(LabelSelector::from_labels(&labels))
+    } else {
+        selector(value)
+    };
+    found.map(|s| s.to_string()).unwrap_or_default()
+}

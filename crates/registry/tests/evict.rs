@@ -1,0 +1,145 @@
+//! Evictions against disruption budgets.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+use std::sync::Arc;
+use stoa_kube::{Resource, Status, resources};
+use stoa_registry::{Context, DeleteOptions, Options, Registry, Target};
+use stoa_store::Key;
+use stoa_units::SystemClock;
+
+struct Stage {
+    registry: Arc<Registry>,
+    ctx: Context,
+}
+
+fn find(group: &str, plural: &str) -> &'static Resource {
+    resources().find(group, "v1", plural).unwrap()
+}
+
+impl Stage {
+    async fn new() -> Stage {
+        let store = stoa_store::memory(stoa_store::Options::default());
+        let registry = Registry::new(store, Arc::new(SystemClock), Options::default());
+        registry.bootstrap().await.unwrap();
+        let stage = Stage { registry, ctx: Context::system("test") };
+        stage.create("", "serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+        stage
+    }
+
+    async fn create(&self, group: &str, plural: &str, object: Value) {
+        let target = Target::new(find(group, plural), "default", "");
+        self.registry.create(&self.ctx, target, object).await.unwrap();
+    }
+
+    async fn status(&self, group: &str, plural: &str, name: &str, status: Value) {
+        let target = Target::new(find(group, plural), "default", name).sub("status");
+        let set = |v: &mut Value| {
+            let fields = status.as_object().cloned().unwrap_or_default();
+            fields.into_iter().for_each(|(k, f)| v["status"][k] = f);
+            Ok(())
+        };
+        self.registry.modify(&self.ctx, target, set).await.unwrap();
+    }
+
+    /// A pod on a node that no agent looks after: it lingers when it is deleted.
+    async fn pod(&self, name: &str, phase: &str, ready: &str) {
+        let pod = json!({"metadata": {"name": name, "labels": {"app": "a"}},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+        self.create("", "pods", pod).await;
+        let status = json!({"phase": phase, "conditions": [{"type": "Ready", "status": ready}]});
+        self.status("", "pods", name, status).await;
+    }
+
+    async fn evict(&self, name: &str, body: Value) -> Result<Status, Status> {
+        let target = Target::new(find("", "pods"), "default", name).sub("eviction");
+        self.registry.evict(&self.ctx, target, &body).await
+    }
+
+    fn get(&self, group: &str, plural: &str, name: &str) -> Value {
+        let entry = self.registry.store().get(&Key::object(group, plural, "default", name));
+        entry.map(|e| serde_json::from_slice(&e.value).unwrap()).unwrap_or_default()
+    }
+
+    fn is_leaving(&self, name: &str) -> bool {
+        !self.get("", "pods", name)["metadata"]["deletionTimestamp"].is_null()
+    }
+}
+
+fn budget(policy: Option<&str>) -> Value {
+    json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "unhealthyPodEvictionPolicy": policy,
+        "selector": {"matchLabels": {"app": "a"}}}})
+}
+
+#[tokio::test]
+async fn an_eviction_spends_the_budget_and_tells_the_pod_why() {
+    let s = Stage::new().await;
+    s.create("policy", "poddisruptionbudgets", budget(None)).await;
+    for name in ["p0", "p1"] {
+        s.pod(name, "Running", "True").await;
+    }
+    let unseen = s.evict("p0", json!({})).await.unwrap_err();
+    assert_eq!((unseen.code(), unseen.retry_after_seconds()), (429, Some(10)));
+    let seen = json!({"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1,
+        "expectedPods": 2});
+    s.status("policy", "poddisruptionbudgets", "b", seen).await;
+    let named = s.evict("p0", json!({"metadata": {"name": "p9"}})).await.unwrap_err();
+    assert_eq!(named.code(), 400);
+    s.evict("p0", json!({"deleteOptions": {"dryRun": ["All"]}})).await.unwrap();
+    assert!(!s.is_leaving("p0"));
+    assert_eq!(s.get("policy", "poddisruptionbudgets", "b")["status"]["disruptionsAllowed"], 1);
+    s.evict("p0", json!({"metadata": {"name": "p0"}})).await.unwrap();
+    assert!(s.is_leaving("p0"));
+    let conditions = s.get("", "pods", "p0")["status"]["conditions"].clone();
+    assert!(
+        conditions.as_array().unwrap().iter().any(|c| c["reason"] == "EvictionByEvictionAPI"),
+        "{conditions}"
+    );
+    let status = s.get("policy", "poddisruptionbudgets", "b")["status"].clone();
+    assert_eq!(status["disruptionsAllowed"], 0);
+    assert!(status["disruptedPods"]["p0"].is_string());
+    let refused = s.evict("p1", json!({})).await.unwrap_err();
+    assert_eq!(refused.code(), 429);
+    assert_eq!(refused.message, "Cannot evict pod as it would violate the pod's disruption budget.");
+    let cause = json!(refused.details.unwrap().causes);
+    assert_eq!(cause[0]["message"], "The disruption budget b needs 1 healthy pods and has 2 currently");
+    // One that leaves anyway costs nothing.
+    s.evict("p0", json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn pods_that_are_not_ready_go_as_the_budget_says() {
+    for (policy, healthy, phase, goes) in [
+        (None, 1, "Running", true),
+        (None, 0, "Running", false),
+        (Some("IfHealthyBudget"), 0, "Running", false),
+        (Some("AlwaysAllow"), 0, "Running", true),
+        (None, 0, "Pending", true),
+        (None, 0, "Failed", true),
+    ] {
+        let s = Stage::new().await;
+        s.create("policy", "poddisruptionbudgets", budget(policy)).await;
+        let status = json!({"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": healthy,
+            "desiredHealthy": 1, "expectedPods": 1});
+        s.status("policy", "poddisruptionbudgets", "b", status).await;
+        s.pod("p", phase, "False").await;
+        let done = s.evict("p", json!({})).await;
+        assert_eq!(done.is_ok(), goes, "{policy:?} {healthy} {phase}");
+    }
+}
+
+#[tokio::test]
+async fn two_budgets_over_one_pod_are_too_many() {
+    let s = Stage::new().await;
+    s.create("policy", "poddisruptionbudgets", budget(None)).await;
+    let mut other = budget(None);
+    other["metadata"]["name"] = json!("c");
+    s.create("policy", "poddisruptionbudgets", other).await;
+    s.pod("p", "Running", "True").await;
+    let refused = s.evict("p", json!({})).await.unwrap_err();
+    assert_eq!(refused.code(), 500);
+    assert!(!s.is_leaving("p"));
+    let target = Target::new(find("", "pods"), "default", "p");
+    s.registry.delete(&s.ctx, target, &DeleteOptions::now()).await.unwrap();
+}

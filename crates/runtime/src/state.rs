@@ -1,0 +1,108 @@
+//! What is: a container's state as the helper records it and as callers see it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use stoa_units::Time;
+
+use crate::spec::ContainerSpec;
+
+/// Why a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitReason {
+    /// With code 0.
+    Completed,
+    /// With another code, or by a signal.
+    Error,
+    /// The kernel killed it for memory.
+    OomKilled,
+    /// Its command could not be run.
+    StartError,
+    /// Its helper was killed, or the machine restarted; the code is made up (137 or 255).
+    Lost,
+}
+
+impl ExitReason {
+    /// The word in a container's status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExitReason::Completed => "Completed",
+            ExitReason::Error => "Error",
+            ExitReason::OomKilled => "OOMKilled",
+            ExitReason::StartError => "StartError",
+            ExitReason::Lost => "ContainerStatusUnknown",
+        }
+    }
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Which container.
+    pub id: String,
+    /// Its pod.
+    pub pod_uid: String,
+    /// Exit code; 128 + signal when a signal ended it.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Why.
+    pub reason: ExitReason,
+    /// More, for people; may be empty.
+    pub message: String,
+    /// When its command began.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Being set up.
+    Creating,
+    /// Its command runs.
+    Running {
+        /// Of its first process, as the machine counts.
+        pid: i32,
+        /// Since when.
+        started_at: Time,
+    },
+    /// It ended.
+    Exited(Exit),
+}
+
+/// A container as it is.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// What was asked.
+    pub spec: Arc<ContainerSpec>,
+    /// Where it is.
+    pub state: State,
+}
+
+/// What `start` gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Of its first process, as the machine counts.
+    pub pid: i32,
+    /// When.
+    pub started_at: Time,
+}
+
+/// What a cgroup used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// CPU time ever, in ns.
+    pub cpu_usage_ns: u64,
+    /// Memory charged, in bytes.
+    pub memory_usage_bytes: u64,
+    /// Of that, what cannot be dropped at once: usage less inactive file pages.
+    pub memory_working_set_bytes: u64,
+    /// Anonymous memory.
+    pub memory_rss_bytes: u64,
+    /// Tasks.
+    pub pids: u64,
+    /// Bytes written to the writable layer are not counted here: ask the volume of the container.
+    pub oom_kills: u64,
+}

@@ -1,0 +1,89 @@
+//! The placement itself.
+
+use crate::frontier::{normalized, reasons};
+use crate::plugins::{Normalize, TABLE, inter_pod_affinity, pod_topology_spread};
+use crate::{Decision, Diagnosis, Frontiers, NodeInfo, PodInfo, Snapshot};
+
+/// Weights of the two plugins that look at other pods.
+const SPREAD_WEIGHT: i64 = 2;
+const NEIGHBOURS_WEIGHT: i64 = 2;
+
+/// Finds the best node for a pod, or why there is none. Every node is considered; `frontiers` only remembers.
+pub fn place(snapshot: &Snapshot, frontiers: &mut Frontiers, pod: &PodInfo) -> Decision {
+    if let Some(name) = pod.shape.only_node() {
+        return place_on(snapshot, pod, name);
+    }
+    let constrained = pod.is_constrained() || inter_pod_affinity::is_guarded_against(snapshot, pod);
+    let frontier = frontiers.of(snapshot, pod.shape_hash, &pod.shape);
+    if !constrained {
+        let best = frontier.best().and_then(|(slot, score)| Some((snapshot.nodes[slot].as_ref()?, score)));
+        return match best {
+            Some((node, score)) => Decision::Node { node: node.id.clone(), score: score.into() },
+            None => Decision::Unschedulable(diagnose(snapshot, pod)),
+        };
+    }
+    let spread = pod_topology_spread::prepare(snapshot, pod);
+    let neighbours = inter_pod_affinity::prepare(snapshot, pod);
+    let mut fitting = Vec::new();
+    for (slot, node) in snapshot.nodes.iter().enumerate() {
+        let (Some(node), Some(score)) = (node, frontier.score(slot)) else { continue };
+        if spread.filter(node).is_none() && neighbours.filter(node).is_none() {
+            fitting.push((node, i64::from(score), spread.score(node), neighbours.score(node)));
+        }
+    }
+    let crowd_max = fitting.iter().map(|f| f.2).max().unwrap_or(0);
+    // Preferences may be negative, so they are measured from the least one.
+    let liked_min = fitting.iter().map(|f| f.3).min().unwrap_or(0);
+    let liked_max = fitting.iter().map(|f| f.3).max().unwrap_or(0) - liked_min;
+    let scored = fitting.into_iter().map(|(node, score, crowd, liked)| {
+        let spread = normalized(Normalize::Down, crowd, crowd_max);
+        let near = normalized(Normalize::Up, liked - liked_min, liked_max);
+        (node, score + SPREAD_WEIGHT * spread + NEIGHBOURS_WEIGHT * near)
+    });
+    // Of equals the first, so that the outcome does not depend on chance.
+    let best = scored.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    match best {
+        Some((node, score)) => Decision::Node { node: node.id.clone(), score },
+        None => Decision::Unschedulable(diagnose(snapshot, pod)),
+    }
+}
+
+/// A pod that names its one node, as a daemon's does: no other node is looked at, and no frontier is made for a shape that no
+/// other pod will ever have.
+fn place_on(snapshot: &Snapshot, pod: &PodInfo, name: &str) -> Decision {
+    let fits = snapshot.node_and_room(name).filter(|(node, room)| {
+        reasons(&pod.shape, node, room).is_empty()
+            && pod_topology_spread::prepare(snapshot, pod).filter(node).is_none()
+            && inter_pod_affinity::prepare(snapshot, pod).filter(node).is_none()
+    });
+    match fits {
+        Some((node, _)) => Decision::Node { node: node.id.clone(), score: 0 },
+        None => Decision::Unschedulable(diagnose(snapshot, pod)),
+    }
+}
+
+/// Whether a node would take the pod if only it had room: everything but resources and ports speaks for it.
+pub fn suits(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> bool {
+    TABLE.node.iter().all(|p| p.filter.is_none_or(|filter| filter(&pod.shape, node).is_none()))
+        && pod_topology_spread::prepare(snapshot, pod).filter(node).is_none()
+        && inter_pod_affinity::prepare(snapshot, pod).filter(node).is_none()
+}
+
+/// Counts, node by node, what rules the pod out.
+fn diagnose(snapshot: &Snapshot, pod: &PodInfo) -> Diagnosis {
+    let spread = pod_topology_spread::prepare(snapshot, pod);
+    let neighbours = inter_pod_affinity::prepare(snapshot, pod);
+    let mut out = Diagnosis::default();
+    for (node, room) in snapshot.nodes.iter().zip(&snapshot.rooms) {
+        let Some(node) = node else { continue };
+        let mut why = reasons(&pod.shape, node, room);
+        if why.is_empty() {
+            why.extend(spread.filter(node).or_else(|| neighbours.filter(node)));
+        }
+        out.add(&why);
+    }
+    if !pod.may_preempt {
+        out.not_eligible = Some("not eligible due to preemptionPolicy=Never.");
+    }
+    out
+}

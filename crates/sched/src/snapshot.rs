@@ -1,0 +1,245 @@
+//! The cluster as placement sees it: dense vectors of nodes, kept current by small changes.
+
+use crate::pod::PodTerm;
+use crate::{NodeInfo, PodInfo, Room};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use stoa_ledger::Ledger;
+use stoa_units::{AgentId, NamespacedName};
+
+/// Changes of rooms are remembered this many; a frontier that is further behind is made anew.
+const CHANGES_LEN_MAX: usize = 65_536;
+
+/// What a pod without requests is assumed to use when nodes are compared, as the stock scheduler has it.
+const PAD_MILLI_CPU: u64 = 100;
+const PAD_MEMORY_BYTES: u64 = 200 << 20;
+
+/// A pod that is on a node.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The pod.
+    pub pod: Arc<PodInfo>,
+    /// Its node.
+    pub node: AgentId,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// The cluster at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(crate) nodes: Vec<Option<NodeInfo>>,
+    pub(crate) rooms: Vec<Room>,
+    slots: HashMap<AgentId, usize>,
+    vacant: Vec<usize>,
+    pods: HashMap<NamespacedName, Placed>,
+    by_node: HashMap<AgentId, BTreeSet<NamespacedName>>,
+    by_namespace: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
+    namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// Required anti-affinity of pods that are placed: each distinct term, and how many pods have it on which node.
+    pub(crate) anti_terms: BTreeMap<PodTerm, BTreeMap<AgentId, usize>>,
+    /// Moves whenever what nodes *are* changes.
+    pub(crate) layout: u64,
+    /// Slots whose room changed, in order; the first is change number `changes_from`.
+    changes: Vec<u32>,
+    changes_from: u64,
+    ledger_generation: u64,
+}
+
+fn padding(pod: &PodInfo) -> (u64, u64) {
+    let r = &pod.shape.requests;
+    (if r.milli_cpu == 0 { PAD_MILLI_CPU } else { 0 }, if r.memory_bytes == 0 { PAD_MEMORY_BYTES } else { 0 })
+}
+
+impl Snapshot {
+    /// Nothing yet.
+    pub fn new() -> Snapshot {
+        Snapshot::default()
+    }
+
+    /// Adds a node or says what it is now.
+    pub fn set_node(&mut self, node: NodeInfo) {
+        let slot = match self.slots.get(&node.id) {
+            Some(slot) if self.nodes[*slot].as_ref() == Some(&node) => return,
+            Some(slot) => *slot,
+            None => {
+                let slot = self.vacant.pop().unwrap_or_else(|| {
+                    self.nodes.push(None);
+                    self.rooms.push(Room::default());
+                    self.nodes.len() - 1
+                });
+                self.slots.insert(node.id.clone(), slot);
+                let mut padding = (0, 0);
+                for name in self.by_node.get(&node.id).into_iter().flatten() {
+                    let pad = self.pods.get(name).map_or((0, 0), |p| self::padding(&p.pod));
+                    padding = (padding.0 + pad.0, padding.1 + pad.1);
+                }
+                self.rooms[slot] = Room { padding, ..Room::default() };
+                slot
+            }
+        };
+        self.rooms[slot].allocatable = node.allocatable.clone();
+        self.nodes[slot] = Some(node);
+        self.layout += 1;
+        self.changed(slot);
+    }
+
+    /// Forgets a node. Pods that are on it stay known until they are removed.
+    pub fn remove_node(&mut self, id: &AgentId) {
+        if let Some(slot) = self.slots.remove(id) {
+            self.nodes[slot] = None;
+            self.rooms[slot] = Room::default();
+            self.vacant.push(slot);
+            self.layout += 1;
+            self.changed(slot);
+        }
+    }
+
+    /// The node.
+    pub fn node(&self, id: &AgentId) -> Option<&NodeInfo> {
+        self.nodes[*self.slots.get(id)?].as_ref()
+    }
+
+    /// The node of that name, and its room.
+    pub(crate) fn node_and_room(&self, name: &str) -> Option<(&NodeInfo, &Room)> {
+        let slot = *self.slots.get(&AgentId::from(name))?;
+        Some((self.nodes[slot].as_ref()?, &self.rooms[slot]))
+    }
+
+    /// How many nodes there are.
+    pub fn nodes_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The labels of a namespace.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) {
+        match labels {
+            Some(labels) => drop(self.namespaces.insert(name.to_string(), labels)),
+            None => drop(self.namespaces.remove(name)),
+        }
+    }
+
+    pub(crate) fn namespace_labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get(name)
+    }
+
+    /// Takes over what the ledger says is claimed, of those agents that changed.
+    pub fn sync(&mut self, ledger: &Ledger) {
+        let changed = match ledger.changes_since(self.ledger_generation) {
+            Some(changed) => changed,
+            None => self.slots.keys().cloned().collect(),
+        };
+        self.ledger_generation = ledger.generation();
+        for id in changed {
+            self.sync_node(ledger, &id);
+        }
+    }
+
+    /// Takes over what the ledger says about one node: after it was added.
+    pub fn sync_node(&mut self, ledger: &Ledger, id: &AgentId) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let mut used = ledger.used(id);
+        let ports = std::mem::take(&mut used.ports);
+        let room = &mut self.rooms[slot];
+        if room.used != used || room.ports != ports {
+            (room.used, room.ports) = (used, ports);
+            self.changed(slot);
+        }
+    }
+
+    /// A pod is on a node: it was bound, or seen there. Idempotent.
+    pub fn add_pod(&mut self, pod: Arc<PodInfo>, node: &AgentId, terminating: bool) {
+        self.remove_pod(&pod.name.clone());
+        let name = pod.name.clone();
+        self.by_node.entry(node.clone()).or_default().insert(name.clone());
+        self.by_namespace.entry(name.namespace.clone()).or_default().insert(name.clone());
+        for term in &pod.anti_affinity {
+            *self.anti_terms.entry(term.clone()).or_default().entry(node.clone()).or_default() += 1;
+        }
+        self.pad(node, &pod, u64::saturating_add);
+        self.pods.insert(name, Placed { pod, node: node.clone(), terminating });
+    }
+
+    /// A pod is gone, or ended.
+    pub fn remove_pod(&mut self, name: &NamespacedName) {
+        let Some(Placed { pod, node, .. }) = self.pods.remove(name) else { return };
+        if let Some(set) = self.by_node.get_mut(&node) {
+            set.remove(name);
+            if set.is_empty() {
+                self.by_node.remove(&node);
+            }
+        }
+        if let Some(set) = self.by_namespace.get_mut(&name.namespace) {
+            set.remove(name);
+            if set.is_empty() {
+                self.by_namespace.remove(&name.namespace);
+            }
+        }
+        for term in &pod.anti_affinity {
+            let Some(nodes) = self.anti_terms.get_mut(term) else { continue };
+            if let Some(count) = nodes.get_mut(&node) {
+                *count -= 1;
+                if *count == 0 {
+                    nodes.remove(&node);
+                }
+            }
+            if nodes.is_empty() {
+                self.anti_terms.remove(term);
+            }
+        }
+        self.pad(&node, &pod, u64::saturating_sub);
+    }
+
+    fn pad(&mut self, node: &AgentId, pod: &PodInfo, apply: fn(u64, u64) -> u64) {
+        let (cpu, memory) = padding(pod);
+        let Some(slot) = self.slots.get(node).copied().filter(|_| cpu + memory > 0) else { return };
+        let padding = &mut self.rooms[slot].padding;
+        *padding = (apply(padding.0, cpu), apply(padding.1, memory));
+        self.changed(slot);
+    }
+
+    /// The pods on a node.
+    pub fn pods_on(&self, node: &AgentId) -> impl Iterator<Item = &Placed> {
+        self.by_node.get(node).into_iter().flatten().filter_map(|n| self.pods.get(n))
+    }
+
+    /// The pods that a term means.
+    pub(crate) fn pods_of<'a>(&'a self, term: &'a PodTerm) -> impl Iterator<Item = &'a Placed> {
+        let all = term.namespace_selector.is_some();
+        let everywhere = self.by_namespace.values().filter(move |_| all).flatten();
+        let listed = term
+            .namespaces
+            .iter()
+            .filter(move |_| !all)
+            .filter_map(|n| self.by_namespace.get(n.as_str()))
+            .flatten();
+        everywhere.chain(listed).filter_map(|n| self.pods.get(n)).filter(|p| {
+            let ns = &*p.pod.name.namespace;
+            term.matches(ns, &p.pod.labels, self.namespace_labels(ns))
+        })
+    }
+
+    /// The pods of a namespace.
+    pub(crate) fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Placed> {
+        self.by_namespace.get(namespace).into_iter().flatten().filter_map(|n| self.pods.get(n))
+    }
+
+    fn changed(&mut self, slot: usize) {
+        if self.changes.len() >= CHANGES_LEN_MAX {
+            self.changes_from += self.changes.len() as u64;
+            self.changes.clear();
+        }
+        self.changes.push(slot as u32);
+    }
+
+    /// The number that the next change will have.
+    pub(crate) fn changes_to(&self) -> u64 {
+        self.changes_from + self.changes.len() as u64
+    }
+
+    /// The slots that changed since; `None` if that is too long ago to tell.
+    pub(crate) fn changes_since(&self, from: u64) -> Option<&[u32]> {
+        let start = usize::try_from(from.checked_sub(self.changes_from)?).ok()?;
+        self.changes.get(start..)
+    }
+}

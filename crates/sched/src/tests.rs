@@ -1,0 +1,315 @@
+//! Tables of placements: a cluster of three or so nodes, a pod, and where it goes or what the message says.
+
+use crate::{Decision, Frontiers, NodeInfo, PodInfo, Queue, Snapshot, place, preempt};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use stoa_ledger::{Agent, Holder, Ledger};
+use stoa_units::{AgentId, NamespacedName, PortSet, Time};
+
+struct Cluster {
+    snapshot: Snapshot,
+    ledger: Ledger,
+    frontiers: Frontiers,
+}
+
+fn node(name: &str, cpu: &str, extra: Value) -> Value {
+    let mut node = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},
+        "status": {"allocatable": {"cpu": cpu, "memory": "4Gi", "pods": "4"}}});
+    for (k, v) in extra.as_object().into_iter().flatten() {
+        match k.as_str() {
+            "labels" => {
+                for (k, v) in v.as_object().into_iter().flatten() {
+                    node["metadata"]["labels"][k] = v.clone();
+                }
+            }
+            _ => node["spec"][k] = v.clone(),
+        }
+    }
+    node
+}
+
+fn pod(name: &str, spec: Value) -> PodInfo {
+    let mut pod = json!({"metadata": {"namespace": "default", "name": name, "uid": name, "labels": {"app": "a"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    for (k, v) in spec.as_object().into_iter().flatten() {
+        match k.as_str() {
+            "cpu" => pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": v}}),
+            "port" => pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": v}]),
+            "labels" => pod["metadata"]["labels"] = v.clone(),
+            _ => pod["spec"][k] = v.clone(),
+        }
+    }
+    PodInfo::read(&serde_json::from_value(pod).unwrap())
+}
+
+impl Cluster {
+    fn new(nodes: &[Value]) -> Cluster {
+        let mut c = Cluster {
+            snapshot: Snapshot::new(),
+            ledger: Ledger::new(PortSet::EMPTY),
+            frontiers: Frontiers::new(),
+        };
+        for n in nodes {
+            let info = NodeInfo::read(&serde_json::from_value(n.clone()).unwrap());
+            let agent = Agent { id: info.id.clone(), capacity: info.allocatable.clone(), active: true };
+            c.ledger.set_agent(agent);
+            c.snapshot.set_node(info);
+        }
+        c
+    }
+
+    fn decide(&mut self, pod: &PodInfo) -> String {
+        self.snapshot.sync(&self.ledger);
+        match place(&self.snapshot, &mut self.frontiers, pod) {
+            Decision::Node { node, .. } => node.to_string(),
+            Decision::Unschedulable(d) => d.message(),
+        }
+    }
+
+    fn run(&mut self, pod: PodInfo) -> String {
+        let node = self.decide(&pod);
+        let id = AgentId::from(node.as_str());
+        self.ledger
+            .claim(&id, Holder::Pod(pod.name.clone()), &pod.shape.requests)
+            .expect("it was said to fit");
+        self.snapshot.add_pod(Arc::new(pod), &id, false);
+        node
+    }
+}
+
+#[test]
+fn the_message_counts_reasons_as_the_stock_scheduler_does() {
+    let taint = json!([{"key": "k", "value": "v", "effect": "NoSchedule"}]);
+    let mut c = Cluster::new(&[
+        node("n1", "1", json!({})),
+        node("n2", "8", json!({"taints": taint})),
+        node("n3", "8", json!({"taints": taint})),
+    ]);
+    assert_eq!(
+        c.decide(&pod("big", json!({"cpu": "2"}))),
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    );
+    c.run(pod("fill", json!({"cpu": "600m"})));
+    assert_eq!(
+        c.decide(&pod("half", json!({"cpu": "500m"}))),
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
+    );
+    let tolerant = json!({"cpu": "2", "tolerations": [{"key": "k", "operator": "Exists"}]});
+    assert_eq!(c.decide(&pod("ok", tolerant)), "n2");
+    let never = pod("n", json!({"cpu": "2", "preemptionPolicy": "Never"}));
+    assert!(c.decide(&never).ends_with("preemption: not eligible due to preemptionPolicy=Never."));
+    let mut none = Cluster::new(&[]);
+    assert_eq!(none.decide(&pod("p", json!({}))), "no nodes available to schedule pods");
+}
+
+#[test]
+fn selectors_affinity_cordons_and_ports_decide() {
+    let mut c = Cluster::new(&[
+        node("n1", "4", json!({"labels": {"disk": "ssd", "gen": "3"}})),
+        node("n2", "4", json!({"labels": {"disk": "hdd", "gen": "5"}})),
+        node("n3", "4", json!({"unschedulable": true})),
+    ]);
+    let required = |e: Value| {
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [e]}}}})
+    };
+    let expr = |k, op, v| required(json!({"matchExpressions": [{"key": k, "operator": op, "values": v}]}));
+    let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
+        [{"weight": 50, "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["hdd"]}]}}]}}});
+    let none = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
+    for (spec, want) in [
+        (json!({"nodeSelector": {"disk": "hdd"}}), "n2"),
+        (json!({"nodeSelector": {"disk": "tape"}}), none),
+        (expr("gen", "Gt", json!(["4"])), "n2"),
+        (expr("disk", "NotIn", json!(["hdd"])), "n1"),
+        (
+            required(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]})),
+            "n2",
+        ),
+        (required(json!({})), none),
+        (preferred, "n2"),
+        (
+            json!({"tolerations": [{"operator": "Exists"}], "nodeSelector": {"kubernetes.io/hostname": "n3"}}),
+            "n3",
+        ),
+    ] {
+        assert_eq!(c.decide(&pod("p", spec.clone())), want, "{spec}");
+    }
+    let first = c.run(pod("a", json!({"port": 80})));
+    let second = c.run(pod("b", json!({"port": 80})));
+    assert_ne!(first, second);
+    assert_eq!(
+        c.decide(&pod("c", json!({"port": 80}))),
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't have free ports for the requested pod ports. preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod."
+    );
+}
+
+#[test]
+fn pods_without_requests_are_spread_too_and_the_pod_limit_holds() {
+    let mut c = Cluster::new(&[node("n1", "4", json!({})), node("n2", "4", json!({}))]);
+    let mut on = [0, 0];
+    for i in 0..8 {
+        on[usize::from(c.run(pod(&format!("p{i}"), json!({}))) == "n2")] += 1;
+    }
+    assert_eq!(on, [4, 4]);
+    assert!(c.decide(&pod("p9", json!({}))).starts_with("0/2 nodes are available: 2 Too many pods."));
+}
+
+#[test]
+fn other_pods_attract_repel_and_spread() {
+    let zone = |z: &str| json!({"labels": {"zone": z}});
+    let mut c =
+        Cluster::new(&[node("n1", "4", zone("a")), node("n2", "4", zone("b")), node("n3", "4", zone("b"))]);
+    let term = json!({"labelSelector": {"matchLabels": {"app": "a"}}, "topologyKey": "zone"});
+    let far =
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}});
+    let near =
+        json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}});
+    let spread = json!({"labels": {"app": "s"}, "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "s"}}}]});
+    assert_eq!(c.run(pod("first", near.clone())), "n1", "the first of a group may go anywhere");
+    assert_eq!(c.run(pod("second", near)), "n1");
+    assert_eq!(c.run(pod("third", far.clone())), "n2");
+    assert!(c.decide(&pod("fourth", far)).contains("3 node(s) didn't match pod anti-affinity rules"));
+    // The third pod wants its zone for itself: a plain pod that it means must stay out.
+    assert_eq!(c.decide(&pod("plain", json!({}))), "n1");
+    let zones: Vec<String> = (0..4)
+        .map(|i| if c.run(pod(&format!("s{i}"), spread.clone())) == "n1" { "a" } else { "b" }.to_string())
+        .collect();
+    assert_eq!(zones.iter().filter(|z| *z == "a").count(), 2, "{zones:?}");
+}
+
+#[test]
+fn what_is_remembered_never_changes_a_decision() {
+    let nodes: Vec<Value> = (0..20).map(|i| node(&format!("n{i:02}"), "4", json!({}))).collect();
+    let mut c = Cluster::new(&nodes);
+    for i in 0..60 {
+        let p = pod(&format!("p{i}"), json!({"cpu": format!("{}m", 100 + 150 * (i % 3))}));
+        c.snapshot.sync(&c.ledger);
+        let fresh = place(&c.snapshot, &mut Frontiers::new(), &p);
+        assert_eq!(place(&c.snapshot, &mut c.frontiers, &p), fresh);
+        c.run(p);
+        if i % 7 == 0 {
+            let gone = NamespacedName::new("default", format!("p{}", i / 2));
+            c.ledger.release(&Holder::Pod(gone.clone()));
+            c.snapshot.remove_pod(&gone);
+        }
+        if i == 30 {
+            c.snapshot.remove_node(&"n03".into());
+        }
+    }
+}
+
+#[test]
+fn the_cheapest_victims_are_chosen() {
+    let mut c = Cluster::new(&[node("n1", "2", json!({})), node("n2", "2", json!({}))]);
+    for (name, cpu, priority) in [("low1", "1", 1), ("low2", "1", 1), ("mid", "1", 5), ("low3", "1", 2)] {
+        c.run(pod(name, json!({"cpu": cpu, "priority": priority})));
+    }
+    c.snapshot.sync(&c.ledger);
+    assert_eq!(preempt(&c.snapshot, &pod("same", json!({"cpu": "1", "priority": 1}))), None);
+    let plan = preempt(&c.snapshot, &pod("high", json!({"cpu": "1", "priority": 9}))).expect("a victim");
+    assert_eq!((plan.victims.len(), &*plan.victims[0].0.name), (1, "low1"));
+    assert_eq!(preempt(&c.snapshot, &pod("never", json!({"cpu": "3", "priority": 9}))), None);
+    let meek = pod("meek", json!({"cpu": "1", "priority": 9, "preemptionPolicy": "Never"}));
+    assert_eq!(preempt(&c.snapshot, &meek), None);
+}
+
+#[test]
+fn the_queue_orders_backs_off_and_wakes() {
+    let name = |n: &str| NamespacedName::new("d", n);
+    let step = crate::BACKOFF_MIN;
+    // In steps of the first back-off.
+    let at = |n: u32| Time::EPOCH.plus(step * n);
+    let mut q = Queue::new();
+    for (n, priority, since) in [("old", 0, 1), ("new", 0, 2), ("vip", 10, 3)] {
+        q.add(name(n), priority, at(since));
+    }
+    let mut order = Vec::new();
+    while let Some(n) = q.pop(at(10)) {
+        q.park(&n, at(10));
+        order.push(n.name.to_string());
+    }
+    assert_eq!(order, ["vip", "old", "new"]);
+    assert_eq!(q.lens(), (0, 0, 3));
+    q.move_parked(at(10));
+    assert_eq!((q.pop(at(10)), q.next_wake()), (None, Some(at(11))));
+    assert_eq!(q.pop(at(11)), Some(name("vip")));
+    // An event while it was looked at: it is tried again, after a longer back-off.
+    q.move_parked(at(11));
+    q.park(&name("vip"), at(11));
+    assert_eq!(q.next_wake(), Some(at(13)));
+    q.remove(&name("vip"));
+    assert!(!q.contains(&name("vip")));
+    assert_eq!(q.pop(at(13)), Some(name("old")));
+    q.retry(&name("old"), at(13));
+    assert_eq!(q.pop(at(14)), Some(name("new")));
+    let parked = at(14);
+    q.park(&name("new"), parked);
+    q.sweep(parked.plus(Duration::from_secs(386)));
+    assert_eq!(q.lens(), (1, 1, 0));
+}
+
+#[test]
+fn the_longest_back_off_is_reached_and_kept() {
+    let pod = NamespacedName::new("d", "p");
+    let mut q = Queue::new();
+    q.add(pod.clone(), 0, Time::EPOCH);
+    let mut now = Time::EPOCH;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        assert_eq!(q.pop(now), Some(pod.clone()));
+        q.retry(&pod, now);
+        let next = q.next_wake().expect("it backs off");
+        waits.push(next.since(now));
+        now = next;
+    }
+    assert!(waits.is_sorted());
+    assert_eq!((waits[0], waits[1]), (crate::BACKOFF_MIN, crate::BACKOFF_MIN * 2));
+    assert_eq!(waits[10..], [crate::BACKOFF_MAX; 2]);
+}
+
+#[test]
+fn requests_are_the_larger_of_start_and_run() {
+    let spec = json!({
+        "containers": [{"name": "a", "resources": {"requests": {"cpu": "300m", "memory": "1Gi"}}},
+                       {"name": "b", "resources": {"requests": {"cpu": "200m"}}, "ports": [{"containerPort": 1, "hostPort": 8080}]}],
+        "initContainers": [{"name": "i", "resources": {"requests": {"cpu": "2", "memory": "1Mi"}}},
+                           {"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}}],
+        "overhead": {"cpu": "10m"},
+    });
+    let r = crate::requests(&serde_json::from_value(spec).unwrap());
+    assert_eq!((r.milli_cpu, r.memory_bytes, r.pods), (2_010, 1 << 30, 1));
+    assert_eq!(r.ports.widened(), PortSet::one(8080));
+}
+
+#[test]
+fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
+    let named = |terms: Value| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
+    let field = |values: Value| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
+    let mut with_ssd = field(json!(["n2"]));
+    with_ssd["matchExpressions"] = json!([{"key": "disk", "operator": "Exists"}]);
+    let refused = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s).";
+    let elsewhere = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.";
+    let taint = json!([{"key": "k", "operator": "Exists"}]);
+    for (terms, tolerations, wanted) in [
+        (json!([field(json!(["n1"]))]), json!([]), "n1"),
+        (json!([field(json!(["n1"])), field(json!(["n1"]))]), json!([]), "n1"),
+        (json!([field(json!(["n2"]))]), taint.clone(), "n2"),
+        (json!([field(json!(["n2"]))]), json!([]), refused),
+        (json!([with_ssd]), taint, elsewhere),
+        (json!([field(json!(["n9"]))]), json!([]), refused),
+        (json!([field(json!(["n1", "n2"]))]), json!([]), "n1"),
+    ] {
+        let tainted = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
+        let mut c = Cluster::new(&[node("n1", "4", json!({})), node("n2", "4", tainted)]);
+        let mut spec = named(terms.clone());
+        spec["tolerations"] = tolerations;
+        let found = match place(&c.snapshot, &mut c.frontiers, &pod("p", spec)) {
+            Decision::Node { node, .. } => node.to_string(),
+            Decision::Unschedulable(d) => d.message(),
+        };
+        assert!(found.starts_with(wanted), "{terms}: {found}");
+    }
+}

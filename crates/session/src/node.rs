@@ -1,0 +1,218 @@
+//! The Node object of an agent as pure functions: rendered when it says hello, ready while its session lasts.
+
+use serde_json::{Map, Value, json};
+use std::net::Ipv4Addr;
+use stoa_units::Time;
+use stoa_wire::NodeReport;
+
+/// Conditions that an agent's session stands for.
+const READY: &str = "Ready";
+
+/// A Node for an agent that has none yet. Pure.
+pub(crate) fn render(name: &str, report: &NodeReport, pod_cidr: &str, now: Time) -> Value {
+    let mut node = json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]},
+    });
+    set_metadata(&mut node, report);
+    set_status(&mut node, report, now);
+    node
+}
+
+/// Labels by which tenants keep pods to machines they trust: administrators set them, never a machine for itself.
+const RESTRICTED: &str = "node-restriction.kubernetes.io";
+
+fn is_restricted(label: &str) -> bool {
+    let domain = label.split_once('/').map_or("", |(domain, _)| domain);
+    domain.strip_suffix(RESTRICTED).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Labels and annotations that the agent speaks for; those of others stay.
+pub(crate) fn set_metadata(node: &mut Value, report: &NodeReport) {
+    for (field, given) in [("labels", &report.labels), ("annotations", &report.annotations)] {
+        let map = object_at(&mut node["metadata"], field);
+        for (key, value) in given.iter().filter(|(key, _)| !is_restricted(key)) {
+            map.insert(key.clone(), value.as_str().into());
+        }
+    }
+}
+
+/// The lease of a node, owned by it. Pure.
+pub(crate) fn render_lease(name: &str, node: &Value, now: Time) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": name, "namespace": "kube-node-lease", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]}]},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
+            "renewTime": now.0.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()},
+    })
+}
+
+/// The addresses of the node's pods.
+pub(crate) fn set_pod_cidr(node: &mut Value, cidr: &str) {
+    let spec = object_at(node, "spec");
+    spec.insert("podCIDR".into(), json!(cidr));
+    spec.insert("podCIDRs".into(), json!([cidr]));
+}
+
+/// Everything of the status that the agent speaks for.
+pub(crate) fn set_status(node: &mut Value, report: &NodeReport, now: Time) {
+    let status = object_at(node, "status");
+    status.insert("capacity".into(), json!(report.capacity));
+    status.insert("allocatable".into(), json!(report.allocatable));
+    status.insert(
+        "addresses".into(),
+        json!([
+            {"type": "InternalIP", "address": report.address},
+            {"type": "Hostname", "address": report.hostname},
+        ]),
+    );
+    status.insert("nodeInfo".into(), json!(report.info));
+    let images: Vec<Value> =
+        report.images.iter().map(|i| json!({"names": i.names, "sizeBytes": i.size_bytes})).collect();
+    if images.is_empty() {
+        status.remove("images");
+    } else {
+        status.insert("images".into(), images.into());
+    }
+    status.insert("daemonEndpoints".into(), json!({"kubeletEndpoint": {"Port": 0}}));
+    for c in &report.conditions {
+        set_condition(node, &c.kind, &c.status, &c.reason, &c.message, now);
+    }
+    // An agent that goes down says so itself.
+    if !report.conditions.iter().any(|c| c.kind == READY) {
+        set_condition(node, READY, "True", "KubeletReady", "kubelet is posting ready status", now);
+    }
+}
+
+/// The node's session is lost for longer than it may be.
+pub(crate) fn set_unknown(node: &mut Value, now: Time) {
+    let kinds: Vec<String> = node["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["type"].as_str().map(str::to_owned))
+        .filter(|kind| matches!(kind.as_str(), READY | "MemoryPressure" | "DiskPressure" | "PIDPressure"))
+        .collect();
+    for kind in kinds {
+        set_condition(
+            node,
+            &kind,
+            "Unknown",
+            "NodeStatusUnknown",
+            "Kubelet stopped posting node status.",
+            now,
+        );
+    }
+}
+
+/// Whether the node is said to be ready.
+pub(crate) fn is_ready(node: &Value) -> bool {
+    let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|c| c["type"] == READY && c["status"] == "True")
+}
+
+fn set_condition(node: &mut Value, kind: &str, status: &str, reason: &str, message: &str, now: Time) {
+    let list = object_at(node, "status").entry("conditions").or_insert_with(|| json!([]));
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    let Some(list) = list.as_array_mut() else { return };
+    let stamp = now.to_rfc3339_seconds();
+    let old = list.iter().find(|c| c["type"] == kind);
+    let same = old.is_some_and(|c| c["status"] == status && c["reason"] == reason && c["message"] == message);
+    if same {
+        // No heartbeat is written: the session is the sign of life.
+        return;
+    }
+    let turned = old
+        .filter(|c| c["status"] == status)
+        .and_then(|c| c["lastTransitionTime"].as_str().map(str::to_owned));
+    let condition = json!({
+        "type": kind, "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": stamp, "lastTransitionTime": turned.unwrap_or_else(|| stamp.clone()),
+    });
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(slot) => *slot = condition,
+        None => list.push(condition),
+    }
+}
+
+fn object_at<'a>(value: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    let slot = &mut value[field];
+    if !slot.is_object() {
+        *slot = json!({});
+    }
+    match slot {
+        Value::Object(map) => map,
+        _ => unreachable!("it was made an object above"),
+    }
+}
+
+/// The first part of the cluster's addresses that no node has. Pure.
+pub(crate) fn free_cidr<'a>(
+    cluster: &str,
+    prefix: u8,
+    taken: impl Iterator<Item = &'a str>,
+) -> Option<String> {
+    let (base, own) = cluster.split_once('/')?;
+    let (base, own): (Ipv4Addr, u8) = (base.parse().ok()?, own.parse().ok()?);
+    if own > prefix || prefix > 30 {
+        return None;
+    }
+    let step = 1_u32 << (32 - prefix);
+    let start = u32::from(base) & u32::MAX.checked_shl(32 - u32::from(own)).unwrap_or(0);
+    let taken: std::collections::HashSet<u32> = taken
+        .filter_map(|cidr| cidr.split_once('/')?.0.parse::<Ipv4Addr>().ok())
+        .map(|ip| (u32::from(ip).wrapping_sub(start)) / step)
+        .collect();
+    let free = (0..1_u32 << (prefix - own)).find(|n| !taken.contains(n))?;
+    Some(format!("{}/{prefix}", Ipv4Addr::from(start + free * step)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_node_gets_the_first_free_part() {
+        for (taken, want) in
+            [(vec![], Some("10.244.0.0/24")), (vec!["10.244.0.0/24", "10.244.2.0/24"], Some("10.244.1.0/24"))]
+        {
+            assert_eq!(free_cidr("10.244.0.0/16", 24, taken.into_iter()).as_deref(), want);
+        }
+        assert_eq!(free_cidr("10.0.0.0/23", 24, ["10.0.0.0/24", "10.0.1.0/24"].into_iter()), None);
+        assert_eq!(free_cidr("nonsense", 24, [].into_iter()), None);
+    }
+
+    #[test]
+    fn a_machine_cannot_vouch_for_itself() {
+        let labels = ["zone", "node-restriction.kubernetes.io/trusted", "a.node-restriction.kubernetes.io/b"];
+        let labels = labels.map(|l| (l.to_string(), "yes".to_string())).into();
+        let report = NodeReport { labels, ..NodeReport::default() };
+        let node = render("n1", &report, "10.244.0.0/24", Time::EPOCH);
+        assert_eq!(node["metadata"]["labels"], json!({"zone": "yes"}));
+    }
+
+    #[test]
+    fn a_status_that_says_the_same_is_the_same() {
+        let report =
+            NodeReport { hostname: "h".into(), address: "192.0.2.1".into(), ..NodeReport::default() };
+        let node = render("n1", &report, "10.244.0.0/24", Time::EPOCH);
+        assert!(is_ready(&node));
+        let mut again = node.clone();
+        set_status(&mut again, &report, Time::EPOCH.plus(Duration::from_secs(60)));
+        assert_eq!(again, node);
+        set_unknown(&mut again, Time::EPOCH.plus(Duration::from_secs(90)));
+        assert!(!is_ready(&again));
+        let ready = &again["status"]["conditions"][0];
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("Unknown"), &json!("NodeStatusUnknown")));
+        assert_eq!(ready["lastTransitionTime"], "1970-01-01T00:01:30Z");
+    }
+}

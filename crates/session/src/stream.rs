@@ -1,0 +1,351 @@
+//! One session's HTTP stream: packets in from the request's body, packets out in the answer's.
+
+use crate::hub::{Item, Session};
+use crate::options::OCCURRENCES_LEN_MAX;
+use crate::service::Inner;
+use crate::statuses::Statuses;
+use crate::{mirror, nodes, occurrence};
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame as BodyFrame, Incoming};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use stoa_kube::{Status, resources};
+use stoa_registry::{Context, Target};
+use stoa_store::Key;
+use stoa_streams::Body;
+use stoa_wire::{Down, NodeReport, Occurrence, PROTOCOL, Packet, PacketError, PodRef, Up};
+use tokio::sync::mpsc;
+
+/// How long an agent may take to say hello.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// Packets that may wait in the answer's body; the rest waits as marks.
+const PACKETS_LEN_MAX: usize = 16;
+
+/// A short answer in words.
+pub(crate) fn plain(code: StatusCode, text: &str) -> Response<Body> {
+    let body = Full::new(Bytes::from(format!("{text}\n"))).map_err(|e| match e {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response
+}
+
+/// Reads packets off a body.
+struct Packets {
+    body: Incoming,
+    rest: BytesMut,
+}
+
+impl Packets {
+    /// The next packet; `None` when the agent is gone.
+    async fn next(&mut self) -> Result<Option<Packet<Up>>, PacketError> {
+        loop {
+            if let Some(packet) = Packet::decode(&mut self.rest)? {
+                return Ok(Some(packet));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.rest.extend_from_slice(data);
+                    }
+                }
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+}
+
+type Chunk = Result<BodyFrame<Bytes>, std::io::Error>;
+
+/// Serves one session: answers once the agent has said a proper hello, then goes on in the background.
+pub(crate) async fn serve(inner: Arc<Inner>, node: String, body: Incoming) -> Response<Body> {
+    let mut packets = Packets { body, rest: BytesMut::new() };
+    let hello = tokio::time::timeout(HELLO_WAIT, packets.next()).await;
+    let report = match hello {
+        Ok(Ok(Some(Packet { head: Up::Hello { protocol, node: named, report, .. }, .. }))) => {
+            if protocol != PROTOCOL {
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    &format!("this master speaks protocol {PROTOCOL}, not {protocol}"),
+                );
+            }
+            if named != node {
+                return plain(
+                    StatusCode::FORBIDDEN,
+                    &format!("the certificate is that of node {node}, not {named}"),
+                );
+            }
+            report
+        }
+        Ok(Ok(_)) => return plain(StatusCode::BAD_REQUEST, "a session begins with a hello"),
+        Ok(Err(e)) => return plain(StatusCode::BAD_REQUEST, &e.to_string()),
+        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "no hello came"),
+    };
+    let registered = {
+        let _turn = inner.registering.lock().await;
+        let registered = nodes::register(&inner.registry, &inner.options, &node, &report).await;
+        if registered.is_ok() {
+            inner.found(&node);
+        }
+        registered
+    };
+    let pod_cidr = match registered {
+        Ok(cidr) => cidr,
+        Err(e) => {
+            tracing::warn!(node, error = %e.message, "a node could not be registered");
+            return plain(StatusCode::SERVICE_UNAVAILABLE, &e.message);
+        }
+    };
+    let Ok((session, replies)) = inner.hub.connect(&node) else {
+        inner.lost(&node);
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "this master serves too many agents");
+    };
+    tracing::info!(node, session = session.id, "an agent is connected");
+    let (sender, mut chunks) = mpsc::channel::<Chunk>(PACKETS_LEN_MAX);
+    let welcome = welcome(&inner, pod_cidr);
+    tokio::spawn(run(inner, session, packets, replies, sender, welcome));
+    let stream = crate::tunnel::async_stream(move |cx| chunks.poll_recv(cx));
+    Response::new(StreamBody::new(stream).boxed_unsync())
+}
+
+fn welcome(inner: &Inner, pod_cidr: String) -> Packet<Down> {
+    let o = &inner.options;
+    Packet::bare(Down::Welcome {
+        cluster: o.cluster_id.clone(),
+        pod_cidr,
+        cluster_cidr: o.cluster_cidr.clone(),
+        service_cidr: o.service_cidr.clone(),
+        dns: o.dns.clone(),
+        domain: o.domain.clone(),
+        api_host: o.api_host.clone(),
+        api_port: o.api_port,
+    })
+}
+
+/// A session's life: whichever of its parts ends first ends it.
+async fn run(
+    inner: Arc<Inner>,
+    session: Arc<Session>,
+    packets: Packets,
+    replies: mpsc::Receiver<Packet<Down>>,
+    sender: mpsc::Sender<Chunk>,
+    welcome: Packet<Down>,
+) {
+    let statuses = Statuses::default();
+    let (occurrences, occurred) = mpsc::channel(OCCURRENCES_LEN_MAX);
+    let reports = tokio::sync::watch::Sender::new(None);
+    let mut closed = session.closed.subscribe();
+    let why = tokio::select! {
+        why = read(&inner, &session, packets, &statuses, &occurrences, &reports) => why,
+        why = write(&inner, &session, replies, sender, welcome) => why,
+        () = statuses.write_all(&inner.registry, &inner.hub, &session.node) => "its statuses end".to_string(),
+        () = write_occurrences(&inner, &session.node, occurred) => "its events end".to_string(),
+        () = write_reports(&inner, &session.node, reports.subscribe()) => "its reports end".to_string(),
+        _ = closed.wait_for(|c| *c) => "another session took its place".to_string(),
+        () = inner.stopping.cancelled() => "the master stops".to_string(),
+    };
+    tracing::info!(node = session.node, session = session.id, why, "an agent is disconnected");
+    if inner.hub.disconnect(&session) {
+        inner.lost(&session.node);
+    }
+}
+
+async fn write_occurrences(inner: &Inner, node: &str, mut occurred: mpsc::Receiver<Occurrence>) {
+    while let Some(o) = occurred.recv().await {
+        if let Err(e) = occurrence::write(&inner.registry, node, &o).await {
+            tracing::debug!(node, error = %e.message, "an event was refused");
+        }
+    }
+}
+
+async fn write_reports(
+    inner: &Inner,
+    node: &str,
+    mut reports: tokio::sync::watch::Receiver<Option<NodeReport>>,
+) {
+    while reports.changed().await.is_ok() {
+        let Some(report) = reports.borrow_and_update().clone() else { continue };
+        if let Err(e) = nodes::write_report(&inner.registry, node, &report).await {
+            tracing::warn!(node, error = %e.message, "a node's report was refused");
+        }
+    }
+}
+
+/// Takes in what the agent sends; returns why it ended.
+async fn read(
+    inner: &Inner,
+    session: &Session,
+    mut packets: Packets,
+    statuses: &Statuses,
+    occurrences: &mpsc::Sender<Occurrence>,
+    reports: &tokio::sync::watch::Sender<Option<NodeReport>>,
+) -> String {
+    loop {
+        let packet = match packets.next().await {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return "the agent is gone".to_string(),
+            Err(e) => return e.to_string(),
+        };
+        let taken = match packet.head {
+            Up::Hello { .. } => return "it said hello twice".to_string(),
+            Up::Node { report } => {
+                reports.send_replace(Some(*report));
+                Ok(())
+            }
+            Up::Status { pod } => statuses.set(pod, packet.object),
+            Up::Stopped { pod } => statuses.stopped(pod),
+            Up::Mirror { pod } => {
+                let shown = mirror::show(&inner.registry, &session.node, &pod, &packet.object).await;
+                note_mirror(&session.node, &pod, shown)
+            }
+            Up::MirrorGone { pod } => {
+                let hidden = mirror::hide(&inner.registry, &session.node, &pod).await;
+                note_mirror(&session.node, &pod, hidden)
+            }
+            Up::Event { occurrence } => {
+                let own = occurrence.pod.as_ref().is_none_or(|p| inner.hub.is_bound(&session.node, p));
+                if own && occurrences.try_send(*occurrence).is_err() {
+                    tracing::debug!(
+                        node = session.node,
+                        "events come faster than they are written; one was dropped"
+                    );
+                }
+                Ok(())
+            }
+            Up::Token { request, pod, service_account, audiences, expiration_seconds } => {
+                let answer =
+                    token(inner, &session.node, &pod, &service_account, &audiences, expiration_seconds);
+                let answer = match answer {
+                    Ok((token, expires)) => Down::Token { request, token, expires },
+                    Err(message) => Down::TokenRefused { request, message },
+                };
+                if session.replies.send(Packet::bare(answer)).await.is_err() {
+                    return "its answers end".to_string();
+                }
+                Ok(())
+            }
+            Up::TunnelRefused { id, code, message } => {
+                inner.tunnels.refuse(id, &session.node, code, message);
+                Ok(())
+            }
+        };
+        if let Err(e) = taken {
+            return e.to_string();
+        }
+    }
+}
+
+/// A mirror that cannot be written does not end the session: the pod runs all the same.
+fn note_mirror(
+    node: &str,
+    pod: &PodRef,
+    written: Result<(), Status>,
+) -> Result<(), crate::statuses::TooMany> {
+    if let Err(e) = written {
+        tracing::warn!(node, pod = %pod.name, error = %e.message, "a mirror cannot be written");
+    }
+    Ok(())
+}
+
+/// A token for a pod's volume: only for the account of a pod that runs on that very node.
+fn token(
+    inner: &Inner,
+    node: &str,
+    pod: &PodRef,
+    account: &str,
+    audiences: &[String],
+    seconds: u64,
+) -> Result<(String, String), String> {
+    if !inner.hub.uses_account(node, pod, account) {
+        return Err(format!("pod {}/{} does not run here under {account}", pod.namespace, pod.name));
+    }
+    let resource = resources().find("", "v1", "serviceaccounts").ok_or("service accounts are unknown")?;
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {
+        "audiences": audiences, "expirationSeconds": seconds,
+        "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}}});
+    let target = Target::new(resource, &pod.namespace, account).sub("token");
+    let answer = inner
+        .registry
+        .create_token(&Context::system("session"), target, request)
+        .map_err(|e: Status| e.message.clone())?;
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+    Ok((text(&answer["status"]["token"]), text(&answer["status"]["expirationTimestamp"])))
+}
+
+/// Sends what the agent does not know; returns why it ended.
+async fn write(
+    inner: &Inner,
+    session: &Session,
+    mut replies: mpsc::Receiver<Packet<Down>>,
+    sender: mpsc::Sender<Chunk>,
+    welcome: Packet<Down>,
+) -> String {
+    let mut next = Some(welcome);
+    loop {
+        let packet = match next.take() {
+            Some(packet) => packet,
+            None => tokio::select! {
+                biased;
+                reply = replies.recv() => match reply {
+                    Some(packet) => packet,
+                    None => return "its answers end".to_string(),
+                },
+                item = take(session) => describe(inner, &session.node, item),
+            },
+        };
+        let (head, object) = match packet.encode() {
+            Ok(parts) => parts,
+            Err(e) => {
+                tracing::warn!(node = session.node, error = %e, "an object is too large for an agent");
+                continue;
+            }
+        };
+        for part in [head, object].into_iter().filter(|p| !p.is_empty()) {
+            if sender.send(Ok(BodyFrame::data(part))).await.is_err() {
+                return "the connection is closed".to_string();
+            }
+        }
+    }
+}
+
+async fn take(session: &Session) -> Item {
+    loop {
+        if let Some(item) = session.take() {
+            return item;
+        }
+        session.wake.notified().await;
+    }
+}
+
+/// The state of a thing as it is now, with the store's own bytes.
+fn describe(inner: &Inner, node: &str, item: Item) -> Packet<Down> {
+    let store = inner.registry.store();
+    match item {
+        Item::Synced => Packet::bare(Down::Synced),
+        Item::Pod(pod) => {
+            let entry = store.get(&Key::object("", "pods", &pod.namespace, &pod.name));
+            let own = entry.filter(|e| {
+                let object: Option<Value> = serde_json::from_slice(&e.value).ok();
+                object.is_some_and(|o| {
+                    o["metadata"]["uid"] == pod.uid.as_str() && o["spec"]["nodeName"] == node
+                })
+            });
+            match own {
+                Some(entry) => Packet::with(Down::Pod { pod }, entry.value),
+                None => Packet::bare(Down::PodGone { pod }),
+            }
+        }
+        Item::Object(kind, namespace, name) => {
+            // Judged again at the moment of sending: what no pod there needs any more is not shown.
+            let needed = inner.hub.is_needed(node, kind, &namespace, &name);
+            let entry =
+                store.get(&Key::object(kind.group(), kind.plural(), &namespace, &name)).filter(|_| needed);
+            match entry {
+                Some(entry) => Packet::with(Down::Object { kind, namespace, name }, entry.value),
+                None => Packet::bare(Down::ObjectGone { kind, namespace, name }),
+            }
+        }
+    }
+}

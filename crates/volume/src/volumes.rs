@@ -1,0 +1,264 @@
+//! All volumes of all pods of a node, below one directory: `<root>/<pod uid>/volumes/<name>`. Making is idempotent and
+//! is also how a changed object reaches the files.
+
+use crate::render::{Tree, Wanted};
+use crate::{
+    Error, Objects, Place, Tokens, files, host_path, image, remove_tree, render, sub_path, unmount_below,
+};
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use rustix::mount::MountFlags;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use stoa_units::Time;
+
+/// Bound on a tmpfs of files that the agent itself writes; an object cannot be larger than this.
+const SECRET_TMPFS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A volume made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where it is on the machine.
+    pub path: PathBuf,
+    /// Whether no container may write to it, whatever its mount says.
+    pub read_only: bool,
+    /// Whether it is the files of an image.
+    pub is_image: bool,
+}
+
+/// The volumes of a pod by name.
+pub type Made = BTreeMap<String, Mounted>;
+
+/// The volumes of a node.
+#[derive(Clone, Debug)]
+pub struct Volumes {
+    root: PathBuf,
+}
+
+impl Volumes {
+    /// Volumes below `root`, one directory a pod.
+    pub fn new(root: impl Into<PathBuf>) -> Volumes {
+        Volumes { root: root.into() }
+    }
+
+    /// The directory of a pod, which other files of the pod may share.
+    pub fn pod_dir(&self, uid: &str) -> Result<PathBuf, Error> {
+        Ok(self.root.join(check_name(uid)?))
+    }
+
+    /// Makes every volume of a pod, or brings it up to date. The first that cannot be made is named. Images that are not
+    /// here yet are left out: whoever mounts one waits for it.
+    pub fn make(
+        &self,
+        pod: &Pod,
+        objects: &dyn Objects,
+        place: &Place,
+        tokens: &Tokens,
+        now: Time,
+    ) -> Result<Made, (String, Error)> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let dir = self.pod_dir(uid).map_err(|e| (String::new(), e))?.join("volumes");
+        let mut made = Made::new();
+        let spec = pod.spec.as_ref();
+        let group = spec
+            .and_then(|s| s.security_context.as_ref())
+            .and_then(|c| c.fs_group)
+            .and_then(|g| u32::try_from(g).ok());
+        let is_here = |v: &&Volume| v.image.is_none() || place.images.contains_key(&v.name);
+        for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(is_here) {
+            let one = || {
+                let wanted = render(pod, volume, objects, place, tokens)?;
+                let path = dir.join(check_name(&volume.name)?);
+                make_one(&path, wanted, group, now)
+            };
+            let mounted = one().map_err(|e| (volume.name.clone(), e))?;
+            made.insert(volume.name.clone(), mounted);
+        }
+        Ok(made)
+    }
+
+    /// Binds a part of a volume for one mount of a container, and says where.
+    pub fn bind_sub_path(
+        &self,
+        uid: &str,
+        container: &str,
+        index: usize,
+        volume: &Mounted,
+        part: &str,
+        group: Option<u32>,
+    ) -> Result<PathBuf, Error> {
+        let target = self.pod_dir(uid)?.join("subpaths").join(check_name(container)?).join(index.to_string());
+        if volume.is_image {
+            sub_path::bind_of_image(&volume.path, part, &target)?;
+        } else {
+            sub_path::bind(&volume.path, part, &target, group)?;
+        }
+        Ok(target)
+    }
+
+    /// Takes everything of a pod away.
+    pub fn remove(&self, uid: &str) -> Result<(), Error> {
+        let dir = self.pod_dir(uid)?;
+        unmount_below(&dir)?;
+        remove_tree(&dir)
+    }
+
+    /// Uids of the pods that have a directory.
+    pub fn held(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("list", &self.root)(e)),
+        };
+        let mut uids = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io("list", &self.root))?;
+            uids.extend(entry.file_name().into_string().ok());
+        }
+        Ok(uids)
+    }
+}
+
+fn check_name(name: &str) -> Result<&str, Error> {
+    let bad = name.is_empty() || name.len() > 253 || name.contains('\0') || name.starts_with("..");
+    if bad || stoa_units::check_path_segment(name).is_err() {
+        Err(Error::Name(name.to_owned()))
+    } else {
+        Ok(name)
+    }
+}
+
+fn make_one(path: &Path, wanted: Wanted, group: Option<u32>, now: Time) -> Result<Mounted, Error> {
+    let own = |read_only| Mounted { path: path.to_owned(), read_only, is_image: false };
+    match wanted {
+        Wanted::HostPath { path, kind } => {
+            host_path::check_or_create(&path, &kind)?;
+            Ok(Mounted { path: PathBuf::from(path), read_only: false, is_image: false })
+        }
+        Wanted::Directory => {
+            make_dir(path)?;
+            share(path, group)?;
+            Ok(own(false))
+        }
+        Wanted::Memory(limit) => {
+            make_dir(path)?;
+            mount_tmpfs(path, limit, 0o777)?;
+            share(path, group)?;
+            Ok(own(false))
+        }
+        Wanted::HugePages(size) => {
+            make_dir(path)?;
+            mount_fs(path, c"hugetlbfs", &format!("mode=777,pagesize={size}"))?;
+            share(path, group)?;
+            Ok(own(false))
+        }
+        Wanted::Image(layers) => {
+            make_dir(path)?;
+            image::mount(path, &layers)?;
+            Ok(Mounted { path: path.to_owned(), read_only: true, is_image: true })
+        }
+        Wanted::Files(tree) => {
+            make_dir(path)?;
+            write(path, &tree, group, now)?;
+            Ok(own(true))
+        }
+        Wanted::SecretFiles(tree) => {
+            make_dir(path)?;
+            mount_tmpfs(path, Some(SECRET_TMPFS_BYTES), 0o755)?;
+            write(path, &tree, group, now)?;
+            Ok(own(true))
+        }
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(Error::io("create", path))
+}
+
+fn write(path: &Path, tree: &Tree, group: Option<u32>, now: Time) -> Result<(), Error> {
+    files::set_access(path, 0o755, None, group)?;
+    files::write_tree(path, tree, group, now).map(drop)
+}
+
+/// An emptyDir is everyone's, and with a file-system group new files in it become that group's.
+fn share(path: &Path, group: Option<u32>) -> Result<(), Error> {
+    let want = if group.is_some() { 0o2777 } else { 0o777 };
+    let meta = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
+    if meta.permissions().mode() & 0o7777 == want && group.is_none_or(|g| g == meta.gid()) {
+        return Ok(());
+    }
+    files::set_access(path, want, None, group)
+}
+
+fn mount_tmpfs(path: &Path, limit: Option<u64>, mode: u32) -> Result<(), Error> {
+    let mut options = format!("mode={mode:o}");
+    if let Some(bytes) = limit {
+        options.push_str(&format!(",size={bytes}"));
+    }
+    mount_fs(path, c"tmpfs", &options)
+}
+
+fn mount_fs(path: &Path, kind: &CStr, options: &str) -> Result<(), Error> {
+    if is_mount_point(path)? {
+        return Ok(());
+    }
+    let options = CString::new(options).map_err(|_| Error::Path(path.display().to_string()))?;
+    rustix::mount::mount(kind, path, kind, MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
+        .map_err(Error::io("mount a file system in memory on", path))
+}
+
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Error> {
+    let here = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
+    let Some(parent) = path.parent() else { return Ok(true) };
+    let above = fs::symlink_metadata(parent).map_err(Error::io("read", parent))?;
+    Ok(here.dev() != above.dev())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Lookup;
+    use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    struct One(&'static str);
+
+    impl Objects for One {
+        fn config_map(&self, _: &str, _: &str) -> Lookup<ConfigMap> {
+            let map = json!({"metadata": {}, "data": {"k": self.0}});
+            Lookup::Found(Arc::new(serde_json::from_value(map).unwrap()))
+        }
+        fn secret(&self, _: &str, _: &str) -> Lookup<Secret> {
+            Lookup::Absent
+        }
+    }
+
+    #[test]
+    fn volumes_are_made_updated_and_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(tmp.path());
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"uid": "u1", "namespace": "n"},
+            "spec": {"containers": [], "volumes": [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x"}}]}
+        }))
+        .unwrap();
+        let make = |text| {
+            volumes
+                .make(&pod, &One(text), &Place::default(), &Tokens::new(), Time::EPOCH)
+                .map_err(|(n, e)| format!("{n}: {e}"))
+        };
+        let made = make("1").unwrap();
+        assert!(made["c"].read_only && !made["e"].read_only);
+        fs::write(made["e"].path.join("mine"), "x").unwrap();
+        make("2").unwrap();
+        assert_eq!(fs::read_to_string(made["c"].path.join("k")).unwrap(), "2");
+        assert_eq!(fs::read_to_string(made["e"].path.join("mine")).unwrap(), "x");
+        assert_eq!(volumes.held().unwrap(), ["u1"]);
+        volumes.remove("u1").unwrap();
+        assert!(volumes.held().unwrap().is_empty());
+        assert!(volumes.remove("../etc").is_err());
+    }
+}

@@ -1,0 +1,4 @@
+//! `cargo +nightly fuzz run recordio --features targets`; built on stable, it replays the files that it is given.
+#![cfg_attr(fuzzing, no_main)]
+
+stoa_fuzz::target!(recordio);

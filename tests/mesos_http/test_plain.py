@@ -1,0 +1,151 @@
+"""Schedulers without a library, and the operator's calls, against the real binary."""
+
+import json
+import time
+
+import pytest
+from plain import Json, Protobuf, Stream, get, operator, port_ranges, ports, scalar, task
+
+from conftest import until
+
+
+def info(name, **more):
+    return {"user": "root", "name": name, "failover_timeout": 60, **more}
+
+
+def multi(name, roles, **more):
+    capabilities = ["MULTI_ROLE", "RESERVATION_REFINEMENT", "PARTITION_AWARE"]
+    return info(name, roles=roles, capabilities=[{"type": c} for c in capabilities], **more)
+
+
+@pytest.fixture
+def scheduler(cluster):
+    s = Json(cluster.mesos, info("plain"))
+    yield s
+    s.stop()
+
+
+def test_plain_json_runs_a_task_that_both_faces_see(cluster, scheduler):
+    offer = scheduler.offer()
+    scheduler.launch(offer, [task("hello", offer, "echo hello; sleep 600")])
+    scheduler.wait("hello", "TASK_RUNNING")
+    pods = cluster.json("get", "pods", "-A", "-l", "stoa.dev/task-id=hello")["items"]
+    assert len(pods) == 1, pods
+    shown = [t for f in get(cluster.mesos, "/master/state.json")["frameworks"] for t in f["tasks"]]
+    assert any(t["id"] == "hello" and t["state"] == "TASK_RUNNING" for t in shown), shown
+    listed = operator(cluster.mesos, "GET_TASKS")["tasks"]
+    assert any(t["task_id"]["value"] == "hello" for t in listed), listed
+    scheduler.call({"type": "KILL", "kill": {"task_id": {"value": "hello"}}})
+    scheduler.wait("hello", "TASK_KILLED")
+
+
+def test_protobuf_runs_a_task(cluster):
+    s = Protobuf(cluster.mesos, "protobuf")
+    assert s.run("good", "true") == [0, 1, 2], "starting, running, finished"
+    s.stop()
+
+
+def test_a_pod_is_a_task_of_the_framework_kubernetes(cluster, namespace):
+    cluster.kubectl("run", "seen", "-n", namespace, "--image=busybox", "--image-pull-policy=IfNotPresent", "--",
+                    "sleep", "600")
+    cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "pod/seen", "--timeout=30s")
+    frameworks = {f["name"]: f for f in get(cluster.mesos, "/state")["frameworks"]}
+    tasks = frameworks["kubernetes"]["tasks"]
+    assert any(t["name"] == "seen" and t["state"] == "TASK_RUNNING" for t in tasks), tasks
+    cluster.kubectl("delete", "pod", "-n", namespace, "seen", "--grace-period=0", "--force")
+
+
+def test_a_volume_outlives_its_task(cluster):
+    s = Json(cluster.mesos, multi("stateful", ["db"]))
+    def reserved(name, value, **more):
+        return scalar(name, value, reservations=[{"type": "DYNAMIC", "role": "db"}], **more)
+    volume = reserved("disk", 64, disk={"persistence": {"id": "data-1"},
+                                        "volume": {"container_path": "data", "mode": "RW"}})
+    offer = s.offer()
+    s.accept(offer, [
+        {"type": "RESERVE", "reserve": {"resources": [reserved("cpus", 0.2), reserved("mem", 64), reserved("disk", 64)]}},
+        {"type": "CREATE", "create": {"volumes": [volume]}},
+    ])
+
+    def has_volume(o):
+        return any("persistence" in r.get("disk", {}) for r in o["resources"])
+
+    for name, command in [("writer", "echo kept > $MESOS_SANDBOX/data/file"), ("reader", "grep kept $MESOS_SANDBOX/data/file")]:
+        offer = s.offer(has_volume)
+        s.launch(offer, [task(name, offer, command, resources=[reserved("cpus", 0.2), reserved("mem", 64), volume])])
+        s.wait(name, "TASK_FINISHED")
+    offer = s.offer(has_volume)
+    s.accept(offer, [
+        {"type": "DESTROY", "destroy": {"volumes": [volume]}},
+        {"type": "UNRESERVE", "unreserve": {"resources": [reserved("cpus", 0.2), reserved("mem", 64), reserved("disk", 64)]}},
+    ])
+    until(lambda: get(cluster.mesos, "/slaves")["slaves"][0]["reserved_resources"] == {}, what="the reservation to end")
+    s.stop()
+
+
+def test_operators_share_out_the_cluster(cluster):
+    operator(cluster.mesos, "UPDATE_WEIGHTS", weight_infos=[{"role": "heavy", "weight": 3.0}])
+    assert {"role": "heavy", "weight": 3.0} in operator(cluster.mesos, "GET_WEIGHTS")["weight_infos"]
+    operator(cluster.mesos, "UPDATE_QUOTA", quota_configs=[{"role": "small", "limits": {"cpus": {"value": 0.5}}}])
+    s = Json(cluster.mesos, multi("small", ["small"]))
+    cpus = [r["scalar"]["value"] for r in s.offer()["resources"] if r["name"] == "cpus"]
+    assert cpus == [0.5], cpus
+    s.stop()
+    operator(cluster.mesos, "UPDATE_QUOTA", quota_configs=[{"role": "small"}])
+
+
+def test_the_operators_stream_tells_what_happens(cluster, scheduler):
+    stream = Stream(cluster.mesos, "/api/v1", json.dumps({"type": "SUBSCRIBE"}), "application/json", json.loads)
+    first = stream.events.get(timeout=10)
+    assert first["type"] == "SUBSCRIBED" and first["subscribed"]["get_state"]["get_agents"]["agents"]
+    offer = scheduler.offer()
+    scheduler.launch(offer, [task("told", offer, "true")])
+    scheduler.wait("told", "TASK_FINISHED")
+    states, deadline = [], time.monotonic() + 20
+    while "TASK_FINISHED" not in states and time.monotonic() < deadline:
+        event = stream.events.get(timeout=20)
+        if event["type"] == "TASK_UPDATED" and event["task_updated"]["status"]["task_id"]["value"] == "told":
+            states.append(event["task_updated"]["state"])
+    assert states[-1] == "TASK_FINISHED", states
+    stream.close()
+
+
+def service(name, port=None):
+    entry = {"port": 80, **({"nodePort": port} if port else {})}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": "NodePort", "selector": {"app": "none"}, "ports": [entry]}}
+
+
+def test_a_port_is_a_tasks_or_a_services_and_never_both(cluster, scheduler, namespace):
+    """Agents give [31000-32000], which lies within the range of node ports: frameworks have those ports all the same."""
+    offer = scheduler.offer(lambda o: 31007 in ports(o) and 31009 in ports(o))
+    assert len(ports(offer)) > 900, "the default ports are offered"
+    holder = task("holder", offer, "sleep 600")
+    holder["resources"].append(port_ranges(31007))
+    scheduler.launch(offer, [holder])
+    scheduler.wait("holder", "TASK_RUNNING")
+    # What a task has no service gets, neither by asking for it nor by chance.
+    with pytest.raises(AssertionError, match="provided port is already allocated"):
+        cluster.apply(service("greedy", 31007), "-n", namespace)
+    # What is only offered it gets: the offer is taken back, and the next one is without it.
+    held = scheduler.offer(lambda o: 31009 in ports(o))
+    cluster.apply(service("asking", 31009), "-n", namespace)
+    scheduler.expect("RESCIND", where=lambda e: e["rescind"]["offer_id"] == held["id"])
+    offer = scheduler.offer()
+    assert 31009 not in ports(offer) and 31007 not in ports(offer)
+    scheduler.call({"type": "DECLINE", "decline": {"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0}}})
+    # One that asks for none in particular stays out of the frameworks' range.
+    cluster.apply(service("any"), "-n", namespace)
+    drawn = cluster.json("get", "service", "-n", namespace, "any")["spec"]["ports"][0]["nodePort"]
+    assert 30000 <= drawn <= 32767 and not 31000 <= drawn <= 32000
+    # A service that goes gives its port back.
+    cluster.kubectl("delete", "service", "-n", namespace, "asking")
+
+    def is_back():
+        offer = scheduler.offer()
+        scheduler.call({"type": "DECLINE", "decline": {"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0}}})
+        return 31009 in ports(offer)
+
+    until(is_back, what="an offer with the port")
+    scheduler.call({"type": "KILL", "kill": {"task_id": {"value": "holder"}}})
+    scheduler.wait("holder", "TASK_KILLED")

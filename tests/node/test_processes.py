@@ -1,0 +1,45 @@
+"""Who sees whose processes, and which names a pod has."""
+
+from conftest import until
+from pods import container, pod, pods
+
+
+def test_containers_share_processes_where_the_pod_says_so(pods):
+    pods.create(pod("shared", "sleep 1111", "sleep 2222", shareProcessNamespace=True), pod("apart", "sleep 3333", "sleep 4444"))
+    pods.ready("shared", "apart")
+    seen = pods.sh("shared", "ps -o pid,comm,args", "c0")
+    assert "sleep 1111" in seen and "sleep 2222" in seen
+    assert seen.splitlines()[1].split()[:2] == ["1", "pause"]
+    assert "sleep 4444" not in pods.sh("apart", "ps", "c0")
+    # One container's end is its own; what ended is started again beside the other.
+    pods.sh("shared", "kill $(ps -o pid,args | awk '/[s]leep 2222/{print $1}')", "c0")
+    status = pods.until("shared", lambda s: container(s, "c1").get("restartCount") == 1, what="a restart")
+    assert container(status, "c1")["lastState"]["terminated"]["exitCode"] == 143
+    pods.ready("shared")
+
+
+def test_a_pod_may_have_the_machines_processes_and_host_name(pods):
+    pods.create(pod("host", "sleep 5555", hostPID=True, hostIPC=True, hostNetwork=True))
+    pods.ready("host")
+    node = pods.get("host")["spec"]["nodeName"]
+    assert "stoa" in pods.sh("host", "cat /proc/[0-9]*/comm 2>/dev/null | sort -u")
+    assert pods.sh("host", "hostname").strip() == node
+    assert "Kubernetes-managed hosts file." not in pods.sh("host", "cat /etc/hosts")
+
+
+def test_names_and_resolver(pods):
+    """Host name, /etc/hosts and /etc/resolv.conf are as the spec says; a name that no kernel takes is told of."""
+    spec = {
+        "hostname": "web-7", "subdomain": "stage", "setHostnameAsFQDN": True,
+        "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["old.example", "old"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.53"], "searches": ["example.org"], "options": [{"name": "ndots", "value": "2"}]},
+    }
+    pods.create(pod("named", "sleep 1000", **spec), pod("long", "sleep 1000", **{**spec, "subdomain": "s" * 60}))
+    pods.ready("named")
+    assert pods.sh("named", "hostname").strip() == f"web-7.stage.{pods.namespace}.svc.cluster.local"
+    hosts = pods.sh("named", "cat /etc/hosts")
+    assert "192.0.2.9\told.example\told" in hosts and "web-7" in hosts
+    resolv = pods.sh("named", "cat /etc/resolv.conf")
+    until(lambda: any("is too long (64 characters is the max" in m for _, m in pods.events("long")), what="the complaint")
+    assert resolv == "search example.org\nnameserver 192.0.2.53\noptions ndots:2\n"
