@@ -33,12 +33,17 @@ def free_port():
 
 
 def until(condition, seconds=30, what="the condition", pause=0.05):
-    """Asks again until the answer is true; the last answer is shown when time is up."""
+    """Asks again until the answer is true; the last answer is shown when time is up. A field or an entry that is not there yet
+    is an answer like another: not now."""
     deadline = time.monotonic() + seconds
     while True:
-        answer = condition()
-        if answer:
-            return answer
+        try:
+            answer = condition()
+        except (KeyError, IndexError) as absent:
+            answer = absent
+        else:
+            if answer:
+                return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true in {seconds} s; last answer: {answer!r}")
         time.sleep(pause)
