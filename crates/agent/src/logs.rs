@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use rustix::fs::inotify;
+use std::collections::VecDeque;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -104,17 +105,25 @@ pub(crate) fn read_head(path: &Path, len_max: u64) -> std::io::Result<Vec<u8>> {
 
 /// The text at the end of a log.
 pub(crate) fn read_end(path: &Path, len_max: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = std::fs::File::open(path)?;
-    let len = file.metadata()?.len();
-    let window = len_max * 16 + 4_096;
     // Each line carries some forty bytes of its own: short lines need a wide window.
-    file.seek(SeekFrom::Start(len.saturating_sub(window)))?;
-    let mut raw = Vec::new();
-    file.take(window).read_to_end(&mut raw)?;
+    let mut window = len_max * 16 + 4_096;
+    let mut pieces = Vec::new();
+    for mut part in open_parts(path)?.into_iter().rev() {
+        let len = part.file.metadata()?.len();
+        part.file.seek(SeekFrom::Start(len.saturating_sub(window)))?;
+        let mut piece = Vec::new();
+        part.file.take(window).read_to_end(&mut piece)?;
+        let whole =
+            if len > window { piece.iter().position(|b| *b == b'\n').map_or(0, |i| i + 1) } else { 0 };
+        pieces.push(piece.split_off(whole));
+        window = window.saturating_sub(len);
+        if window == 0 {
+            break;
+        }
+    }
     let mut out = Vec::new();
     let mut filter = Filter::default();
-    let whole = if len > window { raw.iter().position(|b| *b == b'\n').map_or(0, |i| i + 1) } else { 0 };
-    for line in raw[whole..].split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+    for line in pieces.iter().rev().flat_map(|p| p.split(|b| *b == b'\n')).filter(|l| !l.is_empty()) {
         filter.push(line, &mut out);
     }
     let cut = out.len().saturating_sub(len_max as usize);
@@ -133,52 +142,82 @@ pub(crate) fn lives(dir: &Path) -> Vec<u32> {
     lives
 }
 
-/// The parts of one life's log, oldest first.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    let mut parts: Vec<PathBuf> = (1..=ROTATED_MAX)
-        .map(|n| PathBuf::from(format!("{}.{n}", path.display())))
-        .take_while(|p| p.exists())
-        .collect();
-    parts.reverse();
-    parts.push(path.to_owned());
-    parts
+/// One file of a log, held open: what its path names changes with each rotation.
+struct Part {
+    file: std::fs::File,
+    inode: u64,
 }
 
-/// Where the last `lines` lines begin: which part, at which offset.
-fn find_tail(parts: &[PathBuf], lines: u64) -> std::io::Result<(usize, u64)> {
-    if lines == 0 {
-        let last = parts.len() - 1;
-        return Ok((last, std::fs::metadata(&parts[last])?.len()));
+/// The parts of one life's log, oldest first; never none. They are opened newest first: a rotation meanwhile moves parts the
+/// way that we look, so that one may be met twice, but none is missed.
+fn open_parts(path: &Path) -> std::io::Result<Vec<Part>> {
+    let mut parts: Vec<Part> = Vec::new();
+    let numbered = (1..=ROTATED_MAX).map(|n| PathBuf::from(format!("{}.{n}", path.display())));
+    let mut vacant = false;
+    for path in std::iter::once(path.to_owned()).chain(numbered) {
+        match std::fs::File::open(&path) {
+            Ok(file) => {
+                let inode = file.metadata()?.ino();
+                if parts.iter().all(|p| p.inode != inode) {
+                    parts.push(Part { file, inode });
+                }
+                vacant = false;
+            }
+            // In the midst of a rotation one number is vacant.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !vacant => {
+                vacant = true;
+                continue;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
     }
+    parts.reverse();
+    if parts.is_empty() { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(parts) }
+}
+
+/// Drops what comes before the last `lines` lines and leaves the first part left at the beginning of them.
+fn keep_tail(parts: &mut Vec<Part>, lines: u64) -> std::io::Result<()> {
     let mut wanted = lines;
     let mut chunk = vec![0; CHUNK_LEN];
-    for (index, part) in parts.iter().enumerate().rev() {
-        let mut file = std::fs::File::open(part)?;
-        let mut end = file.metadata()?.len();
-        let mut last_byte = true;
+    for index in (0..parts.len()).rev() {
+        let mut file = &parts[index].file;
+        let len = file.metadata()?.len();
+        if lines == 0 {
+            file.seek(SeekFrom::Start(len))?;
+            parts.drain(..index);
+            return Ok(());
+        }
+        let mut end = len;
         while end > 0 {
             let start = end.saturating_sub(CHUNK_LEN as u64);
             let piece = &mut chunk[..(end - start) as usize];
             file.seek(SeekFrom::Start(start))?;
             file.read_exact(piece)?;
-            for (i, byte) in piece.iter().enumerate().rev() {
+            for (i, _) in piece.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
+                let begin = start + i as u64 + 1;
                 // The newline at the very end closes the last line, it does not begin another.
-                if *byte == b'\n' && !std::mem::take(&mut last_byte) {
-                    wanted -= 1;
-                    if wanted == 0 {
-                        return Ok((index, start + i as u64 + 1));
-                    }
+                if begin == len {
+                    continue;
                 }
-                last_byte = false;
+                wanted -= 1;
+                if wanted == 0 {
+                    file.seek(SeekFrom::Start(begin))?;
+                    parts.drain(..index);
+                    return Ok(());
+                }
             }
             end = start;
         }
-        wanted = wanted.saturating_sub(1);
+        file.seek(SeekFrom::Start(0))?;
+        // The line at the beginning of a part has no newline before it; a part that was made just now has no line.
+        wanted -= u64::from(len > 0);
         if wanted == 0 {
-            return Ok((index, 0));
+            parts.drain(..index);
+            return Ok(());
         }
     }
-    Ok((0, 0))
+    Ok(())
 }
 
 /// Sends what is asked of one life's log; with `follow`, until `is_over` says that nothing more will come.
@@ -190,18 +229,17 @@ pub(crate) async fn stream(
     out: mpsc::Sender<Frame>,
 ) -> std::io::Result<()> {
     let mut filter = Filter::new(options, now);
-    let parts = parts(&path);
-    let tail = options.tail_lines;
-    let (first, offset) = match tail {
-        Some(lines) => {
-            let parts = parts.clone();
-            tokio::task::spawn_blocking(move || find_tail(&parts, lines)).await??
-        }
-        None => (0, 0),
-    };
     let watcher = if options.follow { Watcher::new(&path) } else { None };
-    let mut reader = Reader { file: open_at(&parts[first], offset)?, raw: Vec::new() };
-    let mut rest = parts[first + 1..].to_vec();
+    let (from, tail) = (path.clone(), options.tail_lines);
+    let parts = tokio::task::spawn_blocking(move || {
+        let mut parts = open_parts(&from)?;
+        tail.map_or(Ok(()), |lines| keep_tail(&mut parts, lines))?;
+        Ok::<_, std::io::Error>(parts)
+    });
+    let mut rest = VecDeque::from(parts.await??);
+    let Some(first) = rest.pop_front() else { return Ok(()) };
+    let mut reader = Reader { part: first, raw: Vec::new() };
+    let mut rotated = false;
     loop {
         let over = is_over();
         loop {
@@ -213,15 +251,26 @@ pub(crate) async fn stream(
                 break;
             }
         }
-        if !rest.is_empty() {
-            reader = Reader { file: open_at(&rest.remove(0), 0)?, raw: Vec::new() };
+        if let Some(next) = rest.pop_front() {
+            reader.part = next;
+            rotated = false;
             continue;
         }
         if !options.follow {
             return Ok(());
         }
-        if reader.is_rotated(&path) {
-            reader = Reader { file: open_at(&path, 0)?, raw: Vec::new() };
+        if rotated {
+            // Nothing was added to this part after it was found rotated, and all of it was read since.
+            let inode = reader.part.inode;
+            rest = open_parts(&path)?.into_iter().collect();
+            if let Some(here) = rest.iter().position(|p| p.inode == inode) {
+                rest.drain(..=here);
+            }
+            if !rest.is_empty() {
+                continue;
+            }
+        } else if reader.is_rotated(&path) {
+            rotated = true;
             continue;
         }
         if over {
@@ -234,14 +283,8 @@ pub(crate) async fn stream(
     }
 }
 
-fn open_at(path: &Path, offset: u64) -> std::io::Result<std::fs::File> {
-    let mut file = std::fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    Ok(file)
-}
-
 struct Reader {
-    file: std::fs::File,
+    part: Part,
     raw: Vec<u8>,
 }
 
@@ -250,7 +293,7 @@ impl Reader {
     async fn pass_on(&mut self, filter: &mut Filter, out: &mpsc::Sender<Frame>) -> std::io::Result<bool> {
         let mut chunk = vec![0; CHUNK_LEN];
         // Log files are in the page cache: reading one takes no longer than handing it to another thread would.
-        let n = self.file.read(&mut chunk)?;
+        let n = self.part.file.read(&mut chunk)?;
         if n == 0 {
             return Ok(false);
         }
@@ -273,9 +316,7 @@ impl Reader {
     }
 
     fn is_rotated(&self, path: &Path) -> bool {
-        let inode = |m: std::io::Result<std::fs::Metadata>| m.map(|m| m.ino()).ok();
-        let here = inode(std::fs::metadata(path));
-        here.is_some() && here != inode(self.file.metadata())
+        std::fs::metadata(path).is_ok_and(|m| m.ino() != self.part.inode)
     }
 }
 

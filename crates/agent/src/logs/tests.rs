@@ -75,6 +75,66 @@ async fn rotated_parts_are_read_oldest_first_and_count_towards_the_tail() {
 }
 
 #[tokio::test]
+async fn a_part_made_just_now_holds_no_line() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("0.log");
+    std::fs::write(tmp.path().join("0.log.1"), "t stdout F 1\nt stdout F 2\n").unwrap();
+    let tail = |n| LogOptions { tail_lines: Some(n), ..LogOptions::default() };
+    // For a moment there is not even the empty part.
+    assert_eq!(read(&path, tail(1)).await, "2\n");
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(read(&path, tail(1)).await, "2\n");
+    assert_eq!(read(&path, tail(2)).await, "1\n2\n");
+    assert_eq!(read_end(&path, 100).unwrap(), b"1\n2\n");
+}
+
+/// A writer as the helper of a container is one: it rotates at every third line, while a reader follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_misses_no_line_of_many_rotations() {
+    const LINES: usize = 3_000;
+    const FILES: usize = 90;
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("0.log");
+    std::fs::write(&path, "").unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (p, o, s) = (path.clone(), Arc::clone(&over), Arc::clone(&seen));
+    let writer = std::thread::spawn(move || {
+        let numbered = |n: usize| PathBuf::from(format!("{}.{n}", p.display()));
+        for line in 0..LINES {
+            // What the reader has yet to see must still be there.
+            while line > s.load(Ordering::SeqCst) + FILES {
+                std::thread::yield_now();
+            }
+            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&p).unwrap();
+            file.write_all(format!("t stdout F {line}\n").as_bytes()).unwrap();
+            if line % 3 == 2 {
+                for n in (1..FILES).rev() {
+                    let _ = std::fs::rename(numbered(n), numbered(n + 1));
+                }
+                std::fs::rename(&p, numbered(1)).unwrap();
+                std::fs::write(&p, "").unwrap();
+            }
+        }
+        o.store(true, Ordering::SeqCst);
+    });
+    let (tx, mut rx) = mpsc::channel(1);
+    let reader = tokio::spawn(async move {
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        stream(path, &options, Time::EPOCH, || over.load(Ordering::SeqCst), tx).await
+    });
+    let mut text = String::new();
+    while let Some(frame) = rx.recv().await {
+        text.push_str(std::str::from_utf8(&frame.payload).unwrap());
+        seen.store(text.lines().count(), Ordering::SeqCst);
+    }
+    writer.join().unwrap();
+    reader.await.unwrap().unwrap();
+    let want: String = (0..LINES).map(|n| format!("{n}\n")).collect();
+    assert_eq!(text, want);
+}
+
+#[tokio::test]
 async fn following_goes_on_over_a_rotation_until_the_container_is_over() {
     let tmp = tempfile::tempdir().unwrap();
     let path = tmp.path().join("0.log");
