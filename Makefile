@@ -5,7 +5,7 @@ STOA_RELEASE := target/release/stoa
 STOA_DEBUG := target/debug/stoa
 PYTEST := .stoa/tools/venv/bin/python -m pytest
 
-.PHONY: run test lint unit e2e bench tools-run tools-test release debug clean help
+.PHONY: run test lint unit e2e bench tools-run tools-test tools-bench release debug clean help
 
 help:
 	@echo "make run    release build, a one-machine cluster, one workload through each face"
@@ -39,7 +39,7 @@ release:
 e2e: tools-test debug
 	STOA_BIN=$(STOA_DEBUG) $(PYTEST) -q tests
 
-bench: tools-test release
+bench: tools-bench release
 	@bench/run.sh
 
 tools-run:
@@ -47,6 +47,9 @@ tools-run:
 
 tools-test:
 	@scripts/tools.sh test
+
+tools-bench:
+	@scripts/tools.sh bench
 
 clean:
 	$(CARGO) clean

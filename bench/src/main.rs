@@ -1,6 +1,7 @@
 //! The figures of the README: each beside a peer or a limit measured in the same run. Usage: stoa-bench STOA [DIR] [what…]
-//! with `what` any of `pods`, `api`, `store` (all by default); DIR decides the disk.
+//! with `what` any of `pods`, `api`, `agent`, `store` (all by default); DIR decides the disk.
 
+mod agent;
 mod api;
 mod clock;
 mod cluster;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let stoa = PathBuf::from(args.next().context("usage: stoa-bench STOA [DIR] [pods|api|store…]")?)
+    let stoa = PathBuf::from(args.next().context("usage: stoa-bench STOA [DIR] [pods|api|agent|store…]")?)
         .canonicalize()?;
     let base = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let wanted: Vec<String> = args.collect();
@@ -29,6 +30,9 @@ async fn main() -> Result<()> {
         if wants("api") {
             api::run(&cluster).await?;
         }
+    }
+    if wants("agent") {
+        agent::run(&stoa, &dir.path().join("agent"), &images).await?;
     }
     if wants("store") {
         store::run(dir.path()).await?;

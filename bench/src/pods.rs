@@ -20,13 +20,9 @@ const IDLE_BUDGET_MIB: f64 = 32.0;
 /// Start-up, the first pod and idle memory of a fresh cluster, then fifty pods. Returns the cluster for more.
 pub async fn run(stoa: &Path, dir: &Path, images: &Path) -> Result<Cluster> {
     section("one machine, from exec on");
-    let status =
-        std::process::Command::new(images).arg(stoa).arg(dir).stderr(std::process::Stdio::null()).status()?;
-    if !status.success() {
-        bail!("{} failed", images.display());
-    }
+    make_images(stoa, dir, images)?;
     let begun = clock::now();
-    let cluster = Cluster::start(stoa, dir)?;
+    let cluster = Cluster::start(stoa, dir, &[])?;
     beside(
         "exec → API ready",
         cluster.ready_after.as_secs_f64() * 1e3,
@@ -68,8 +64,18 @@ pub async fn run(stoa: &Path, dir: &Path, images: &Path) -> Result<Cluster> {
     Ok(cluster)
 }
 
+/// Fills the image store of a cluster that is yet to start.
+pub fn make_images(stoa: &Path, dir: &Path, images: &Path) -> Result<()> {
+    let status =
+        std::process::Command::new(images).arg(stoa).arg(dir).stderr(std::process::Stdio::null()).status()?;
+    if !status.success() {
+        bail!("{} failed", images.display());
+    }
+    Ok(())
+}
+
 /// Creates `n` pods named `<prefix>-<i>` and waits until a watch has shown each of them Running.
-async fn create_and_wait(c: &mut Connection, prefix: &str, n: usize) -> Result<Vec<Duration>> {
+pub async fn create_and_wait(c: &mut Connection, prefix: &str, n: usize) -> Result<Vec<Duration>> {
     let path = "/api/v1/namespaces/default/pods?watch=1";
     let mut body = c.send("GET", path, "application/json", Bytes::new()).await?.into_body();
     let mut sent: HashMap<String, Instant> = HashMap::new();

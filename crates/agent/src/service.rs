@@ -466,6 +466,8 @@ impl Agent {
             self.shared.outbox.forget_uid(uid);
             return;
         }
+        // The leader counts on its room from now on: a pod that comes instead must not be refused for what is being taken down.
+        self.shared.claims.lock().remove(uid);
         let Some(nudge) = self.nudge_of(uid) else { return };
         let _ = nudge.send(Nudge::Gone).await;
         self.reap();

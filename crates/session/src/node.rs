@@ -167,9 +167,16 @@ pub(crate) fn free_cidr<'a>(
     }
     let step = 1_u32 << (32 - prefix);
     let start = u32::from(base) & u32::MAX.checked_shl(32 - u32::from(own)).unwrap_or(0);
+    // Parts given earlier may be of another size.
     let taken: std::collections::HashSet<u32> = taken
-        .filter_map(|cidr| cidr.split_once('/')?.0.parse::<Ipv4Addr>().ok())
-        .map(|ip| (u32::from(ip).wrapping_sub(start)) / step)
+        .filter_map(|cidr| {
+            let (ip, prefix) = cidr.split_once('/')?;
+            let (ip, prefix): (Ipv4Addr, u8) = (ip.parse().ok()?, prefix.parse().ok()?);
+            let first = u32::from(ip).checked_sub(start)?;
+            let last = first.checked_add(u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0))?;
+            Some(first / step..=last / step)
+        })
+        .flatten()
         .collect();
     let free = (0..1_u32 << (prefix - own)).find(|n| !taken.contains(n))?;
     Some(format!("{}/{prefix}", Ipv4Addr::from(start + free * step)))
@@ -188,6 +195,10 @@ mod tests {
             assert_eq!(free_cidr("10.244.0.0/16", 24, taken.into_iter()).as_deref(), want);
         }
         assert_eq!(free_cidr("10.0.0.0/23", 24, ["10.0.0.0/24", "10.0.1.0/24"].into_iter()), None);
+        let mixed = ["10.0.0.0/23", "10.0.2.128/25"];
+        assert_eq!(free_cidr("10.0.0.0/16", 24, mixed.into_iter()).as_deref(), Some("10.0.3.0/24"));
+        assert_eq!(free_cidr("10.0.0.0/16", 22, mixed.into_iter()).as_deref(), Some("10.0.4.0/22"));
+        assert_eq!(free_cidr("10.0.0.0/16", 25, mixed.into_iter()).as_deref(), Some("10.0.2.0/25"));
         assert_eq!(free_cidr("nonsense", 24, [].into_iter()), None);
     }
 

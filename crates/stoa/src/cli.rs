@@ -117,10 +117,13 @@ pub struct Doors {
     /// Addresses of Services.
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
     pub service_cidr: String,
-    /// Addresses of pods; every agent gets a /24 of it. By default the first free one from 10.244.0.0/16 on, chosen at the first
+    /// Addresses of pods; every agent gets a part of it (`--node-cidr-mask-size`). By default the first free one from 10.244.0.0/16 on, chosen at the first
     /// start and kept.
     #[arg(long, value_name = "CIDR")]
     pub pod_cidr: Option<String>,
+    /// Length of the prefix of an agent's part of the pods' addresses: 24 is enough for 253 pods.
+    #[arg(long, default_value_t = 24, value_name = "BITS", value_parser = clap::value_parser!(u8).range(16..=30))]
+    pub node_cidr_mask_size: u8,
 }
 
 /// Who is known at the Kubernetes door besides those with a certificate or a service account's token. The flags are those of a
@@ -227,6 +230,9 @@ pub struct Machine {
     /// For how many seconds pods may end themselves when the machine goes down (SIGPWR, or SIGTERM while systemd stops).
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub shutdown_grace: u64,
+    /// Most pods on this machine.
+    #[arg(long, default_value_t = 110, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_pods: u32,
     /// Most processes and threads of one pod.
     #[arg(long, default_value_t = 8_192, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(16..))]
     pub pod_pids_max: i64,

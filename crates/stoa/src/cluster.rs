@@ -3,6 +3,7 @@
 
 use crate::routes;
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Write;
@@ -58,8 +59,22 @@ impl Cluster {
 
     /// The addresses of all pods: those asked for, those of earlier starts, or the first private network that this machine
     /// has no route to, so that several clusters can share a machine.
-    pub fn pod_cidr(&self, asked: Option<&str>) -> Result<String> {
+    ///
+    /// # Errors
+    ///
+    /// Networks that cannot be divided into parts of `node_prefix` bits, and others than those of earlier starts.
+    pub fn pod_cidr(&self, asked: Option<&str>, node_prefix: u8) -> Result<String> {
         let mut identity = read(&self.dir)?.context("the data directory lost its cluster.json")?;
+        if let Some(text) = asked {
+            let network = text.parse::<Ipv4Net>().ok().filter(|n| n.trunc() == *n);
+            let network = network
+                .with_context(|| format!("--pod-cidr: `{text}` is no IPv4 network such as 10.244.0.0/16"))?;
+            if network.prefix_len() > node_prefix {
+                bail!(
+                    "--pod-cidr: {text} is smaller than one agent's part of it, a /{node_prefix}\nhint: give a larger network, or a greater --node-cidr-mask-size"
+                );
+            }
+        }
         let chosen = match (asked, &identity.pod_cidr) {
             (Some(asked), Some(kept)) if asked != kept => bail!(
                 "this cluster's pods have addresses in {kept}; they cannot move to {asked}\nhint: leave --pod-cidr out, or start a new cluster in another --data-dir"
@@ -191,10 +206,17 @@ mod tests {
     fn pod_addresses_are_chosen_once() {
         let dir = tempfile::tempdir().unwrap();
         let c = Cluster::open(dir.path()).unwrap();
-        let first = c.pod_cidr(None).unwrap();
-        assert_eq!(c.pod_cidr(None).unwrap(), first);
-        assert_eq!(c.pod_cidr(Some(&first)).unwrap(), first);
-        assert!(c.pod_cidr(Some("10.1.0.0/16")).unwrap_err().to_string().contains("cannot move"));
+        let first = c.pod_cidr(None, 24).unwrap();
+        assert_eq!(c.pod_cidr(None, 24).unwrap(), first);
+        assert_eq!(c.pod_cidr(Some(&first), 24).unwrap(), first);
+        for (asked, why) in [
+            ("pods", "is no IPv4 network"),
+            ("10.1.2.3/16", "is no IPv4 network"),
+            ("10.1.0.0/25", "is smaller than"),
+        ] {
+            assert!(c.pod_cidr(Some(asked), 24).unwrap_err().to_string().contains(why), "{asked}");
+        }
+        assert!(c.pod_cidr(Some("10.1.0.0/16"), 24).unwrap_err().to_string().contains("cannot move"));
         assert_eq!(Cluster::open(dir.path()).unwrap().id, c.id, "the id is kept beside it");
     }
 

@@ -86,11 +86,12 @@ pub async fn start(cluster: &Cluster, doors: &Doors, shutdown: CancellationToken
         registry.clone(),
         stoa_session::Options {
             cluster_id: cluster.id.clone(),
-            cluster_cidr: cluster.pod_cidr(doors.pod_cidr.as_deref())?,
+            cluster_cidr: cluster.pod_cidr(doors.pod_cidr.as_deref(), doors.node_cidr_mask_size)?,
             service_cidr: doors.service_cidr.clone(),
             dns: service_cidr.dns().to_string(),
             api_host: service_cidr.nth(0).to_string(),
             api_port: 443,
+            node_prefix: doors.node_cidr_mask_size,
             ..Default::default()
         },
         Some(Arc::new(join)),

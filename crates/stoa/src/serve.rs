@@ -171,6 +171,7 @@ fn agent_options(cluster: &Cluster, name: &str, machine: &Machine) -> Result<sto
     options.image_gc_high_percent = machine.image_gc_high_percent;
     options.image_gc_low_percent = machine.image_gc_low_percent;
     options.shutdown_grace = Duration::from_secs(machine.shutdown_grace);
+    options.pods_max = machine.max_pods;
     options.pod_pids_max = machine.pod_pids_max;
     options.log_bytes_max = machine.log_bytes_max;
     options.log_files_max = machine.log_files_max;

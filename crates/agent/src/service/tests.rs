@@ -213,7 +213,10 @@ fn reference(pod: &Value) -> PodRef {
 }
 
 fn start(leader: &Leader, machine: &Arc<Scripted>, dir: &std::path::Path) -> CancellationToken {
-    let mut options = Options::new("n1", dir, "c");
+    start_with(leader, machine, Options::new("n1", dir, "c"))
+}
+
+fn start_with(leader: &Leader, machine: &Arc<Scripted>, mut options: Options) -> CancellationToken {
     options.masters = vec![leader.address.clone()];
     options.ca_pem.clone_from(&leader.ca);
     options.cert_pem.clone_from(&leader.node.cert_pem);
@@ -259,6 +262,33 @@ async fn an_agent_runs_what_it_is_told_and_sweeps_the_rest_only_when_all_was_sai
         }
     };
     timeout(PATIENCE, clean).await.expect("the machine is not clean");
+}
+
+#[tokio::test]
+async fn a_pod_that_is_desired_no_more_keeps_nobody_out() {
+    let mut leader = Leader::start().await;
+    let machine = Scripted::new(Arc::new(SystemClock));
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new("n1", dir.path(), "c");
+    options.pods_max = 1;
+    let _stop = start_with(&leader, &machine, options).drop_guard();
+    let mut session = leader.session().await;
+    session.welcome().await;
+    session.say(Down::Synced).await;
+    for round in 0..20 {
+        let mut pod = pod();
+        pod["metadata"]["uid"] = json!(format!("u{round}"));
+        session.pod(&pod).await;
+        let phase = session.hear(|packet| match &packet.head {
+            Up::Status { pod: of } if *of == reference(&pod) => {
+                let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
+                status.phase.filter(|p| p != "Pending")
+            }
+            _ => None,
+        });
+        assert_eq!(phase.await, "Running", "in round {round}");
+        session.say(Down::PodGone { pod: reference(&pod) }).await;
+    }
 }
 
 #[tokio::test]
