@@ -62,6 +62,10 @@ def test_cp_out_of_a_container_stays_where_it_was_sent(pods, tmp_path):
         link = tarfile.TarInfo("d/link")
         link.type, link.linkname = tarfile.SYMTYPE, "../.."
         tar.addfile(link)
+        # What a link was made for a moment ago must not be written through.
+        through = tarfile.TarInfo("d/link/escaped")
+        through.size = 1
+        tar.addfile(through, io.BytesIO(b"x"))
     subprocess.run([str(KUBECTL), "-n", pods.namespace, "exec", "-i", "cp", "--", "sh", "-c", "cat > /v/evil.tar"],
                    input=out.getvalue(), env=pods.cluster.env, check=True)
     target = tmp_path / "in" / "target"

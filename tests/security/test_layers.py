@@ -15,7 +15,7 @@ import pytest
 from conftest import STOA
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "node"))
-from pods import pod, pods  # noqa: E402,F401
+from pods import container, pod, pods  # noqa: E402,F401
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
@@ -116,6 +116,41 @@ def test_a_device_in_a_layer_opens_nothing(cluster, pods, tmp_path):
     assert "OPENED" not in pods.logs("devices")
     pods.kubectl("delete", "pod", "devices", "--timeout=20s")
     cluster.stoa("image", "remove", "hostile:v1")
+
+
+def test_an_images_own_dev_proc_and_sys_mislead_nobody(cluster, pods, tmp_path):
+    """CVE-2025-31133, CVE-2025-52565, CVE-2025-52881: what masks a path, is a console or is written to while a container is made
+    must be the kernel's own, whatever the image has in its place."""
+    busybox = (pathlib.Path(__file__).parent.parent.parent / ".stoa/images/busybox/bin/busybox").read_bytes()
+    pattern = pathlib.Path("/proc/sys/kernel/core_pattern").read_text()
+    devices = [entry("bin/busybox", data=busybox), entry("dev", tarfile.DIRTYPE), entry("proc", tarfile.DIRTYPE),
+               entry("dev/null", LINK, "/proc/sysrq-trigger"), entry("dev/console", LINK, "/proc/sys/kernel/core_pattern"),
+               entry("dev/pts", LINK, "/proc/sys"), entry("dev/ptmx", LINK, "/proc/self/attr/current")]
+    code, said = bring(cluster, archive(tmp_path / "devices.tar", devices))
+    assert code == 0, said
+    masked = next(f for f in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts") if pathlib.Path(f).exists())
+    look = f"/bin/busybox tty; /bin/busybox ls -l /dev/null /dev/console; /bin/busybox wc -c {masked}; " \
+           "echo evil > /proc/sys/kernel/core_pattern; /bin/busybox sleep 1000"
+    pods.create(pod("devices", {"name": "c0", "image": "hostile:v1", "tty": True, "stdin": True, "command": ["/bin/busybox", "sh", "-c", look]}))
+    pods.ready("devices")
+    pods.until("devices", lambda s: "Read-only" in pods.logs("devices"), what="the last line of it")
+    said = pods.logs("devices").replace("\r", "")
+    assert said.startswith("/dev/pts/0\n") and " 1,   3 " in said and "crw" in said and f"0 {masked}" in said, said
+    assert pathlib.Path("/proc/sys/kernel/core_pattern").read_text() == pattern
+    pods.kubectl("delete", "pod", "devices", "--timeout=20s")
+    cluster.stoa("image", "remove", "hostile:v1")
+    for name in ("proc", "sys", "dev"):
+        layer = [entry("bin/busybox", data=busybox), entry("elsewhere", tarfile.DIRTYPE), entry(name, LINK, "/elsewhere")]
+        code, said = bring(cluster, archive(tmp_path / "links.tar", layer))
+        assert code == 0, said
+        look = f"/bin/busybox ls -a /elsewhere; /bin/busybox grep ' /{name} ' /proc/mounts; /bin/busybox sleep 1000"
+        pods.create(pod(name, {"name": "c0", "image": "hostile:v1", "command": ["/bin/busybox", "sh", "-c", look]}))
+        # As an engine has it: such an image does not run.
+        waiting = lambda s: container(s, "c0").get("state", {}).get("waiting", {})
+        status = pods.until(name, lambda s: waiting(s).get("reason") in ("RunContainerError", "CreateContainerError"), what="the refusal")
+        assert "rootfs" in waiting(status)["message"], status
+        pods.kubectl("delete", "pod", name, "--timeout=20s")
+        cluster.stoa("image", "remove", "hostile:v1")
 
 
 def test_a_bomb_is_put_out_before_the_disk_is_full(cluster, tmp_path):
