@@ -31,7 +31,7 @@ unit: tools-run
 	fi
 
 debug:
-	$(CARGO) build --locked -p stoa
+	$(CARGO) build --locked -p stoa -p stoa-kube-client
 
 release:
 	$(CARGO) build --release --locked -p stoa

@@ -6,8 +6,7 @@ mod tests;
 
 use crate::error::PatchError;
 use crate::go;
-use json_patch::{Patch, PatchOperation};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use stoa_kube::decode;
 
 /// How many operations a JSON patch may have; the stock server's limit.
@@ -31,31 +30,170 @@ pub fn json_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let operations = operations(parsed)?;
     let mut result = document.clone();
     let mut copied_bytes = 0;
-    for operation in operations {
-        check_growth(&result, &operation, &mut copied_bytes)?;
-        json_patch::patch_unsafe(&mut result, std::slice::from_ref(&operation))
-            .map_err(|e| PatchError::Refused(e.to_string()))?;
+    for operation in &operations {
+        operate(&mut result, operation, &mut copied_bytes).map_err(PatchError::Refused)?;
     }
     Ok(result)
 }
 
 /// What is no object is no operation; an operation that makes no sense is one that cannot be carried out.
-fn operations(parsed: Value) -> Result<Vec<PatchOperation>, PatchError> {
-    let Value::Array(mut list) = parsed else { return Ok(Vec::new()) };
-    for operation in &mut list {
-        let Value::Object(map) = operation else {
-            let found = go::kind(operation);
+fn operations(parsed: Value) -> Result<Vec<Map<String, Value>>, PatchError> {
+    let Value::Array(list) = parsed else { return Ok(Vec::new()) };
+    let one = |operation| match operation {
+        Value::Object(map) => Ok(map),
+        // Go decodes null into a map without entries.
+        Value::Null => Ok(Map::new()),
+        other => {
+            let found = go::kind(&other);
             let why = format!("json: cannot unmarshal {found} into Go value of type jsonpatch.Operation");
-            return Err(PatchError::Malformed(why));
-        };
-        // A value that is not there is null.
-        if matches!(map.get("op").and_then(Value::as_str), Some("add" | "replace" | "test")) {
-            map.entry("value").or_insert(Value::Null);
+            Err(PatchError::Malformed(why))
+        }
+    };
+    list.into_iter().map(one).collect()
+}
+
+/// Carries out one operation. The stock server is laxer than RFC 6902, and clients build on that: a field that is not there is null,
+/// so that it can be tested for null and replaced; an index counts from the end if it is negative.
+fn operate(
+    document: &mut Value,
+    operation: &Map<String, Value>,
+    copied_bytes: &mut usize,
+) -> Result<(), String> {
+    let text = |field: &str| operation.get(field).and_then(Value::as_str);
+    let path = || text("path").ok_or("the operation has no path");
+    let from = || text("from").ok_or("the operation has no from");
+    let value = operation.get("value").unwrap_or(&Value::Null);
+    match text("op").unwrap_or("unknown") {
+        "add" => add(document, path()?, value.clone()),
+        "remove" => remove(document, path()?).map(drop),
+        "replace" => replace(document, path()?, value.clone()),
+        "test" => test(document, path()?, value),
+        "move" => {
+            let moved = remove(document, from()?)?;
+            add(document, path()?, moved)
+        }
+        "copy" => {
+            let copied = get(document, from()?)?.clone();
+            *copied_bytes += size_bytes(&copied);
+            if *copied_bytes > COPIED_BYTES_MAX {
+                return Err(format!(
+                    "the copies add {copied_bytes} bytes, which exceeds the limit of {COPIED_BYTES_MAX}"
+                ));
+            }
+            add(document, path()?, copied)
+        }
+        other => Err(format!("there is no operation {other:?}")),
+    }
+}
+
+/// The keys of a pointer; what stands before its first slash is ignored.
+fn keys(path: &str) -> Option<Vec<String>> {
+    let (_, path) = path.split_once('/')?;
+    Some(path.split('/').map(unescape).collect())
+}
+
+/// `~1` is a slash, `~0` a tilde.
+fn unescape(key: &str) -> String {
+    let mut parts = key.split('~');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.as_bytes().first() {
+            Some(b'0') => out.extend(["~", &part[1..]]),
+            Some(b'1') => out.extend(["/", &part[1..]]),
+            _ => out.extend(["~", part]),
         }
     }
-    let Patch(operations) =
-        serde_json::from_value(Value::Array(list)).map_err(|e| PatchError::Refused(e.to_string()))?;
-    Ok(operations)
+    out
+}
+
+/// The map or list that a path leads into, and the last key.
+fn place<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
+    let missing = || format!("the path {path:?} leads nowhere");
+    let mut keys = keys(path).ok_or_else(missing)?;
+    let last = keys.pop().ok_or_else(missing)?;
+    let mut here = document;
+    for key in keys {
+        here = match here {
+            Value::Object(map) => map.get_mut(&key).ok_or_else(missing)?,
+            Value::Array(list) => {
+                let at = index(&key, list.len())?;
+                &mut list[at]
+            }
+            _ => return Err(missing()),
+        };
+    }
+    if here.is_object() || here.is_array() { Ok((here, last)) } else { Err(missing()) }
+}
+
+/// The place of a key among `len` elements.
+fn index(key: &str, len: usize) -> Result<usize, String> {
+    let wrong = || format!("{key:?} is no index of {len} elements");
+    let given: i64 = key.parse().map_err(|_| wrong())?;
+    let at =
+        if given < 0 { given.checked_add(i64::try_from(len).map_err(|_| wrong())?) } else { Some(given) };
+    at.and_then(|at| usize::try_from(at).ok()).filter(|at| *at < len).ok_or_else(wrong)
+}
+
+fn get<'a>(document: &'a mut Value, path: &str) -> Result<&'a Value, String> {
+    let (here, key) = place(document, path)?;
+    match here {
+        Value::Array(list) => {
+            let at = index(&key, list.len())?;
+            Ok(&list[at])
+        }
+        map => Ok(map.get(&key).unwrap_or(&Value::Null)),
+    }
+}
+
+fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    check_depth(path, &value)?;
+    let (here, key) = place(document, path)?;
+    match here {
+        Value::Array(list) if key == "-" => list.push(value),
+        // One place more than there are elements: the end.
+        Value::Array(list) => list.insert(index(&key, list.len() + 1)?, value),
+        map => map[&key] = value,
+    }
+    Ok(())
+}
+
+fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
+    let (here, key) = place(document, path)?;
+    match here {
+        Value::Array(list) => {
+            let at = index(&key, list.len())?;
+            Ok(list.remove(at))
+        }
+        map => map
+            .as_object_mut()
+            .and_then(|m| m.remove(&key))
+            .ok_or_else(|| format!("there is nothing at {path:?} to be removed")),
+    }
+}
+
+fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    check_depth(path, &value)?;
+    if path.is_empty() {
+        if !value.is_object() && !value.is_array() {
+            return Err("a document is replaced by a map or a list".to_owned());
+        }
+        *document = value;
+        return Ok(());
+    }
+    let (here, key) = place(document, path)?;
+    match here {
+        Value::Array(list) => {
+            let at = index(&key, list.len())?;
+            list[at] = value;
+        }
+        map => map[&key] = value,
+    }
+    Ok(())
+}
+
+fn test(document: &mut Value, path: &str, wanted: &Value) -> Result<(), String> {
+    let found = if path.is_empty() { document } else { get(document, path)? };
+    if found == wanted { Ok(()) } else { Err(format!("{path:?} is not what it was tested to be")) }
 }
 
 /// A patch of the wrong JSON type, in the words of Go's decoder.
@@ -66,32 +204,10 @@ fn wrong_type(patch: &Value, wanted: &str) -> PatchError {
     ))
 }
 
-/// Refuses an operation that would nest or grow the document beyond its bounds.
-fn check_growth(
-    document: &Value,
-    operation: &PatchOperation,
-    copied_bytes: &mut usize,
-) -> Result<(), PatchError> {
-    let placed = match operation {
-        PatchOperation::Add(add) => Some(&add.value),
-        PatchOperation::Replace(replace) => Some(&replace.value),
-        PatchOperation::Copy(copy) => document.pointer(copy.from.as_str()),
-        PatchOperation::Move(from) => document.pointer(from.from.as_str()),
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
-    };
-    let Some(value) = placed else { return Ok(()) };
-    if operation.path().count() + depth(value) > decode::DEPTH_MAX {
-        return Err(PatchError::Refused("the result is nested too deeply".to_owned()));
-    }
-    if matches!(operation, PatchOperation::Copy(_)) {
-        *copied_bytes += size_bytes(value);
-        if *copied_bytes > COPIED_BYTES_MAX {
-            return Err(PatchError::Refused(format!(
-                "the copies add {copied_bytes} bytes, which exceeds the limit of {COPIED_BYTES_MAX}"
-            )));
-        }
-    }
-    Ok(())
+/// Refuses a value that would nest the document beyond its bound.
+fn check_depth(path: &str, value: &Value) -> Result<(), String> {
+    let is_deep = path.split('/').count() + depth(value) > decode::DEPTH_MAX;
+    if is_deep { Err("the result is nested too deeply".to_owned()) } else { Ok(()) }
 }
 
 fn depth(value: &Value) -> usize {

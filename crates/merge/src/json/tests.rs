@@ -44,6 +44,60 @@ fn what_does_not_fit_is_refused_as_unprocessable() {
 }
 
 #[test]
+fn a_field_that_is_not_there_is_null() {
+    let document = json!({"meta": {"name": "a"}, "list": [1, 2, 3]});
+    for (patch, result) in [
+        // How the `kube` crate sets an object's first finalizer.
+        (
+            json!([{"op": "test", "path": "/meta/finalizers", "value": null}, {"op": "add", "path": "/meta/finalizers", "value": ["f"]}]),
+            json!({"meta": {"name": "a", "finalizers": ["f"]}, "list": [1, 2, 3]}),
+        ),
+        (
+            json!([{"op": "test", "path": "/meta/finalizers"}, {"op": "replace", "path": "/meta/name", "value": "b"}]),
+            json!({"meta": {"name": "b"}, "list": [1, 2, 3]}),
+        ),
+        (
+            json!([{"op": "replace", "path": "/meta/labels", "value": {"x": "y"}}]),
+            json!({"meta": {"name": "a", "labels": {"x": "y"}}, "list": [1, 2, 3]}),
+        ),
+        (
+            json!([{"op": "copy", "from": "/meta/none", "path": "/meta/copy"}]),
+            json!({"meta": {"name": "a", "copy": null}, "list": [1, 2, 3]}),
+        ),
+        (
+            json!([{"op": "replace", "path": "/list/-1", "value": 9}, {"op": "remove", "path": "/list/-3"}]),
+            json!({"meta": {"name": "a"}, "list": [2, 9]}),
+        ),
+        (
+            json!([{"op": "add", "path": "/list/-1", "value": 4}]),
+            json!({"meta": {"name": "a"}, "list": [1, 2, 3, 4]}),
+        ),
+        (
+            json!([{"op": "add", "path": "/meta/a~1b~01", "value": 1}]),
+            json!({"meta": {"name": "a", "a/b~1": 1}, "list": [1, 2, 3]}),
+        ),
+        (json!([{"op": "replace", "path": "", "value": {"new": true}}]), json!({"new": true})),
+    ] {
+        assert_eq!(json_patch(&document, patch.to_string().as_bytes()), Ok(result), "{patch}");
+    }
+    for patch in [
+        json!([{"op": "test", "path": "/meta/name", "value": null}]),
+        json!([{"op": "test", "path": "/meta/none", "value": "a"}]),
+        json!([{"op": "test", "path": "/none/name", "value": null}]),
+        json!([{"op": "test", "path": "/meta/name/x", "value": null}]),
+        json!([{"op": "remove", "path": "/meta/none"}]),
+        json!([{"op": "replace", "path": "/list/3", "value": 1}]),
+        json!([{"op": "replace", "path": "/list/-4", "value": 1}]),
+        json!([{"op": "replace", "path": "", "value": 1}]),
+        json!([{"op": "add", "path": "", "value": {}}]),
+        json!([{"op": "move", "from": "/meta/none", "path": "/meta/x"}]),
+        json!([null]),
+    ] {
+        assert!(matches!(refused(document.clone(), patch.clone()), PatchError::Refused(_)), "{patch}");
+    }
+}
+
+#[test]
 fn what_is_no_patch_is_a_bad_request() {
     for text in ["", "{}", "[1]"] {
         let error = json_patch(&json!({}), text.as_bytes()).expect_err("refused");
