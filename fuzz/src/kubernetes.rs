@@ -2,7 +2,7 @@
 
 use crate::choose;
 use serde_json::{Value, json};
-use stoa_admit::{Operation, Request, UserRef, World};
+use stoa_admit::{Operation, Request, STOCK, UserRef, World};
 use stoa_kube::{Resource, decode, resources, schema};
 use stoa_merge::{Force, Manager};
 use stoa_units::{FieldSelector, LabelSelector, Quantity, Time};
@@ -46,6 +46,8 @@ pub fn object(data: &[u8]) {
         now: Time::EPOCH,
         dry_run: false,
         seed: 1,
+        policy: &STOCK,
+        notes: None,
     };
     stoa_admit::prepare_create(&request, &mut object);
     if stoa_admit::mutate(&request, &mut object, &Bare).is_err() {

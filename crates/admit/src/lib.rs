@@ -17,6 +17,7 @@
 mod check;
 mod default;
 mod mutate;
+mod policy;
 mod request;
 pub mod service;
 mod strategy;
@@ -28,6 +29,9 @@ pub use check::check;
 pub use check::quota;
 pub use default::default;
 pub use mutate::mutate;
+pub use policy::{
+    Annotations, Level, LevelVersion, Levels, OwnerReferences, PodSecurity, Policy, STOCK, Version,
+};
 pub use request::{
     INTERNAL_GROUP, Operation, Request, SUFFIX_LEN, UserRef, World, generated_name, random_suffix,
 };

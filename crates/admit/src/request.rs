@@ -4,6 +4,8 @@ use serde_json::Value;
 use stoa_kube::Resource;
 use stoa_units::Time;
 
+use crate::{Annotations, Policy};
+
 /// Users in this group are parts of the cluster itself: they may do what no tenant may.
 pub const INTERNAL_GROUP: &str = "system:stoa";
 
@@ -78,12 +80,23 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Chance, for the one name that admission makes up (the token volume's).
     pub seed: u64,
+    /// What the operator has decided.
+    pub policy: &'a Policy,
+    /// Where notes for an audit go, if somebody keeps them.
+    pub notes: Option<&'a Annotations>,
 }
 
 impl Request<'_> {
     /// Whether the request is on objects of this kind, whichever version and subresource.
     pub(crate) fn is_on(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural
+    }
+
+    /// Notes something for an audit.
+    pub(crate) fn note(&self, key: String, value: String) {
+        if let Some(notes) = self.notes {
+            notes.note(key, value);
+        }
     }
 
     /// Whether the request is on the object itself rather than on a subresource.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stoa_kube::resources;
 use stoa_units::Time;
 
-use crate::{Operation, Request, UserRef, World};
+use crate::{Operation, Request, STOCK, UserRef, World};
 
 mod kinds;
 mod plugins;
@@ -65,5 +65,7 @@ pub(crate) fn request<'a>(
         now: Time::EPOCH,
         dry_run: false,
         seed: 1,
+        policy: &STOCK,
+        notes: None,
     }
 }

@@ -30,6 +30,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use stoa_admit::Annotations;
 use stoa_authz::User;
 use stoa_kube::{Resource, Status, resources};
 
@@ -56,7 +57,8 @@ pub(crate) async fn serve(state: Arc<State>, peer: Arc<Peer>, request: Request<I
     let is_for_people = matches!(info.path.as_str(), "/" | "/version")
         || indent::is_wanted(info.query.text("pretty"), request.headers());
     // Boxed: the handlers' futures are large, and few of them are needed at once.
-    let handling = handle(state.clone(), peer, request, &info, &mut flow).boxed();
+    let notes = Arc::new(Annotations::default());
+    let handling = handle(state.clone(), peer, request, &info, &mut flow, &notes).boxed();
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
     let mut answer = match handled {
         Ok(Ok(answer)) => answer,
@@ -67,6 +69,10 @@ pub(crate) async fn serve(state: Arc<State>, peer: Arc<Peer>, request: Request<I
             refusal(&Status::internal("the request's handler failed"), encoding)
         }
     };
+    let notes = notes.take();
+    if !notes.is_empty() {
+        tracing::debug!(?audit_id, %method, path = %info.path, code = answer.status().as_u16(), ?notes, "noted for an audit");
+    }
     let is_large = answer.body().size_hint().exact().is_some_and(|n| n >= GZIP_BYTES_MIN as u64);
     if may_indent(&info) && is_for_people {
         answer = indent(answer);
@@ -129,6 +135,7 @@ async fn handle(
     request: Request<Incoming>,
     info: &RequestInfo,
     flow: &mut Flow,
+    notes: &Arc<Annotations>,
 ) -> Result<Answer, Status> {
     let user = match identify(&state, &peer, request.headers(), flow).await {
         Ok(user) => user,
@@ -156,7 +163,7 @@ async fn handle(
                 body::drain(request.into_body()).await;
                 return paths::nowhere(&path.group);
             };
-            let asked = Asked { state, user, resource, path, info };
+            let asked = Asked { state, user, resource, path, info, notes: notes.clone() };
             match path.subresource.as_str() {
                 "" => objects::answer(asked, request).await,
                 _ => subresources::answer(asked, request).await,
@@ -185,6 +192,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) resource: &'static Resource,
     pub(crate) path: &'a ResourcePath,
     pub(crate) info: &'a RequestInfo,
+    /// What is noted of the request for an audit.
+    pub(crate) notes: Arc<Annotations>,
 }
 
 impl Asked<'_> {

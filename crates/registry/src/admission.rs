@@ -4,7 +4,7 @@ use crate::{Context, Registry, Target};
 use stoa_admit::{Operation, Request, UserRef};
 
 pub(crate) fn request<'a>(
-    registry: &Registry,
+    registry: &'a Registry,
     ctx: &'a Context,
     target: Target<'a>,
     operation: Operation,
@@ -19,5 +19,7 @@ pub(crate) fn request<'a>(
         now: registry.now(),
         dry_run: ctx.is_dry_run(),
         seed: rand::random(),
+        policy: &registry.options().policy,
+        notes: Some(&ctx.notes),
     }
 }

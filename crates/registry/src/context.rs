@@ -1,6 +1,7 @@
 //! Who asks, for what, and how strictly: what every call of the registry carries besides the object.
 
-use stoa_admit::INTERNAL_GROUP;
+use std::sync::Arc;
+use stoa_admit::{Annotations, INTERNAL_GROUP};
 use stoa_authz::{SUPERUSER_GROUP, User};
 use stoa_kube::Resource;
 
@@ -43,6 +44,8 @@ pub struct Context {
     pub force: bool,
     /// Whether the write needs no escalation check: the system's own components.
     pub privileged: bool,
+    /// What admission notes of the request for an audit.
+    pub notes: Arc<Annotations>,
 }
 
 impl Context {
@@ -56,6 +59,7 @@ impl Context {
             body_problems: Vec::new(),
             force: false,
             privileged: false,
+            notes: Arc::default(),
         }
     }
 
@@ -74,6 +78,7 @@ impl Context {
             body_problems: Vec::new(),
             force: false,
             privileged: true,
+            notes: Arc::default(),
         }
     }
 

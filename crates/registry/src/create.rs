@@ -120,6 +120,7 @@ impl Registry {
             return Err(Status::invalid_object(resource, &name, causes));
         }
         self.check_escalation(ctx, stored, &object.0, None)?;
+        self.check_owner_references(ctx, place, &object.0, None)?;
         warnings.extend(stoa_admit::check(&request, &object.0, None, &world)?);
         if let Some(managed) = managed {
             object.meta_mut().insert("managedFields".into(), managed);

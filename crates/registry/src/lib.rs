@@ -37,6 +37,7 @@ mod evict;
 pub mod fuzz;
 mod list;
 mod options;
+mod owner_references;
 mod patch;
 mod prepared;
 mod quota;

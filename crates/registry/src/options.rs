@@ -79,6 +79,8 @@ pub struct Options {
     pub node_ports: (u16, u16),
     /// The address and port under which pods reach this API server, for the `kubernetes` service's endpoints.
     pub advertise: Option<(Ipv4Addr, u16)>,
+    /// What the operator has decided about admission.
+    pub policy: stoa_admit::Policy,
 }
 
 impl Default for Options {
@@ -87,6 +89,7 @@ impl Default for Options {
             service_cidr: ServiceCidr { base: u32::from(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 },
             node_ports: (30000, 32767),
             advertise: None,
+            policy: stoa_admit::Policy::default(),
         }
     }
 }

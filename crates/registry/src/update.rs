@@ -131,6 +131,7 @@ impl Registry {
             return Err(Status::invalid_object(stored, target.name, causes));
         }
         self.check_escalation(ctx, stored, &new.0, Some(old))?;
+        self.check_owner_references(ctx, Target { resource: stored, ..target }, &new.0, Some(old))?;
         let warnings = stoa_admit::check(&request, &new.0, Some(old), &world)?;
         if should_delete(stored, old, &new) {
             let mut prepared = Prepared::remove(entry.key.clone(), entry.modified, new.0);

@@ -114,6 +114,8 @@ pub struct Doors {
     pub mesos_domain: Option<String>,
     #[command(flatten)]
     pub authentication: Authentication,
+    #[command(flatten)]
+    pub admission: Admission,
     /// Addresses of Services.
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
     pub service_cidr: String,
@@ -178,6 +180,17 @@ pub struct Authentication {
     /// What headers begin with in which they say more.
     #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-", value_name = "PREFIX")]
     pub requestheader_extra_headers_prefix: Vec<String>,
+}
+
+/// What is let in at the Kubernetes door. The flags are those of a stock API server.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Admission {
+    /// Admission plugins to turn on beside those that always run: OwnerReferencesPermissionEnforcement.
+    #[arg(long, value_delimiter = ',', value_name = "PLUGIN")]
+    pub enable_admission_plugins: Vec<String>,
+    /// File with an AdmissionConfiguration: the pod security levels of namespaces that set none, and who is exempt.
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
 }
 
 /// What an agent offers.

@@ -1,6 +1,7 @@
 //! `stoa`: the command line and the wiring, nothing else. A container's helpers are this same program, started again
 //! with a hidden first word; they are told apart before any thread or runtime exists.
 
+mod admission;
 mod authentication;
 mod cli;
 mod client;

@@ -73,7 +73,8 @@ pub async fn start(cluster: &Cluster, doors: &Doors, shutdown: CancellationToken
         IpAddr::V4(a) if !a.is_unspecified() => Some((a, doors.api_port)),
         _ => None,
     };
-    let options = stoa_registry::Options { service_cidr, advertise, ..Default::default() };
+    let policy = crate::admission::policy(&doors.admission)?;
+    let options = stoa_registry::Options { service_cidr, advertise, policy, ..Default::default() };
     let registry = Registry::new(store, clock.clone(), options);
     let status = |e: stoa_kube::Status| anyhow::anyhow!(e.message);
     registry.start_authorizer().map_err(status).context("cannot read the roles")?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Objects, request};
-use crate::{Operation, UserRef, check, mutate, prepare_create};
+use crate::{Annotations, Operation, PodSecurity, Policy, UserRef, check, mutate, prepare_create};
 
 fn world() -> Objects {
     let mut world = Objects::default();
@@ -309,4 +309,111 @@ fn a_node_may_not_speak_for_another() {
         check(&r, &node, Some(&node), &world()).unwrap_err().message,
         "nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\""
     );
+}
+
+/// What becomes of a pod under a configuration: refused or not, the warnings, the notes for an audit.
+fn judged(
+    config: &Value,
+    labels: Value,
+    plural: &str,
+    user: &str,
+    class: &str,
+) -> (bool, Vec<String>, Value) {
+    let mut world = world();
+    world.change("", "namespaces", "", "ns", |n| n["metadata"]["labels"] = labels.clone());
+    let policy = Policy { pod_security: PodSecurity::parse(config).unwrap(), ..Policy::default() };
+    let notes = Annotations::default();
+    let group = if plural == "pods" { "" } else { "apps" };
+    let mut r = request(Operation::Create, group, plural, "ns", "x");
+    (r.user.name, r.policy, r.notes) = (user, &policy, Some(&notes));
+    let spec =
+        json!({"runtimeClassName": class, "hostPID": true, "containers": [{"name": "c", "image": "i"}]});
+    let object = match plural {
+        "pods" => json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}),
+        _ => {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": {"template": {"spec": spec}}})
+        }
+    };
+    let done = check(&r, &object, None, &world);
+    (done.is_err(), done.unwrap_or_default(), json!(notes.take()))
+}
+
+fn configuration(defaults: Value, exemptions: Value) -> Value {
+    json!({"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration",
+        "defaults": defaults, "exemptions": exemptions})
+}
+
+#[test]
+fn the_clusters_levels_count_where_a_namespace_says_nothing() {
+    let baseline = r#"PodSecurity "baseline:v1.34": host namespaces (hostPID=true)"#;
+    let defaults = json!({"enforce": "baseline", "enforce-version": "v1.34", "audit": "baseline", "audit-version": "v1.34", "warn": "baseline", "warn-version": "v1.34"});
+    let config = configuration(defaults, json!({}));
+    let violates = format!("would violate {baseline}");
+    let (refused, warnings, notes) = judged(&config, json!({}), "pods", "jane", "");
+    assert!(refused && warnings.is_empty());
+    assert_eq!(
+        notes,
+        json!({"pod-security.kubernetes.io/enforce-policy": "baseline:v1.34", "pod-security.kubernetes.io/audit-violations": violates})
+    );
+    // What makes pods is not refused, but told of.
+    let (refused, warnings, notes) = judged(&config, json!({}), "deployments", "jane", "");
+    assert!(!refused);
+    assert_eq!(warnings, std::slice::from_ref(&violates));
+    assert_eq!(notes, json!({"pod-security.kubernetes.io/audit-violations": violates}));
+    // A namespace's own labels come first, mode by mode.
+    let labels = json!({"pod-security.kubernetes.io/enforce": "privileged", "pod-security.kubernetes.io/audit": "privileged"});
+    let (refused, warnings, notes) = judged(&config, labels, "pods", "jane", "");
+    assert!(!refused);
+    assert_eq!(warnings, [violates]);
+    assert_eq!(notes, json!({"pod-security.kubernetes.io/enforce-policy": "privileged:v1.34"}));
+    // Labels that cannot be read enforce the strictest, and tell nobody.
+    let labels = json!({"pod-security.kubernetes.io/enforce": "basline", "pod-security.kubernetes.io/audit": "x", "pod-security.kubernetes.io/warn": "x"});
+    let (refused, warnings, notes) = judged(&configuration(json!({}), json!({})), labels, "pods", "jane", "");
+    assert!(refused && warnings.is_empty());
+    assert_eq!(notes["pod-security.kubernetes.io/enforce-policy"], "restricted:latest");
+    assert!(
+        notes["pod-security.kubernetes.io/error"].as_str().unwrap().starts_with("Failed to parse policy: ")
+    );
+}
+
+#[test]
+fn who_is_exempt_from_pod_security_is_noted() {
+    let defaults = json!({"enforce": "restricted", "audit": "restricted", "warn": "restricted"});
+    let exemptions = json!({"usernames": ["root"], "runtimeClasses": ["vm"], "namespaces": ["kube-system"]});
+    let config = configuration(defaults.clone(), exemptions);
+    let exempt = |why: &str| json!({"pod-security.kubernetes.io/exempt": why});
+    for plural in ["pods", "deployments"] {
+        assert_eq!(
+            judged(&config, json!({}), plural, "root", ""),
+            (false, vec![], exempt("user")),
+            "{plural}"
+        );
+        assert_eq!(judged(&config, json!({}), plural, "jane", "vm"), (false, vec![], exempt("runtimeClass")));
+        let (refused, warnings, _) = judged(&config, json!({}), plural, "jane", "other");
+        assert_eq!((refused, warnings.is_empty()), (plural == "pods", plural == "pods"), "{plural}");
+    }
+    let whole = configuration(defaults, json!({"namespaces": ["ns"]}));
+    assert_eq!(judged(&whole, json!({}), "pods", "jane", ""), (false, vec![], exempt("namespace")));
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused_whole() {
+    let faults = |config: &Value| -> Vec<String> {
+        let causes = PodSecurity::parse(config).expect_err("refused");
+        causes.into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
+    };
+    let defaults = json!({"enforce": "strict", "warn-version": "1.30", "audit": 1, "wran": "baseline"});
+    let exemptions = json!({"namespaces": ["a_b", "a", "a"], "usernames": [""], "runtimeClasses": "vm"});
+    assert_eq!(
+        faults(&configuration(defaults, exemptions)).join("\n"),
+        r#"defaults.wran: Forbidden: unknown field
+defaults.enforce: Invalid value: "strict": must be one of privileged, baseline, restricted
+defaults.audit: Invalid value: 1: must be one of privileged, baseline, restricted
+defaults.warn-version: Invalid value: "1.30": must be "latest" or "v1.x"
+exemptions.namespaces[0]: Invalid value: "a_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+exemptions.namespaces[2]: Duplicate value: "a"
+exemptions.runtimeClasses: Invalid value: "vm": must be a list
+exemptions.usernames[0]: Required value"#
+    );
+    assert_eq!(faults(&json!({"kind": "PodSecurityConfiguration", "apiVersion": "v1"})).len(), 1);
 }

@@ -6,7 +6,7 @@ use stoa_kube::{Resource, Status, decode, resources, schema};
 
 use super::Objects;
 use crate::{
-    Operation, Request, UserRef, check, default, mutate, prepare_create, prepare_update, service,
+    Operation, Request, STOCK, UserRef, check, default, mutate, prepare_create, prepare_update, service,
     validate_create, validate_update,
 };
 use stoa_units::Time;
@@ -111,6 +111,8 @@ fn create(exchange: &Exchange, world: &Objects) -> Result<Value, Status> {
         now: Time::EPOCH,
         dry_run: false,
         seed: 1,
+        policy: &STOCK,
+        notes: None,
     };
     prepare_create(&request, &mut object);
     mutate(&request, &mut object, world)?;
@@ -247,6 +249,8 @@ fn update(old: &Value, path: &str, change: impl FnOnce(&mut Value)) -> Result<Va
         now: Time::EPOCH,
         dry_run: false,
         seed: 1,
+        policy: &STOCK,
+        notes: None,
     };
     prepare_update(&request, old, &mut object);
     mutate(&request, &mut object, &world())?;

@@ -8,7 +8,7 @@ use stoa_units::Time;
 
 use super::Objects;
 use crate::{
-    Operation, Request, UserRef, check, default, mutate, prepare_create, prepare_update, service,
+    Operation, Request, STOCK, UserRef, check, default, mutate, prepare_create, prepare_update, service,
     validate_create, validate_update,
 };
 
@@ -110,7 +110,7 @@ proptest! {
                 let mut request = Request {
                     operation: Operation::Create, resource, subresource, namespace: if resource.namespaced { "ns" } else { "" },
                     name: "x", user: UserRef { name: "system:node:n", groups: &["system:nodes".to_owned()] },
-                    now: Time::EPOCH, dry_run: false, seed: 0,
+                    now: Time::EPOCH, dry_run: false, seed: 0, policy: &STOCK, notes: None,
                 };
                 let mut o = new.clone();
                 default(resource, &mut o);

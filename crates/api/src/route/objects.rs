@@ -208,6 +208,7 @@ async fn watch(asked: &Asked<'_>, request: &mut Request<Incoming>) -> Result<Ans
 pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Result<Context, Status> {
     let q = &asked.info.query;
     let mut ctx = Context::of(asked.user.clone());
+    ctx.notes = asked.notes.clone();
     let mut causes = Vec::new();
     ctx.persist = match dry_run(q, &mut causes) {
         true => Persist::DryRun,
