@@ -43,7 +43,30 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "persistentvolumeclaims") => storage::persistent_volume_claim(object),
         ("", "limitranges") => storage::limit_range(object),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => subjects(object),
+        ("resource.k8s.io", "resourceclaims") => device_counts(object),
+        ("resource.k8s.io", "resourceclaimtemplates") => {
+            if let Some(claim) = object.get_mut("spec") {
+                device_counts(claim);
+            }
+        }
         _ => {}
+    }
+}
+
+/// Who asks for a number of devices and names none asks for one.
+fn device_counts(claim: &mut Value) {
+    let Some(devices) = claim.get_mut("spec").and_then(|s| s.get_mut("devices")) else { return };
+    for request in items_mut(devices, "requests") {
+        if let Some(exactly) = request.get_mut("exactly") {
+            device_count(exactly);
+        }
+        items_mut(request, "firstAvailable").for_each(device_count);
+    }
+}
+
+fn device_count(request: &mut Value) {
+    if crate::value::text(request, "allocationMode") == "ExactCount" {
+        crate::value::set_default_zero(request, "count", 1);
     }
 }
 

@@ -7,8 +7,10 @@ mod cluster;
 mod config;
 mod container;
 mod cron;
+mod device;
 mod driver;
 mod field;
+mod flow;
 mod image;
 mod meta;
 mod network;
@@ -41,6 +43,13 @@ pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     }
     if request.is_on("", "pods") {
         pod::create(object, &mut errors);
+    }
+    // What devices a claim is for never changes, so that it is judged once.
+    if request.is_on("resource.k8s.io", "resourceclaims") {
+        device::claim(object, &mut errors);
+    }
+    if request.is_on("resource.k8s.io", "resourceclaimtemplates") {
+        device::template(object, &mut errors);
     }
     image::check(request, None, object, &mut errors);
     errors
@@ -112,6 +121,10 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
         ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class(o, errors),
         ("networking.k8s.io", "servicecidrs") => network::service_cidr(o, errors),
         ("networking.k8s.io", "ipaddresses") => network::address(o, errors),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::schema(o, errors),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow::level(o, errors),
+        ("resource.k8s.io", "deviceclasses") => device::class(o, errors),
+        ("resource.k8s.io", "resourceslices") => device::slice(o, errors),
         _ => {}
     }
 }
@@ -147,6 +160,10 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("networking.k8s.io", "servicecidrs") => network::service_cidr_change(old, new, errors),
         ("networking.k8s.io", "ipaddresses") => network::address_change(old, new, errors),
         ("", "resourcequotas") => quota::quota_change(old, new, errors),
+        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => {
+            field::immutable(old, new, Path::root("spec"), "spec", errors);
+        }
+        ("resource.k8s.io", "resourceslices") => device::slice_change(old, new, errors),
         ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class_change(old, new, errors),
         ("node.k8s.io", "runtimeclasses") => {
             field::immutable(old, new, Path::root("handler"), "handler", errors);
@@ -177,6 +194,7 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
             workload::replica_set_status(new, errors);
         }
         ("", "nodes") => cluster::node_status(new, errors),
+        ("resource.k8s.io", "resourceclaims") => device::claim_status(old, new, errors),
         _ => {}
     }
 }

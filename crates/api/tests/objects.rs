@@ -284,3 +284,18 @@ async fn a_large_list_is_compressed_for_those_who_take_it() {
     assert_eq!(plain.bytes.len(), text.len());
     assert_eq!(plain.header("content-length"), text.len().to_string());
 }
+
+#[tokio::test]
+async fn only_an_apply_is_forced() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    s.post(MAPS, config_map("a", json!({}))).await;
+    let refused = s.merge(&format!("{MAPS}/a?force=true"), json!({"data": {"a": "2"}})).await;
+    assert_eq!(refused.code, 422);
+    let causes = &refused.json()["details"]["causes"];
+    assert_eq!(
+        causes,
+        &json!([{"reason": "FieldValueForbidden", "field": "force", "message": "Forbidden: may not be specified for non-apply patch"}])
+    );
+    assert_eq!(s.get(&format!("{MAPS}/a")).await.json()["data"]["a"], "1");
+}

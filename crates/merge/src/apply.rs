@@ -12,7 +12,7 @@ mod place;
 mod tests;
 
 use combine::{merge, remove};
-use compare::{Changes, compare, field_set_of};
+use compare::{Changes, Twins, compare, field_set_of};
 use field_set::FieldSet;
 use managed::{Entry, Managed, Operation};
 use place::Place;
@@ -105,7 +105,7 @@ pub fn apply(
         None => (empty_object(applied, ty), Managed::default()),
     };
     if live.is_some() && managed.is_empty() {
-        let set = tracked(field_set_of(&old, place).unwrap_or_default(), manager.subresource);
+        let set = tracked(field_set_of(&old, place, Twins::Allowed).unwrap_or_default(), manager.subresource);
         managed.put(Entry {
             manager: BEFORE_FIRST_APPLY.to_owned(),
             operation: Operation::Update,
@@ -116,7 +116,7 @@ pub fn apply(
         });
     }
     let bad = |why: String| untyped(applied, &why);
-    let set = tracked(field_set_of(applied, place).map_err(bad)?, manager.subresource);
+    let set = tracked(field_set_of(applied, place, Twins::Refused).map_err(bad)?, manager.subresource);
     let mut merged = merge(Some(&old), applied, place).map_err(bad)?;
     let before = managed.take(manager, Operation::Apply);
     let last = before.as_ref().map(|e| e.fields.clone()).unwrap_or_default();

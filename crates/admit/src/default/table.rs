@@ -135,12 +135,18 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
             ("spec.exempt.nominalConcurrencyShares", I(0)),
             ("spec.exempt.lendablePercent", I(0)),
         ],
-        ("resource.k8s.io", "resourceclaims") => {
-            &[("spec.devices.requests[].exactly.allocationMode", S("ExactCount"))]
-        }
-        ("resource.k8s.io", "resourceclaimtemplates") => {
-            &[("spec.spec.devices.requests[].exactly.allocationMode", S("ExactCount"))]
-        }
+        ("resource.k8s.io", "resourceclaims") => &[
+            ("spec.devices.requests[].exactly.allocationMode", S("ExactCount")),
+            ("spec.devices.requests[].firstAvailable[].allocationMode", S("ExactCount")),
+            ("spec.devices.requests[].exactly.tolerations[].operator", S("Equal")),
+            ("spec.devices.requests[].firstAvailable[].tolerations[].operator", S("Equal")),
+        ],
+        ("resource.k8s.io", "resourceclaimtemplates") => &[
+            ("spec.spec.devices.requests[].exactly.allocationMode", S("ExactCount")),
+            ("spec.spec.devices.requests[].firstAvailable[].allocationMode", S("ExactCount")),
+            ("spec.spec.devices.requests[].exactly.tolerations[].operator", S("Equal")),
+            ("spec.spec.devices.requests[].firstAvailable[].tolerations[].operator", S("Equal")),
+        ],
         _ => &[],
     }
 }

@@ -210,6 +210,10 @@ pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Res
     let mut ctx = Context::of(asked.user.clone());
     ctx.notes = asked.notes.clone();
     let mut causes = Vec::new();
+    let is_apply = negotiate::patch_kind(headers) == Ok(PatchKind::Apply);
+    if kind == "PatchOptions" && q.get("force").is_some() && !is_apply {
+        causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
+    }
     ctx.persist = match dry_run(q, &mut causes) {
         true => Persist::DryRun,
         false => Persist::Commit,
@@ -236,7 +240,7 @@ pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Res
     }
     ctx.field_manager = match q.text("fieldManager") {
         // An apply must say who applies; every other write is known by the client's name.
-        "" if negotiate::patch_kind(headers) != Ok(PatchKind::Apply) => agent(headers),
+        "" if !is_apply => agent(headers),
         named => named.to_string(),
     };
     ctx.force = q.is_true("force");

@@ -1,62 +1,89 @@
 //! Which fields an object has, and which fields differ between two.
 
-use super::field_set::FieldSet;
+use super::field_set::{self, FieldSet};
 use super::place::Place;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-/// The fields that a configuration names: leaves, elements of keyed lists, keys of maps.
-pub(super) fn field_set_of(value: &Value, place: Place<'_>) -> Result<FieldSet, String> {
-    let mut set = FieldSet::default();
-    name_fields(value, place, &mut Vec::new(), &mut set)?;
-    Ok(set)
+/// Whether two elements of a list may go by one name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Twins {
+    /// What is stored may hold them.
+    Allowed,
+    /// What is applied may not: nobody could tell who owns which.
+    Refused,
 }
 
-fn name_fields(
-    value: &Value,
-    place: Place<'_>,
-    path: &mut Vec<String>,
-    set: &mut FieldSet,
-) -> Result<(), String> {
-    match (place, value) {
-        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => {
-            for (key, child) in map {
-                path.push(format!("f:{key}"));
-                let Some(below) = place.key(key) else {
-                    return Err(format!("{}: field not declared in schema", printed(path)));
-                };
-                name_fields(child, below, path, set)?;
-                // What is empty has no leaf that would tell of it.
-                let is_hollow = match child {
-                    Value::Object(map) => map.is_empty(),
-                    Value::Array(list) => list.is_empty(),
-                    other => other.is_null(),
-                };
-                if is_hollow || matches!(place, Place::Map(_)) {
-                    set.insert(path);
+/// The fields that a configuration names: leaves, elements of keyed lists, keys of maps. All that is wrong with it is told at once.
+pub(super) fn field_set_of(value: &Value, place: Place<'_>, twins: Twins) -> Result<FieldSet, String> {
+    let mut namer = Namer { twins, path: Vec::new(), set: FieldSet::default(), faults: Vec::new() };
+    namer.name_fields(value, place);
+    match namer.faults.as_slice() {
+        [] => Ok(namer.set),
+        [one] => Err(one.clone()),
+        all => Err(format!("errors:\n  {}", all.join("\n  "))),
+    }
+}
+
+/// Walks through a configuration.
+struct Namer {
+    twins: Twins,
+    path: Vec<String>,
+    set: FieldSet,
+    faults: Vec<String>,
+}
+
+impl Namer {
+    fn fault(&mut self, why: &str) {
+        self.faults.push(format!("{}: {why}", printed(&self.path)));
+    }
+
+    fn name_fields(&mut self, value: &Value, place: Place<'_>) {
+        match (place, value) {
+            (Place::Struct(_) | Place::Map(_), Value::Object(map)) => {
+                for (key, child) in map {
+                    self.path.push(format!("f:{key}"));
+                    match place.key(key) {
+                        Some(below) => self.name_fields(child, below),
+                        None => self.fault("field not declared in schema"),
+                    }
+                    // What is empty has no leaf that would tell of it.
+                    let is_hollow = match child {
+                        Value::Object(map) => map.is_empty(),
+                        Value::Array(list) => list.is_empty(),
+                        other => other.is_null(),
+                    };
+                    if is_hollow || matches!(place, Place::Map(_)) {
+                        self.set.insert(&self.path);
+                    }
+                    self.path.pop();
                 }
-                path.pop();
             }
-            Ok(())
+            (Place::Set | Place::Keyed(..), Value::Array(list)) => self.name_elements(list, place),
+            (Place::Leaf, _) => self.set.insert(&self.path),
+            // A null is the absence of parts; the parent has named it.
+            (_, Value::Null) => {}
+            (Place::Set | Place::Keyed(..), _) => self.fault(&format!("expected list, got {value}")),
+            (Place::Struct(_) | Place::Map(_), _) => self.fault(&format!("expected map, got {value}")),
         }
-        (Place::Set | Place::Keyed(..), Value::Array(list)) => {
-            for child in list {
-                let name = place.element_name(child).map_err(|why| format!("{}: {why}", printed(path)))?;
-                path.push(name);
-                name_fields(child, place.element(), path, set)?;
-                set.insert(path);
-                path.pop();
+    }
+
+    fn name_elements(&mut self, list: &[Value], place: Place<'_>) {
+        let mut seen = HashSet::with_capacity(list.len());
+        for (i, child) in list.iter().enumerate() {
+            let name = match place.element_name(child) {
+                Ok(name) => name,
+                // What lies deeper has no name to be told by.
+                Err(why) => return self.fault(&format!("element {i}: {why}")),
+            };
+            if !seen.insert(name.clone()) && self.twins == Twins::Refused {
+                self.fault(&format!("duplicate entries for key {}", field_set::printed(&name)));
             }
-            Ok(())
+            self.path.push(name);
+            self.name_fields(child, place.element());
+            self.set.insert(&self.path);
+            self.path.pop();
         }
-        (Place::Leaf, _) => {
-            set.insert(path);
-            Ok(())
-        }
-        // A null is the absence of parts; the parent has named it.
-        (_, Value::Null) => Ok(()),
-        (Place::Set | Place::Keyed(..), _) => Err(format!("{}: expected list, got {value}", printed(path))),
-        (Place::Struct(_) | Place::Map(_), _) => Err(format!("{}: expected map, got {value}", printed(path))),
     }
 }
 

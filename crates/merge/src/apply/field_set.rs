@@ -155,7 +155,8 @@ fn canonical(element: &str) -> Option<String> {
     }
 }
 
-fn printed(element: &str) -> String {
+/// A path element as messages print it.
+pub(super) fn printed(element: &str) -> String {
     match element.split_once(':') {
         Some(("f", name)) => format!(".{name}"),
         Some(("v", json)) => format!("[={json}]"),

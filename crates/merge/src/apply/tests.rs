@@ -227,7 +227,19 @@ fn malformed_configurations_are_refused() {
         ),
         (
             spec(json!({"template": {"spec": {"containers": [{"image": "x"}]}}})),
-            ".spec.template.spec.containers: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+        ),
+        (
+            spec(
+                json!({"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "TCP"}]}]}}}),
+            ),
+            ".spec.template.spec.containers[name=\"c\"].ports: duplicate entries for key [containerPort=80,protocol=\"TCP\"]",
+        ),
+        (
+            spec(
+                json!({"bar": 1, "foo": 1, "template": {"spec": {"containers": [{"name": "c"}, {"name": "c", "nope": 1}]}}}),
+            ),
+            "errors:\n  .spec.bar: field not declared in schema\n  .spec.foo: field not declared in schema\n  .spec.template.spec.containers: duplicate entries for key [name=\"c\"]\n  .spec.template.spec.containers[name=\"c\"].nope: field not declared in schema",
         ),
     ] {
         let error = apply(None, &config, &manager("a"), Force::No, now(), deployment()).expect_err("refused");
@@ -326,7 +338,7 @@ mod properties {
 
         #[test]
         fn field_sets_survive_writing_and_reading(config in config()) {
-            let set = field_set_of(&config, Place::Struct(deployment())).expect("a set");
+            let set = field_set_of(&config, Place::Struct(deployment()), Twins::Refused).expect("a set");
             prop_assert_eq!(FieldSet::read(&set.write()), set);
         }
     }

@@ -1,0 +1,286 @@
+//! Rules of the kinds about devices and about the flow of requests.
+
+use serde_json::{Value, json};
+use stoa_kube::Cause;
+
+use super::request;
+use super::rules::causes;
+use crate::{Operation, default, validate_update};
+
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
+const DEVICES: &str = "resource.k8s.io";
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
+#[track_caller]
+fn refused(group: &str, plural: &str, namespace: &str, spec: Value, want: &[&str]) {
+    let want: Vec<String> =
+        want.iter().map(|w| w.replace("LABEL", LABEL).replace("SUBDOMAIN", SUBDOMAIN)).collect();
+    assert_eq!(causes(group, plural, namespace, json!({"metadata": {}, "spec": spec})), want, "{spec}");
+}
+
+#[test]
+fn flow_schemas_name_a_level_whom_they_are_about_and_what() {
+    let schema = |spec: Value, want: &[&str]| refused(FLOW, "flowschemas", "", spec, want);
+    let level = json!({"name": "global-default"});
+    schema(json!({"priorityLevelConfiguration": level}), &[]);
+    schema(
+        json!({"priorityLevelConfiguration": {"name": ""}, "matchingPrecedence": -1, "distinguisherMethod": {"type": "ByMood"}, "rules": [{}]}),
+        &[
+            "spec.matchingPrecedence: Invalid value: -1: must be a positive value",
+            "spec.distinguisherMethod.type: Unsupported value: {\"Type\":\"ByMood\"}: supported values: \"ByNamespace\", \"ByUser\"",
+            "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
+            "spec.rules[0].subjects: Required value: subjects must contain at least one value",
+            "spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty",
+        ],
+    );
+    for (precedence, why) in [
+        (1, "only the schema named 'exempt' may have matchingPrecedence 1"),
+        (10_001, "must not be greater than 10000"),
+    ] {
+        let why = format!("spec.matchingPrecedence: Invalid value: {precedence}: {why}");
+        schema(json!({"priorityLevelConfiguration": level, "matchingPrecedence": precedence}), &[&why]);
+    }
+    let rule = |subjects: Value, resources: Value, paths: Value| json!({"priorityLevelConfiguration": level, "rules": [{"subjects": subjects, "resourceRules": resources, "nonResourceRules": paths}]});
+    let all = json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
+    schema(
+        rule(
+            json!([{"kind": "User"}, {"kind": "Mood"}, {"kind": "Group", "group": {"name": ""}, "user": {"name": "x"}},
+                {"kind": "ServiceAccount", "serviceAccount": {"name": "*", "namespace": ""}}]),
+            json!([]),
+            all,
+        ),
+        &[
+            "spec.rules[0].subjects[0].user: Required value: user is required when subject kind is 'User'",
+            "spec.rules[0].subjects[1].kind: Unsupported value: \"Mood\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
+            "spec.rules[0].subjects[2].group.name: Required value",
+            "spec.rules[0].subjects[2].user: Forbidden: user is forbidden when subject kind is not 'User'",
+            "spec.rules[0].subjects[3].serviceAccount.namespace: Required value: must specify namespace for service account",
+        ],
+    );
+    let who = json!([{"kind": "User", "user": {"name": "x"}}]);
+    schema(
+        rule(
+            who.clone(),
+            json!([{"verbs": ["get", "*"], "apiGroups": ["*", "a"], "resources": []},
+                {"verbs": ["jump"], "apiGroups": [""], "resources": ["*"], "namespaces": ["A_b"], "clusterScope": true},
+                {"verbs": ["get"], "apiGroups": [""], "resources": ["*"], "clusterScope": true}]),
+            json!([]),
+        ),
+        &[
+            "spec.rules[0].resourceRules[0].verbs: Invalid value: [\"get\",\"*\"]: if '*' is present, must not specify other verbs",
+            "spec.rules[0].resourceRules[0].apiGroups: Invalid value: [\"*\",\"a\"]: if '*' is present, must not specify other api groups",
+            "spec.rules[0].resourceRules[0].resources: Required value: resource rules must supply at least one resource",
+            "spec.rules[0].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must supply at least one namespace",
+            "spec.rules[0].resourceRules[1].verbs: Unsupported value: [\"jump\"]: supported values: \"create\", \"delete\", \"deletecollection\", \"get\", \"list\", \"patch\", \"proxy\", \"update\", \"watch\"",
+            "spec.rules[0].resourceRules[1].namespaces[0]: Invalid value: \"A_b\": each member of this list must be '*' or a DNS-1123 label; LABEL",
+        ],
+    );
+    let urls =
+        json!([{"verbs": ["get"], "nonResourceURLs": ["", "healthz", "/a b", "/a//b", "/a*", "/a/*", "/"]}]);
+    schema(
+        rule(who, json!([]), urls),
+        &[
+            "spec.rules[0].nonResourceRules[0].nonResourceURLs[0]: Invalid value: \"\": must not be empty",
+            "spec.rules[0].nonResourceRules[0].nonResourceURLs[1]: Invalid value: \"healthz\": must start with slash",
+            "spec.rules[0].nonResourceRules[0].nonResourceURLs[2]: Invalid value: \"/a b\": must not contain white-space",
+            "spec.rules[0].nonResourceRules[0].nonResourceURLs[3]: Invalid value: \"/a//b\": must not contain double slash",
+            "spec.rules[0].nonResourceRules[0].nonResourceURLs[4]: Invalid value: \"/a*\": wildcard can only do suffix matching",
+        ],
+    );
+}
+
+#[test]
+fn priority_levels_are_limited_and_their_hands_are_dealt() {
+    let level = |spec: Value, want: &[&str]| refused(FLOW, "prioritylevelconfigurations", "", spec, want);
+    let limited = |limited: Value| json!({"type": "Limited", "limited": limited});
+    let queue = |queuing: Value| limited(json!({"limitResponse": {"type": "Queue", "queuing": queuing}}));
+    level(queue(json!({})), &[]);
+    level(limited(json!({"limitResponse": {"type": "Reject"}})), &[]);
+    level(
+        json!({"type": ""}),
+        &["spec.type: Unsupported value: \"\": supported values: \"Exempt\", \"Limited\""],
+    );
+    level(
+        json!({"type": "Limited"}),
+        &["spec.limited: Required value: must not be empty when type is Limited"],
+    );
+    level(
+        json!({"type": "Exempt", "limited": {"limitResponse": {"type": "Reject"}}}),
+        &[
+            "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
+            "spec.limited: Forbidden: must be nil if the type is not Limited",
+            "spec.exempt: Required value: must not be empty when type is Exempt",
+        ],
+    );
+    level(
+        limited(
+            json!({"nominalConcurrencyShares": -1, "lendablePercent": 101, "borrowingLimitPercent": -1, "limitResponse": {"type": "Queue"}}),
+        ),
+        &[
+            "spec.limited.nominalConcurrencyShares: Invalid value: -1: must be a non-negative integer",
+            "spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive",
+            "spec.limited.borrowingLimitPercent: Invalid value: -1: if specified, must be a non-negative integer",
+            "spec.limited.limitResponse.queuing: Required value: must not be empty if limited.limitResponse.type is Limited",
+        ],
+    );
+    level(
+        queue(json!({"queues": 4, "handSize": 5, "queueLengthLimit": -1})),
+        &[
+            "spec.limited.limitResponse.queuing.queueLengthLimit: Invalid value: -1: must be positive",
+            "spec.limited.limitResponse.queuing.handSize: Invalid value: 5: should not be greater than queues (4)",
+        ],
+    );
+    level(
+        queue(json!({"queues": 1024, "handSize": 7})),
+        &[
+            "spec.limited.limitResponse.queuing.handSize: Invalid value: 7: required entropy bits of deckSize 1024 and handSize 7 should not be greater than 60",
+        ],
+    );
+}
+
+#[test]
+fn claims_say_which_devices_and_how_many() {
+    let claim = |devices: Value, want: &[&str]| {
+        refused(DEVICES, "resourceclaims", "ns", json!({"devices": devices}), want);
+        let template = json!({"spec": {"devices": devices}});
+        let want: Vec<String> = want.iter().map(|w| w.replace("spec.", "spec.spec.")).collect();
+        let want: Vec<&str> = want.iter().map(String::as_str).collect();
+        refused(DEVICES, "resourceclaimtemplates", "ns", template, &want);
+    };
+    let gpu = json!({"name": "gpu", "exactly": {"deviceClassName": "gpu"}});
+    claim(json!({"requests": [gpu], "constraints": [{"matchAttribute": "a.b/model"}]}), &[]);
+    claim(
+        json!({"requests": [{"name": "A"}, gpu, gpu, {"name": "two", "exactly": {"deviceClassName": "c"}, "firstAvailable": [{"name": "x", "deviceClassName": "c"}]}]}),
+        &[
+            "spec.devices.requests[0].name: Invalid value: \"A\": LABEL",
+            "spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required",
+            "spec.devices.requests[3]: Invalid value: null: exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
+            "spec.devices.requests[2]: Duplicate value: \"gpu\"",
+        ],
+    );
+    let exactly = |v: Value| json!({"requests": [{"name": "r", "exactly": v}]});
+    claim(
+        exactly(json!({"deviceClassName": "", "allocationMode": "All", "count": 2, "selectors": [{}]})),
+        &[
+            "spec.devices.requests[0].exactly.deviceClassName: Required value",
+            "spec.devices.requests[0].exactly.selectors[0].cel: Required value",
+            "spec.devices.requests[0].exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'",
+        ],
+    );
+    claim(
+        exactly(json!({"deviceClassName": "c", "allocationMode": "Some"})),
+        &[
+            "spec.devices.requests[0].exactly.allocationMode: Unsupported value: \"Some\": supported values: \"All\", \"ExactCount\"",
+        ],
+    );
+    claim(
+        exactly(json!({"deviceClassName": "c", "count": -1})),
+        &["spec.devices.requests[0].exactly.count: Invalid value: -1: must be greater than zero"],
+    );
+    let either = json!({"name": "any", "firstAvailable": [{"name": "big", "deviceClassName": "c"}, {"name": "big", "deviceClassName": "c"}]});
+    claim(
+        json!({"requests": [either], "constraints": [{"requests": ["any/big", "any/small", "a/b/c"], "matchAttribute": "model"}],
+            "config": [{"requests": ["any"]}, {"opaque": {"driver": "", "parameters": [1]}}]}),
+        &[
+            "spec.devices.requests[0].firstAvailable[1]: Duplicate value: \"big\"",
+            "spec.devices.constraints[0].requests[1]: Invalid value: \"any/small\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
+            "spec.devices.constraints[0].requests[2]: Invalid value: \"a/b/c\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
+            "spec.devices.constraints[0].matchAttribute: Invalid value: \"model\": must include a domain",
+            "spec.devices.config[0].opaque: Required value",
+            "spec.devices.config[1].opaque.driver: Required value",
+            "spec.devices.config[1].opaque.parameters: Invalid value: \"<value omitted>\": must be a valid JSON object",
+        ],
+    );
+    let many: Vec<Value> =
+        (0..33).map(|i| json!({"name": format!("r{i}"), "exactly": {"deviceClassName": "c"}})).collect();
+    claim(json!({"requests": many}), &["spec.devices.requests: Too many: 33: must have at most 32 items"]);
+}
+
+#[test]
+fn who_names_no_number_of_devices_asks_for_one() {
+    let r = request(Operation::Create, DEVICES, "resourceclaims", "ns", "x");
+    let mut claim = json!({"spec": {"devices": {"requests": [{"exactly": {"deviceClassName": "c"}}, {"exactly": {"allocationMode": "All"}}, {"firstAvailable": [{"name": "a"}]}]}}});
+    default(r.resource, &mut claim);
+    assert_eq!(
+        claim["spec"]["devices"]["requests"],
+        json!([{"exactly": {"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1}}, {"exactly": {"allocationMode": "All"}},
+            {"firstAvailable": [{"name": "a", "allocationMode": "ExactCount", "count": 1}]}])
+    );
+}
+
+#[test]
+fn classes_and_slices_are_what_drivers_offer() {
+    refused(
+        DEVICES,
+        "deviceclasses",
+        "",
+        json!({"selectors": [{}], "config": [{}]}),
+        &["spec.selectors[0].cel: Required value", "spec.config[0].opaque: Required value"],
+    );
+    let slice = |spec: Value, want: &[&str]| refused(DEVICES, "resourceslices", "", spec, want);
+    let pool = json!({"name": "p", "resourceSliceCount": 1});
+    slice(
+        json!({"driver": "d.example", "pool": pool, "nodeName": "n", "devices": [{"name": "d", "attributes": {"model": {"string": "x"}}}]}),
+        &[],
+    );
+    slice(
+        json!({"driver": "", "pool": {"name": "", "generation": -1}}),
+        &[
+            "spec.driver: Required value",
+            "spec.pool.name: Required value",
+            "spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
+            "spec.pool.generation: Invalid value: -1: must be greater than or equal to zero",
+            "spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required",
+        ],
+    );
+    slice(
+        json!({"driver": "d.example", "pool": {"name": "p/", "resourceSliceCount": 1}, "nodeName": "n", "allNodes": true,
+            "devices": [{"name": "A", "attributes": {"9x": {}, "a.b/ok": {"int": 1, "bool": true}}}, {"name": "d"}, {"name": "d"}]}),
+        &[
+            "spec.pool.name: Invalid value: \"\": SUBDOMAIN",
+            "spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
+            "spec.devices[0].name: Invalid value: \"A\": LABEL",
+            "spec.devices[0].attributes: Invalid value: \"9x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
+            "spec.devices[0].attributes[9x]: Invalid value: \"\": exactly one value must be specified",
+            "spec.devices[0].attributes[a.b/ok]: Invalid value: {\"bool\":true,\"int\":1}: exactly one value must be specified",
+            "spec.devices[2]: Duplicate value: \"d\"",
+        ],
+    );
+}
+
+#[test]
+fn a_claim_is_reserved_once_it_is_allocated() {
+    let devices = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1}}]}});
+    let claim = |status: Value| json!({"metadata": {"name": "x", "namespace": "ns"}, "spec": devices, "status": status});
+    let said = |old: &Value, new: &Value, subresource: &'static str| -> Vec<String> {
+        let mut r = request(Operation::Update, DEVICES, "resourceclaims", "ns", "x");
+        r.subresource = subresource;
+        validate_update(&r, old, new).iter().map(Cause::to_string).collect()
+    };
+    let pod = json!({"resource": "pods", "name": "p", "uid": "u"});
+    let allocation = |request: &str| json!({"devices": {"results": [{"request": request, "driver": "d.example", "pool": "p", "device": "d"}]}});
+    let (free, taken) =
+        (claim(json!({})), claim(json!({"allocation": allocation("r"), "reservedFor": [pod]})));
+    assert_eq!(said(&free, &taken, "status"), Vec::<String>::new());
+    assert_eq!(
+        said(&free, &claim(json!({"reservedFor": [{"resource": "pods"}]})), "status"),
+        [
+            "status.reservedFor[0].name: Required value",
+            "status.reservedFor[0].uid: Required value",
+            "status.reservedFor: Forbidden: may not be specified when `allocated` is not set",
+        ]
+    );
+    assert_eq!(
+        said(&free, &claim(json!({"allocation": allocation("q")})), "status"),
+        [
+            "status.allocation.devices.results[0].request: Invalid value: \"q\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
+        ]
+    );
+    let moved = said(&taken, &claim(json!({"allocation": allocation("r/x")})), "status");
+    assert!(moved.len() == 1 && moved[0].starts_with("status.allocation: Invalid value: "), "{moved:?}");
+    let mut other = taken.clone();
+    other["spec"]["devices"]["requests"][0]["name"] = json!("s");
+    let changed = said(&taken, &other, "");
+    assert!(changed.len() == 1 && changed[0].ends_with(": field is immutable"), "{changed:?}");
+}
