@@ -55,6 +55,13 @@ pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     errors
 }
 
+/// What is wrong besides with a new event that comes through `events.k8s.io`, in the form in which events are stored.
+pub fn validate_new_event(object: &Value) -> Vec<Cause> {
+    let mut errors = Vec::new();
+    cluster::new_event(object, &mut errors);
+    errors
+}
+
 /// What is wrong with a change.
 pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<Cause> {
     let mut errors = Vec::new();

@@ -30,12 +30,29 @@ pub(crate) fn create(
     };
     let mut review = read(path, kind, body)?;
     let status = status(state, user, path, &review)?;
+    check_bare(path, kind, &review)?;
     if path.resource == "selfsubjectrulesreviews" {
         // A stock server does not say back what was asked.
         review["spec"] = json!({});
     }
     review["status"] = status;
     Ok(Some(value(201, encoding, &review)))
+}
+
+/// A question about permission has no name and no labels: it is asked and forgotten.
+fn check_bare(path: &ResourcePath, kind: &str, review: &Value) -> Result<(), Status> {
+    if !path.resource.ends_with("subjectaccessreviews") {
+        return Ok(());
+    }
+    let is_local = path.resource == "localsubjectaccessreviews";
+    let ours = |field: &str| field == "managedFields" || (is_local && field == "namespace");
+    let given = review["metadata"].as_object().into_iter().flatten();
+    if given.into_iter().all(|(field, value)| value.is_null() || ours(field)) {
+        return Ok(());
+    }
+    let detail = if is_local { "must be empty except for namespace" } else { "must be empty" };
+    let causes = vec![Cause::invalid("metadata", review["metadata"].clone(), detail)];
+    Err(Status::invalid(kind, &path.group, "", causes))
 }
 
 fn read(path: &ResourcePath, kind: &str, body: Value) -> Result<Value, Status> {

@@ -159,6 +159,22 @@ async fn reviews_say_what_the_authorizer_would() {
         s.post(&format!("{base}/subjectaccessreviews"), json!({"spec": {"user": "x"}})).await.code,
         422
     );
+    // A question has no name; one about a namespace is asked in it.
+    let mut named = own;
+    named["metadata"] = json!({"name": "x"});
+    let refused = s.post(&path, named.clone()).await;
+    assert_eq!(refused.code, 422);
+    let causes = &refused.json()["details"]["causes"];
+    assert_eq!(
+        causes,
+        &json!([{"reason": "FieldValueInvalid", "field": "metadata", "message": "Invalid value: {\"name\":\"x\"}: must be empty"}])
+    );
+    s.namespace("t").await;
+    let local = format!("{base}/namespaces/t/localsubjectaccessreviews");
+    named["metadata"] = json!({"namespace": "t"});
+    named["spec"]["user"] = json!("jane");
+    named["spec"]["resourceAttributes"]["namespace"] = json!("t");
+    assert_eq!(s.post(&local, named).await.code, 201);
 }
 
 #[tokio::test]

@@ -113,6 +113,9 @@ impl Registry {
             false => Vec::new(),
         };
         let mut causes = stoa_admit::validate_create(&request, &object.0);
+        if (resource.group, resource.plural) == ("events.k8s.io", "events") {
+            causes.extend(stoa_admit::validate_new_event(&object.0));
+        }
         if certificate::is_request(stored) {
             causes.extend(self.check_new_request(ctx, &mut object.0)?);
         }

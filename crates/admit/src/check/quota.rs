@@ -130,7 +130,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Whether a quota counts this object. Scopes speak of pods only.
+/// Whether a quota counts this object. Scopes speak of pods, and one of them of claims.
 fn in_scope(quota: &Value, plural: &str, object: &Value) -> bool {
     let spec = at(quota, "spec");
     let mut scopes: Vec<(String, String, Vec<String>)> =
@@ -142,8 +142,32 @@ fn in_scope(quota: &Value, plural: &str, object: &Value) -> bool {
     if scopes.is_empty() {
         return true;
     }
-    plural == "pods"
-        && scopes.iter().all(|(scope, operator, values)| matches_scope(scope, operator, values, object))
+    let matches: fn(&str, &str, &[String], &Value) -> bool = match plural {
+        "pods" => matches_scope,
+        "persistentvolumeclaims" => claim_matches_scope,
+        _ => return false,
+    };
+    scopes.iter().all(|(scope, operator, values)| matches(scope, operator, values, object))
+}
+
+/// Whether a claim's volume attributes are of a class that the scope is about: the one asked for, the one it has or the one it is on
+/// its way to.
+fn claim_matches_scope(scope: &str, operator: &str, values: &[String], claim: &Value) -> bool {
+    let status = at(claim, "status");
+    let names = [
+        text(at(claim, "spec"), "volumeAttributesClassName"),
+        text(status, "currentVolumeAttributesClassName"),
+        text(at(status, "modifyVolumeStatus"), "targetVolumeAttributesClassName"),
+    ];
+    let mut names = names.into_iter().filter(|n| !n.is_empty()).peekable();
+    let listed = |n: &str| values.iter().any(|v| v == n);
+    match (scope, operator) {
+        ("VolumeAttributesClass", "DoesNotExist") => names.peek().is_none(),
+        ("VolumeAttributesClass", "In") => names.any(listed),
+        ("VolumeAttributesClass", "NotIn") => names.peek().is_none() || names.any(|n| !listed(n)),
+        ("VolumeAttributesClass", _) => names.peek().is_some(),
+        _ => false,
+    }
 }
 
 fn matches_scope(scope: &str, operator: &str, values: &[String], pod: &Value) -> bool {

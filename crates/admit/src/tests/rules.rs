@@ -384,3 +384,77 @@ fn a_priority_comes_from_a_class_only() {
         "pods \"x\" is forbidden: no PriorityClass with name nope was found"
     );
 }
+
+#[test]
+fn what_is_seldom_wrong_is_told_too() {
+    let volume = |class: Value, source: &str| {
+        let mut spec = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "volumeAttributesClassName": class});
+        spec[source] = match source {
+            "csi" => json!({"driver": "d.example", "volumeHandle": "h"}),
+            _ => json!({"path": "/a"}),
+        };
+        json!({"metadata": {}, "spec": spec})
+    };
+    let claim = json!({"metadata": {}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeAttributesClassName": "A_"}});
+    let node = |cidrs: Value| json!({"metadata": {}, "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs}});
+    let limits = |kind: &str| json!({"metadata": {}, "spec": {"limits": [{"type": kind}]}});
+    let quota = |scope: &str, operator: &str, resource: &str| json!({"metadata": {}, "spec": {"hard": {resource: "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": scope, "operator": operator, "values": ["gold"]}]}}});
+    let subdomain = "a lowercase RFC 1123 subdomain must consist of";
+    for (plural, namespace, object, want) in [
+        ("persistentvolumes", "", volume(json!("gold"), "csi"), vec![]),
+        (
+            "persistentvolumes",
+            "",
+            volume(json!(""), "hostPath"),
+            vec![
+                "spec.volumeAttributesClassName: Required value: an empty string is disallowed",
+                "spec.csi: Required value: has to be specified when using volumeAttributesClassName",
+            ],
+        ),
+        ("persistentvolumeclaims", "ns", claim, vec![subdomain]),
+        ("nodes", "", node(json!(["10.0.0.0/24", "fd00::/64"])), vec![]),
+        (
+            "nodes",
+            "",
+            node(json!(["10.0.0.0/24", "10.0.1.0/24"])),
+            vec![
+                "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.0.1.0/24\"]: may specify no more than one CIDR for each IP family",
+            ],
+        ),
+        ("limitranges", "ns", limits("example.com/Thing"), vec![]),
+        (
+            "limitranges",
+            "ns",
+            limits("Thing"),
+            vec![
+                "spec.limits[0].type: Invalid value: \"Thing\": must be a standard limit type or fully qualified",
+            ],
+        ),
+        ("resourcequotas", "ns", quota("VolumeAttributesClass", "In", "persistentvolumeclaims"), vec![]),
+    ] {
+        let got = causes("", plural, namespace, object.clone());
+        assert_eq!(got.len(), want.len(), "{object}: {got:?}");
+        assert!(got.iter().zip(&want).all(|(g, w)| g.contains(w)), "{object}: {got:?}");
+    }
+}
+
+#[test]
+fn a_new_event_has_nothing_of_the_old_style() {
+    let faults = |event: Value| -> Vec<String> {
+        crate::validate_new_event(&event).iter().map(Cause::to_string).collect()
+    };
+    let good = json!({"eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "source": {}});
+    assert_eq!(faults(good), Vec::<String>::new());
+    let old = json!({"type": "Odd", "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z", "count": 2, "source": {"host": "h"}});
+    assert_eq!(
+        faults(old),
+        [
+            "eventTime: Required value",
+            "type: Invalid value: \"\": has invalid value: Odd",
+            "firstTimestamp: Invalid value: \"\": needs to be unset",
+            "lastTimestamp: Invalid value: \"\": needs to be unset",
+            "count: Invalid value: \"\": needs to be unset",
+            "source: Invalid value: \"\": needs to be unset",
+        ]
+    );
+}

@@ -51,6 +51,13 @@ pub(super) fn node(object: &Value, errors: &mut Errors) {
             errors.push(Cause::invalid(list.index(i), cidr, why));
         }
     }
+    let cidrs: Vec<ipnet::IpNet> = texts(spec, "podCIDRs").filter_map(|c| c.parse().ok()).collect();
+    let is_v4 = |net: &ipnet::IpNet| matches!(net, ipnet::IpNet::V4(_));
+    let is_pair = cidrs.len() == 2 && is_v4(&cidrs[0]) != is_v4(&cidrs[1]);
+    if cidrs.len() > 1 && !is_pair {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.push(Cause::invalid(list, at(spec, "podCIDRs").clone(), why));
+    }
     node_status(object, errors);
 }
 
@@ -90,6 +97,28 @@ pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
 
 const EVENT_TEXT_LEN_MAX: usize = 128;
 const EVENT_NOTE_LEN_MAX: usize = 1024;
+
+/// What is demanded besides of an event that comes through `events.k8s.io`: nothing of the old style.
+pub(super) fn new_event(object: &Value, errors: &mut Errors) {
+    if !has(object, "eventTime") {
+        errors.push(Cause::required("eventTime", ""));
+    }
+    let kind = text(object, "type");
+    if !matches!(kind, "Normal" | "Warning") {
+        errors.push(Cause::invalid("type", "", &format!("has invalid value: {kind}")));
+    }
+    let source = at(object, "source");
+    for (field, is_set) in [
+        ("firstTimestamp", has(object, "firstTimestamp")),
+        ("lastTimestamp", has(object, "lastTimestamp")),
+        ("count", int(object, "count").unwrap_or(0) != 0),
+        ("source", !text(source, "component").is_empty() || !text(source, "host").is_empty()),
+    ] {
+        if is_set {
+            errors.push(Cause::invalid(field, "", "needs to be unset"));
+        }
+    }
+}
 
 pub(super) fn event(object: &Value, errors: &mut Errors) {
     let (about, at_about) = if has(object, "involvedObject") {

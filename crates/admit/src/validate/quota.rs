@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
-use super::field::{Errors, NOT_NEGATIVE, Path, indexed, name_error, quantity, required_text};
+use super::field::{Errors, NOT_NEGATIVE, Path, indexed, name_error, quantity};
 use crate::value::{at, has, is_empty, pairs, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -37,13 +37,14 @@ pub(super) fn quota(object: &Value, errors: &mut Errors) {
     }
 }
 
-const SCOPES: [&str; 6] = [
+const SCOPES: [&str; 7] = [
     "BestEffort",
     "CrossNamespacePodAffinity",
     "NotBestEffort",
     "NotTerminating",
     "PriorityClass",
     "Terminating",
+    "VolumeAttributesClass",
 ];
 
 /// What is said of a resource that has no domain and is none of the standard ones.
@@ -62,6 +63,7 @@ fn may_scope(scope: &str, resource: &str) -> bool {
             .any(|side| matches!(resource.strip_prefix(side), Some("cpu" | "memory" | "ephemeral-storage")));
     match scope {
         "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
         _ => compute || resource.contains("hugepages-"),
     }
 }
@@ -96,7 +98,8 @@ fn scope_selector(spec: &Value, errors: &mut Errors) {
         if !SCOPES.contains(&scope) {
             errors.push(Cause::invalid(path.child("scopeName"), scope, "unsupported scope"));
         }
-        if scope != "PriorityClass" && SCOPES.contains(&scope) && operator != "Exists" {
+        let has_values = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
+        if !has_values && SCOPES.contains(&scope) && operator != "Exists" {
             let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             errors.push(Cause::invalid(path.child("operator"), operator, why));
         }
@@ -156,14 +159,25 @@ fn is_quota_name(name: &str) -> bool {
         || name.starts_with("requests.hugepages-")
 }
 
+/// What is limited: one of the standard types, or somebody's own.
+fn limit_type(kind: &str, path: Path<'_>, errors: &mut Errors) {
+    match check_label_key(kind) {
+        Err(_) => name_error(check_label_key(kind), kind, path, errors),
+        Ok(()) if !kind.contains('/') && !["Container", "PersistentVolumeClaim", "Pod"].contains(&kind) => {
+            errors.push(Cause::invalid(path, kind, "must be a standard limit type or fully qualified"));
+        }
+        Ok(()) => {}
+    }
+}
+
 pub(super) fn limit_range(object: &Value, errors: &mut Errors) {
     let list = SPEC.child("limits");
     let mut types = HashSet::new();
     for (i, item) in indexed(at(object, "spec"), "limits") {
         let path = list.index(i);
-        if let Some(kind) = required_text(item, "type", path, errors)
-            && !types.insert(kind)
-        {
+        let kind = text(item, "type");
+        limit_type(kind, path.child("type"), errors);
+        if !types.insert(kind) {
             errors.push(Cause::duplicate(path.child("type"), kind));
         }
         if text(item, "type") == "Pod" {

@@ -47,6 +47,10 @@ pub(super) fn claim_spec(spec: &Value, path: Path<'_>, errors: &mut Errors) {
         super::field::dns_subdomain(class, path.child("storageClassName"), errors);
     }
     optional_one_of(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
+    let class = text(spec, "volumeAttributesClassName");
+    if !class.is_empty() {
+        super::field::dns_subdomain(class, path.child("volumeAttributesClassName"), errors);
+    }
 }
 
 pub(super) fn claim_change(old: &Value, new: &Value, errors: &mut Errors) {
@@ -160,6 +164,17 @@ pub(super) fn volume(object: &Value, errors: &mut Errors) {
         super::field::dns_subdomain(class, SPEC.child("storageClassName"), errors);
     }
     optional_one_of(spec, "volumeMode", &["Block", "Filesystem"], SPEC, errors);
+    if has(spec, "volumeAttributesClassName") {
+        let class = SPEC.child("volumeAttributesClassName");
+        match text(spec, "volumeAttributesClassName") {
+            "" => errors.push(Cause::required(class, "an empty string is disallowed")),
+            name => super::field::dns_subdomain(name, class, errors),
+        }
+        if !has(spec, "csi") {
+            let why = "has to be specified when using volumeAttributesClassName";
+            errors.push(Cause::required(SPEC.child("csi"), why));
+        }
+    }
 }
 
 pub(super) fn volume_change(old: &Value, new: &Value, errors: &mut Errors) {

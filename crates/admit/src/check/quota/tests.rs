@@ -100,3 +100,41 @@ fn a_scope_can_choose_by_class() {
         }
     }
 }
+
+#[test]
+fn claims_are_counted_by_the_class_of_their_attributes() {
+    let mut w = world(json!({"persistentvolumeclaims": "0"}), &[]);
+    let claim = |wants: &str, has: &str| {
+        let mut c = json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {}});
+        if !wants.is_empty() {
+            c["spec"]["volumeAttributesClassName"] = json!(wants);
+        }
+        if !has.is_empty() {
+            c["status"]["currentVolumeAttributesClassName"] = json!(has);
+        }
+        c
+    };
+    let counted = |w: &Objects, claim: &Value| {
+        let request = request(Operation::Create, "", "persistentvolumeclaims", "ns", "p");
+        check(&request, claim, None, w).is_err()
+    };
+    let claims = [claim("gold", ""), claim("silver", "gold"), claim("silver", ""), claim("", "")];
+    for (operator, values, want) in [
+        ("In", json!(["gold"]), [true, true, false, false]),
+        ("NotIn", json!(["gold"]), [false, true, true, true]),
+        ("Exists", json!([]), [true, true, true, false]),
+        ("DoesNotExist", json!([]), [false, false, false, true]),
+    ] {
+        w.change("", "resourcequotas", "ns", "q", |q| {
+            q["spec"]["scopeSelector"] = json!({"matchExpressions": [
+                {"scopeName": "VolumeAttributesClass", "operator": operator, "values": values}]});
+        });
+        assert_eq!(claims.each_ref().map(|c| counted(&w, c)), want, "{operator}");
+    }
+    // Scopes of pods say nothing of claims.
+    w.change("", "resourcequotas", "ns", "q", |q| {
+        q["spec"]["scopeSelector"] =
+            json!({"matchExpressions": [{"scopeName": "Terminating", "operator": "Exists"}]});
+    });
+    assert!(!counted(&w, &claims[0]));
+}
