@@ -284,3 +284,45 @@ fn a_claim_is_reserved_once_it_is_allocated() {
     let changed = said(&taken, &other, "");
     assert!(changed.len() == 1 && changed[0].ends_with(": field is immutable"), "{changed:?}");
 }
+
+#[test]
+fn a_pod_names_its_claims_and_its_containers_name_them_again() {
+    let pod = |claims: Value, used: Value| {
+        let containers = json!([{"name": "c", "image": "i", "resources": {"claims": used}}]);
+        causes(
+            "",
+            "pods",
+            "ns",
+            json!({"metadata": {}, "spec": {"containers": containers, "resourceClaims": claims}}),
+        )
+    };
+    let good = json!([{"name": "gpu", "resourceClaimName": "mine"}, {"name": "nic", "resourceClaimTemplateName": "t"}]);
+    assert_eq!(
+        pod(good.clone(), json!([{"name": "gpu"}, {"name": "nic", "request": "fast"}])),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        pod(good, json!([{"name": ""}, {"name": "gpu"}, {"name": "gpu"}, {"name": "tpu"}])),
+        [
+            "spec.containers[0].resources.claims[0]: Required value",
+            "spec.containers[0].resources.claims[2]: Duplicate value: \"gpu\"",
+            "spec.containers[0].resources.claims[3]: Not found: \"tpu\": must be one of the names in pod.spec.resourceClaims: gpu, nic",
+        ]
+    );
+    let both =
+        json!([{"name": "a", "resourceClaimName": "x", "resourceClaimTemplateName": "y"}, {"name": "a"}]);
+    assert_eq!(
+        pod(both, json!([])),
+        [
+            "spec.resourceClaims[0]: Invalid value: {\"Name\":\"a\",\"ResourceClaimName\":\"x\",\"ResourceClaimTemplateName\":\"y\"}: at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            "spec.resourceClaims[1].name: Duplicate value: \"a\"",
+            "spec.resourceClaims[1]: Invalid value: {\"Name\":\"a\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+        ]
+    );
+    assert_eq!(
+        pod(json!([]), json!([{"name": "gpu"}])),
+        [
+            "spec.containers[0].resources.claims[0]: Not found: \"gpu\": must be one of the names in pod.spec.resourceClaims which is empty"
+        ]
+    );
+}

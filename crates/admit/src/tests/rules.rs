@@ -439,6 +439,17 @@ fn what_is_seldom_wrong_is_told_too() {
 }
 
 #[test]
+fn a_pod_is_born_without_ephemeral_containers_and_a_service_names_a_family_once() {
+    let ephemeral = pod(|o| o["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i"}]));
+    assert_eq!(
+        causes("", "pods", "ns", ephemeral),
+        ["spec.ephemeralContainers: Forbidden: cannot be set on create"]
+    );
+    let twice = json!({"metadata": {}, "spec": {"ports": [{"port": 80}], "ipFamilies": ["IPv4", "IPv4"]}});
+    assert_eq!(causes("", "services", "ns", twice), ["spec.ipFamilies[1]: Duplicate value: \"IPv4\""]);
+}
+
+#[test]
 fn a_new_event_has_nothing_of_the_old_style() {
     let faults = |event: Value| -> Vec<String> {
         crate::validate_new_event(&event).iter().map(Cause::to_string).collect()

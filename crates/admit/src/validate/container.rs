@@ -15,6 +15,8 @@ use crate::value::{at, flag, has, int, is_empty, pairs, text};
 pub(super) struct PodParts<'a> {
     /// Names of the pod's volumes.
     pub(super) volumes: HashSet<&'a str>,
+    /// Names of its claims on devices.
+    pub(super) claims: HashSet<&'a str>,
 }
 
 /// Rules of every container, initial, regular or ephemeral.
@@ -36,6 +38,8 @@ pub(super) fn check(c: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mu
     mounts(c, parts, path, errors);
     one_of(c, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
     resources(at(c, "resources"), path.child("resources"), errors);
+    let at_resources = path.child("resources");
+    claims(at(c, "resources"), parts, at_resources.child("claims"), errors);
     security_context(at(c, "securityContext"), path.child("securityContext"), errors);
 }
 
@@ -213,6 +217,35 @@ pub(super) fn config_key(key: &str, path: Path<'_>, errors: &mut Errors) {
         ".." => say("must not be '..'"),
         _ if key.starts_with("..") => say("must not start with '..'"),
         _ => {}
+    }
+}
+
+/// Which of the pod's claims on devices a container has a part in.
+fn claims(resources: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (i, claim) in indexed(resources, "claims") {
+        let (path, name, request) = (list.index(i), text(claim, "name"), text(claim, "request"));
+        if name.is_empty() {
+            errors.push(Cause::required(path, ""));
+            continue;
+        }
+        if !request.is_empty() {
+            dns_label(request, path.child("request"), errors);
+        }
+        if !seen.insert((name, request)) {
+            errors.push(Cause::duplicate(path, name));
+        }
+        if !parts.claims.contains(name) {
+            let mut known: Vec<&str> = parts.claims.iter().copied().collect();
+            known.sort_unstable();
+            let why = match known.as_slice() {
+                [] => "must be one of the names in pod.spec.resourceClaims which is empty".to_owned(),
+                known => format!("must be one of the names in pod.spec.resourceClaims: {}", known.join(", ")),
+            };
+            let mut cause = Cause::not_found(path, name);
+            cause.message = format!("{}: {why}", cause.message);
+            errors.push(cause);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use stoa_kube::Cause;
 
 use super::container::{self, PodParts};
 use super::field::{Errors, Path, dns_label, dns_subdomain, in_range, indexed, ip, one_of, range_message};
-use super::{affinity, meta, probe, volume};
+use super::{affinity, meta, probe, shown, volume};
 use crate::value::{at, flag, has, int, items, text, texts};
 
 /// Rules of a pod's specification.
@@ -17,6 +17,9 @@ pub(super) fn pod(object: &Value, errors: &mut Errors) {
 /// Rules of a pod that is new.
 pub(super) fn create(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
+    if items(spec, "ephemeralContainers").next().is_some() {
+        errors.push(Cause::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+    }
     if !text(spec, "nodeName").is_empty() && items(spec, "schedulingGates").next().is_some() {
         let why = "cannot be set until all schedulingGates have been cleared";
         errors.push(Cause::forbidden("spec.nodeName", why));
@@ -36,7 +39,9 @@ pub(super) fn template(template: &Value, path: Path<'_>, errors: &mut Errors) {
 
 fn spec(spec: &Value, path: Path<'_>, errors: &mut Errors) {
     volume::check(spec, path.child("volumes"), errors);
-    let parts = PodParts { volumes: items(spec, "volumes").map(|v| text(v, "name")).collect() };
+    resource_claims(spec, path.child("resourceClaims"), errors);
+    let names = |list| items(spec, list).map(|v| text(v, "name")).collect();
+    let parts = PodParts { volumes: names("volumes"), claims: names("resourceClaims") };
     containers(spec, &parts, path, errors);
     if flag(spec, "hostNetwork") {
         host_network_ports(spec, path, errors);
@@ -71,6 +76,31 @@ fn spec(spec: &Value, path: Path<'_>, errors: &mut Errors) {
     aliases(spec, path.child("hostAliases"), errors);
     super::field::optional_one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], path, errors);
     system(spec, path, errors);
+}
+
+/// Claims on devices: each by its own name, and either there already or made for the pod.
+fn resource_claims(spec: &Value, list: Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (i, claim) in indexed(spec, "resourceClaims") {
+        let path = list.index(i);
+        match super::field::required_text(claim, "name", path, errors) {
+            Some(name) if !seen.insert(name) => errors.push(Cause::duplicate(path.child("name"), name)),
+            Some(name) => dns_label(name, path.child("name"), errors),
+            None => {}
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"];
+        let why = match sources.iter().filter(|k| has(claim, k)).count() {
+            0 => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            1 => "",
+            _ => "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+        };
+        if !why.is_empty() {
+            errors.push(shown::invalid(path, claim, shown::POD_CLAIM, why));
+        }
+        for key in sources.into_iter().filter(|k| has(claim, k)) {
+            dns_subdomain(text(claim, key), path.child(key), errors);
+        }
+    }
 }
 
 /// What a pod may share with its host when it has users of its own, and the system that it is made for.

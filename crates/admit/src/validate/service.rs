@@ -220,6 +220,9 @@ fn addresses(spec: &Value, errors: &mut Errors) {
             }
             _ => errors.push(Cause::not_supported(families.index(i), family, &["IPv4", "IPv6"])),
         }
+        if texts(spec, "ipFamilies").take(i).any(|before| before == family) {
+            errors.push(Cause::duplicate(families.index(i), family));
+        }
     }
     let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     optional_one_of(spec, "ipFamilyPolicy", &policies, SPEC, errors);

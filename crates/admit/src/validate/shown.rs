@@ -24,6 +24,11 @@ pub(super) const TAINT: &[Field] = &[
     ("TimeAdded", "timeAdded", "null"),
 ];
 pub(super) const ADDRESS: &[Field] = &[("Type", "type", "\"\""), ("Address", "address", "\"\"")];
+pub(super) const POD_CLAIM: &[Field] = &[
+    ("Name", "name", "\"\""),
+    ("ResourceClaimName", "resourceClaimName", "null"),
+    ("ResourceClaimTemplateName", "resourceClaimTemplateName", "null"),
+];
 pub(super) const ROLE_REF: &[Field] =
     &[("APIGroup", "apiGroup", "\"\""), ("Kind", "kind", "\"\""), ("Name", "name", "\"\"")];
 pub(super) const BUDGET: &[Field] = &[
