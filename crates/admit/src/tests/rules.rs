@@ -89,6 +89,71 @@ fn pods_are_judged_field_by_field() {
             "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
         ),
         (
+            c(|c| {
+                c["restartPolicy"] = json!("Never");
+                c["restartPolicyRules"] = json!([
+                    {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+                    {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn"}}]);
+            }),
+            "",
+        ),
+        (
+            c(|c| c["restartPolicy"] = json!("Sometimes")),
+            "spec.containers[0].restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+        ),
+        (
+            c(|c| {
+                c["restartPolicyRules"] =
+                    json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}])
+            }),
+            "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+        ),
+        (
+            s(
+                |s| s["initContainers"] = json!([{"name": "i", "image": "i", "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}]),
+            ),
+            "spec.initContainers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+        ),
+        (
+            c(|c| {
+                c["restartPolicy"] = json!("Never");
+                c["restartPolicyRules"] =
+                    json!([{"action": "DoNotRestart", "exitCodes": {"operator": "In", "values": [3]}}]);
+            }),
+            "spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"DoNotRestart\": supported values: \"Restart\", \"RestartAllContainers\"",
+        ),
+        (
+            c(|c| {
+                c["restartPolicy"] = json!("Never");
+                c["restartPolicyRules"] = json!([{"action": "Restart"}]);
+            }),
+            "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
+        ),
+        (
+            c(|c| {
+                c["restartPolicy"] = json!("Never");
+                c["restartPolicyRules"] = json!([{"action": "Restart", "exitCodes": {"values": [3]}}]);
+            }),
+            "spec.containers[0].restartPolicyRules[0].exitCodes.operator: Unsupported value: \"\": supported values: \"In\", \"NotIn\"",
+        ),
+        (
+            c(|c| {
+                let codes: Vec<i32> = (0..256).collect();
+                c["restartPolicy"] = json!("Never");
+                c["restartPolicyRules"] =
+                    json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": codes}}]);
+            }),
+            "spec.containers[0].restartPolicyRules[0].exitCodes.values: Too many: 256: must have at most 255 items",
+        ),
+        (
+            c(|c| {
+                let rule = json!({"action": "Restart", "exitCodes": {"operator": "In", "values": [3]}});
+                c["restartPolicy"] = json!("Never");
+                c["restartPolicyRules"] = json!(vec![rule; 21]);
+            }),
+            "spec.containers[0].restartPolicyRules: Too many: 21: must have at most 20 items",
+        ),
+        (
             s(|s| s["volumes"] = json!([{"name": "v", "hostPath": {"path": "/a/../b"}}])),
             "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
         ),

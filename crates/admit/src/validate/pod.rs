@@ -9,6 +9,11 @@ use super::field::{Errors, Path, dns_label, dns_subdomain, in_range, indexed, ip
 use super::{affinity, meta, probe, shown, volume};
 use crate::value::{at, flag, has, int, items, text, texts};
 
+/// Restart rules of one container.
+const RESTART_RULES_MAX: usize = 20;
+/// Exit codes of one restart rule.
+const EXIT_CODES_MAX: usize = 255;
+
 /// Rules of a pod's specification.
 pub(super) fn pod(object: &Value, errors: &mut Errors) {
     spec(at(object, "spec"), Path::root("spec"), errors);
@@ -130,6 +135,7 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
         container::check(c, parts, path, errors);
         unique(c, &mut names, path, errors);
         probe::check(c, path, errors);
+        restarts(c, path, errors);
     }
     host_port_conflicts(spec, "containers", list, errors);
     let list = path.child("initContainers");
@@ -148,7 +154,16 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
         if !target.is_empty() && !items(spec, "containers").any(|c| text(c, "name") == target) {
             errors.push(Cause::not_found(path.child("targetContainerName"), target));
         }
-        for key in ["lifecycle", "livenessProbe", "ports", "readinessProbe", "startupProbe"] {
+        let forbidden = [
+            "lifecycle",
+            "livenessProbe",
+            "ports",
+            "readinessProbe",
+            "restartPolicy",
+            "restartPolicyRules",
+            "startupProbe",
+        ];
+        for key in forbidden {
             if has(c, key) {
                 let why = "cannot be set for an Ephemeral Container";
                 errors.push(Cause::forbidden(path.child(key), why));
@@ -172,19 +187,59 @@ fn unique<'a>(c: &'a Value, names: &mut HashSet<&'a str>, path: Path<'_>, errors
 
 /// An init container that restarts is a sidecar and may be probed; others run to their end.
 fn init_container(c: &Value, path: Path<'_>, errors: &mut Errors) {
-    match text(c, "restartPolicy") {
-        "Always" => return probe::check(c, path, errors),
-        "" | "OnFailure" | "Never" => {}
-        other => {
-            let known = ["Always", "Never", "OnFailure"];
-            errors.push(Cause::not_supported(path.child("restartPolicy"), other, &known));
-        }
+    restarts(c, path, errors);
+    if text(c, "restartPolicy") == "Always" {
+        return probe::check(c, path, errors);
     }
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         if has(c, key) {
             let why = "may not be set for init containers without restartPolicy=Always";
             errors.push(Cause::forbidden(path.child(key), why));
         }
+    }
+}
+
+/// When a container starts again, by its own policy and by its exit codes. Rules stand on a policy for what they do not
+/// cover; a rule without values is allowed and says nothing (`In`) or everything (`NotIn`).
+fn restarts(c: &Value, path: Path<'_>, errors: &mut Errors) {
+    let list = path.child("restartPolicyRules");
+    let count = items(c, "restartPolicyRules").count();
+    match text(c, "restartPolicy") {
+        "" if count > 0 => {
+            let why = "must specify restartPolicy when restart rules are used";
+            errors.push(Cause::required(path.child("restartPolicy"), why));
+        }
+        "" | "Always" | "Never" | "OnFailure" => {}
+        other => {
+            let known = ["Always", "Never", "OnFailure"];
+            errors.push(Cause::not_supported(path.child("restartPolicy"), other, &known));
+        }
+    }
+    if count > RESTART_RULES_MAX {
+        errors.push(Cause::too_many(list, count, RESTART_RULES_MAX));
+    }
+    for (i, rule) in indexed(c, "restartPolicyRules") {
+        let path = list.index(i);
+        must_be(rule, "action", &["Restart", "RestartAllContainers"], path, errors);
+        let codes = at(rule, "exitCodes");
+        if !codes.is_object() {
+            errors.push(Cause::required(path.child("exitCodes"), "must be specified"));
+            continue;
+        }
+        let path = path.child("exitCodes");
+        must_be(codes, "operator", &["In", "NotIn"], path, errors);
+        let values = items(codes, "values").count();
+        if values > EXIT_CODES_MAX {
+            errors.push(Cause::too_many(path.child("values"), values, EXIT_CODES_MAX));
+        }
+    }
+}
+
+/// One of these; none at all is told like a strange one.
+fn must_be(of: &Value, key: &str, known: &[&str], path: Path<'_>, errors: &mut Errors) {
+    let value = text(of, key);
+    if !known.contains(&value) {
+        errors.push(Cause::not_supported(path.child(key), value, known));
     }
 }
 
