@@ -22,6 +22,29 @@ def test_unsafe_kernel_parameters_are_refused_and_safe_ones_set(pods):
     assert pods.logs("safe") == "1\n"
 
 
+def test_a_pod_bound_past_the_scheduler_is_refused_where_it_does_not_belong(pods):
+    node = pods.cluster.json("get", "nodes")["items"][0]["metadata"]["name"]
+    colour = f"colour-{pods.namespace[-12:]}"
+    terms = lambda values: {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": colour, "operator": "NotIn", "values": values}]}]}}}
+    pods.create(pod("before", "sleep 1000", nodeName=node, nodeSelector={colour: "green"}))
+    status = pods.phase("before", "Failed")
+    assert (status["reason"], status["message"]) == ("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+    assert "NodeAffinity" in pods.kubectl("get", "pod", "before")
+    assert ("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector") in pods.events("before")
+    try:
+        # A label counts at once, also for a pod that comes right after it.
+        pods.kubectl("label", "node", node, f"{colour}=green")
+        pods.create(pod("after", "sleep 1000", nodeName=node, nodeSelector={colour: "green"}),
+                    pod("unlike", "sleep 1000", nodeName=node, affinity=terms(["green"])))
+        pods.ready("after")
+        assert pods.phase("unlike", "Failed")["reason"] == "NodeAffinity"
+    finally:
+        pods.kubectl("label", "node", node, f"{colour}-")
+    # Whoever runs already stays: affinity is judged when a pod comes.
+    assert pods.status("after")["phase"] == "Running"
+
+
 def test_root_is_refused_where_forbidden(pods):
     non_root = {"runAsNonRoot": True}
     pods.create(pod("asked", {"name": "c0", "script": "sleep 1", "securityContext": {**non_root, "runAsUser": 0}}),

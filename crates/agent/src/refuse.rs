@@ -7,6 +7,7 @@ use crate::pod;
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
 use std::collections::BTreeMap;
 use stoa_runtime::Qos;
+use stoa_sched::plugins::node_affinity;
 use stoa_units::Quantity;
 
 /// Kernel parameters of a pod's own namespaces that can hurt nobody else.
@@ -31,6 +32,15 @@ const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 pub(crate) struct Ability<'a> {
     pub(crate) unsafe_sysctls: &'a [String],
     pub(crate) has_apparmor: bool,
+}
+
+/// Whether this node is one that the pod asks for. The scheduler sees to that; whoever binds a pod past it is told here.
+pub(crate) fn check_affinity(pod: &Pod, node: &str, labels: &BTreeMap<String, String>) -> Option<Doom> {
+    let spec = pod.spec.as_ref()?;
+    (!node_affinity::asks_for(spec, node, labels)).then(|| Doom::Rejected {
+        reason: "NodeAffinity".to_owned(),
+        message: format!("Predicate NodeAffinity failed: {}", node_affinity::MISMATCH),
+    })
 }
 
 /// What is asked of it that it cannot do.
@@ -198,6 +208,40 @@ mod tests {
             (reason.as_str(), message.as_str()),
             ("SysctlForbidden", "forbidden sysctl: \"kernel.msgmax\" not allowlisted")
         );
+    }
+
+    #[test]
+    fn a_node_that_the_pod_does_not_ask_for_is_refused_by_name_and_by_label() {
+        let labels: BTreeMap<String, String> =
+            [("disk", "ssd"), ("cores", "8")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let check = |spec: Value| check_affinity(&pod(spec), "n1", &labels);
+        let required = |terms: Value| {
+            json!({"containers": [], "affinity": {"nodeAffinity":
+                {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+        };
+        let by = |list: &str, key: &str, operator: &str, values: &[&str]| json!({list: [{"key": key, "operator": operator, "values": values}]});
+        for fits in [
+            json!({"containers": []}),
+            json!({"containers": [], "nodeSelector": {"disk": "ssd"}}),
+            required(json!([
+                by("matchExpressions", "cores", "Gt", &["16"]),
+                by("matchExpressions", "cores", "Lt", &["16"])
+            ])),
+            required(json!([by("matchFields", "metadata.name", "In", &["n1"])])),
+        ] {
+            assert_eq!(check(fits.clone()), None, "{fits}");
+        }
+        for other in [
+            json!({"containers": [], "nodeSelector": {"disk": "ssd", "zone": "z"}}),
+            required(json!([by("matchExpressions", "disk", "NotIn", &["ssd"])])),
+            required(json!([by("matchFields", "metadata.name", "In", &["n2"])])),
+            required(json!([{}])),
+        ] {
+            let message =
+                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned();
+            let refused = Doom::Rejected { reason: "NodeAffinity".to_owned(), message };
+            assert_eq!(check(other.clone()), Some(refused), "{other}");
+        }
     }
 
     #[test]

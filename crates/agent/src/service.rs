@@ -135,6 +135,7 @@ impl Service {
             vec![address],
             memory,
             report.allocatable.clone(),
+            report.labels.clone(),
         ));
         let (unmirror, unmirrored) = mpsc::channel(UNMIRRORED_MAX);
         let keeper = Keeper::new(shared.now(), shared.options.pressure_hold);
@@ -647,7 +648,12 @@ impl Handler for Agent {
                     tracing::error!(%error, %pod_cidr, "cannot set the pod network up");
                 }
             }
-            Down::Pod { pod } => self.desire(pod, &packet.object).await,
+            Down::Pod { pod, node_labels } => {
+                if let Some(labels) = node_labels {
+                    *self.shared.node_labels.lock() = labels;
+                }
+                self.desire(pod, &packet.object).await
+            }
             Down::PodGone { pod } => self.gone(&pod.uid).await,
             Down::Object { kind, namespace, name } => {
                 self.object(kind, namespace, name, Some(&packet.object)).await

@@ -114,6 +114,8 @@ pub(crate) struct Shared {
     pub(crate) host_ips: Vec<String>,
     pub(crate) node_memory: u64,
     pub(crate) allocatable: BTreeMap<String, String>,
+    /// The node's labels as the leader said last; before, those that this agent reports.
+    pub(crate) node_labels: Mutex<BTreeMap<String, String>>,
     pub(crate) live: Mutex<HashMap<String, LivePod>>,
     /// CPU and memory that each pod claims, for the check that a new one fits.
     pub(crate) claims: Mutex<HashMap<String, Claim>>,
@@ -133,6 +135,7 @@ impl Shared {
         host_ips: Vec<String>,
         node_memory: u64,
         allocatable: BTreeMap<String, String>,
+        node_labels: BTreeMap<String, String>,
     ) -> Shared {
         Shared {
             sampler: Sampler::default(),
@@ -158,6 +161,7 @@ impl Shared {
             host_ips,
             node_memory,
             allocatable,
+            node_labels: Mutex::new(node_labels),
             live: Mutex::default(),
             claims: Mutex::default(),
             ports: tokio::sync::Mutex::default(),

@@ -252,7 +252,7 @@ fn host_ports(spec: &PodSpec) -> PortSet {
     }))
 }
 
-fn required_terms(spec: &PodSpec) -> Option<Vec<NodeTerm>> {
+pub(crate) fn required_terms(spec: &PodSpec) -> Option<Vec<NodeTerm>> {
     let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
     let selector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
     Some(selector.node_selector_terms.iter().map(node_term).collect())

@@ -10,11 +10,12 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame as BodyFrame, Incoming};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_kube::{Status, resources};
 use stoa_registry::{Context, Target};
-use stoa_store::Key;
+use stoa_store::{Entry, Key, Revision};
 use stoa_streams::Body;
 use stoa_wire::{Down, NodeReport, Occurrence, PROTOCOL, Packet, PacketError, PodRef, Up};
 use tokio::sync::mpsc;
@@ -283,6 +284,7 @@ async fn write(
     welcome: Packet<Down>,
 ) -> String {
     let mut next = Some(welcome);
+    let mut said = Said::default();
     loop {
         let packet = match next.take() {
             Some(packet) => packet,
@@ -292,7 +294,7 @@ async fn write(
                     Some(packet) => packet,
                     None => return "its answers end".to_string(),
                 },
-                item = take(session) => describe(inner, &session.node, item),
+                item = take(session) => describe(inner, &session.node, &mut said, item),
             },
         };
         let (head, object) = match packet.encode() {
@@ -319,8 +321,32 @@ async fn take(session: &Session) -> Item {
     }
 }
 
+/// The labels of its node that an agent knows from this session, and the revision of the node that they were read from.
+#[derive(Default)]
+struct Said {
+    at: Revision,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Said {
+    /// The node's labels if they are not those that were said. Read at the moment of sending, so that a pod never comes
+    /// before a label that was set before it was bound.
+    fn renew(&mut self, node: Option<Entry>) -> Option<BTreeMap<String, String>> {
+        let node = node.filter(|n| n.modified != self.at)?;
+        self.at = node.modified;
+        let object: Value = serde_json::from_slice(&node.value).ok()?;
+        let pairs = object["metadata"]["labels"].as_object().into_iter().flatten();
+        let labels = pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect();
+        if self.labels.as_ref() == Some(&labels) {
+            return None;
+        }
+        self.labels = Some(labels.clone());
+        Some(labels)
+    }
+}
+
 /// The state of a thing as it is now, with the store's own bytes.
-fn describe(inner: &Inner, node: &str, item: Item) -> Packet<Down> {
+fn describe(inner: &Inner, node: &str, said: &mut Said, item: Item) -> Packet<Down> {
     let store = inner.registry.store();
     match item {
         Item::Synced => Packet::bare(Down::Synced),
@@ -333,7 +359,10 @@ fn describe(inner: &Inner, node: &str, item: Item) -> Packet<Down> {
                 })
             });
             match own {
-                Some(entry) => Packet::with(Down::Pod { pod }, entry.value),
+                Some(entry) => {
+                    let node_labels = said.renew(store.get(&Key::object("", "nodes", "", node)));
+                    Packet::with(Down::Pod { pod, node_labels }, entry.value)
+                }
                 None => Packet::bare(Down::PodGone { pod }),
             }
         }
@@ -347,5 +376,27 @@ fn describe(inner: &Inner, node: &str, item: Item) -> Packet<Down> {
                 None => Packet::bare(Down::ObjectGone { kind, namespace, name }),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_said_first_and_whenever_they_changed() {
+        let node = |at: u64, labels: Value| {
+            let value = json!({"metadata": {"labels": labels}}).to_string().into();
+            let key = Key::object("", "nodes", "", "n1");
+            Some(Entry { key, value, created: Revision(1), modified: Revision(at) })
+        };
+        let mut said = Said::default();
+        assert_eq!(said.renew(None), None);
+        assert_eq!(said.renew(node(1, Value::Null)), Some(BTreeMap::new()));
+        assert_eq!(said.renew(node(1, Value::Null)), None);
+        let blue = BTreeMap::from([("colour".to_owned(), "blue".to_owned())]);
+        assert_eq!(said.renew(node(2, json!({"colour": "blue"}))), Some(blue));
+        assert_eq!(said.renew(node(3, json!({"colour": "blue"}))), None, "its status changed");
+        assert_eq!(said.renew(node(4, json!({}))), Some(BTreeMap::new()));
     }
 }

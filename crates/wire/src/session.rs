@@ -4,6 +4,7 @@
 use crate::tunnel::TunnelRequest;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The protocol's version; a leader refuses an agent that speaks another.
 pub const PROTOCOL: u32 = 1;
@@ -331,6 +332,10 @@ pub enum Down {
     Pod {
         /// Which.
         pod: PodRef,
+        /// The labels of the agent's node, if they are not those that this session said last: by them the agent judges
+        /// whether a pod belongs here, so none may come before them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node_labels: Option<BTreeMap<String, String>>,
     },
     /// A pod is not desired any more: its object is gone.
     PodGone {
@@ -418,7 +423,7 @@ mod tests {
     proptest! {
         #[test]
         fn packets_survive_any_cut(object in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..500) {
-            let packet = Packet::with(Down::Pod { pod: pod() }, Bytes::from(object));
+            let packet = Packet::with(Down::Pod { pod: pod(), node_labels: None }, Bytes::from(object));
             let (head, object) = packet.encode().unwrap();
             let mut whole = BytesMut::from(&head[..]);
             whole.extend_from_slice(&object);

@@ -15,9 +15,15 @@ impl Agent {
         let ability =
             Ability { unsafe_sysctls: &options.allowed_unsafe_sysctls, has_apparmor: node::has_apparmor() };
         let refused = refuse::check_ability(pod, &ability).or_else(|| {
+            let is_elsewhere = {
+                let labels = self.shared.node_labels.lock();
+                refuse::check_affinity(pod, &options.name, &labels)
+            };
             let claims = self.shared.claims.lock();
             match refuse::find_room(pod, claims.iter(), &self.shared.allocatable, options.pods_max) {
                 Room::None { reason, message } => Some(Doom::Rejected { reason, message }),
+                // Nobody makes room for what does not belong here.
+                Room::After(_) if is_elsewhere.is_some() => is_elsewhere,
                 Room::After(victims) => {
                     drop(claims);
                     victims.iter().for_each(|uid| self.displace(uid));

@@ -173,7 +173,7 @@ impl Session {
     }
 
     async fn pod(&self, pod: &Value) {
-        let head = Down::Pod { pod: reference(pod) };
+        let head = Down::Pod { pod: reference(pod), node_labels: None };
         self.down.send(Packet::with(head, Bytes::from(pod.to_string()))).await.unwrap();
     }
 
@@ -288,6 +288,34 @@ async fn a_pod_that_is_desired_no_more_keeps_nobody_out() {
         });
         assert_eq!(phase.await, "Running", "in round {round}");
         session.say(Down::PodGone { pod: reference(&pod) }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_judged_by_the_labels_that_came_with_it() {
+    let mut leader = Leader::start().await;
+    let machine = Scripted::new(Arc::new(SystemClock));
+    let dir = tempfile::tempdir().unwrap();
+    let _stop = start(&leader, &machine, dir.path()).drop_guard();
+    let mut session = leader.session().await;
+    session.welcome().await;
+    for (uid, label, expected) in [("u1", "blue", "Failed"), ("u2", "green", "Running")] {
+        let mut pod = pod();
+        pod["metadata"]["uid"] = json!(uid);
+        pod["spec"]["nodeSelector"] = json!({"colour": "green"});
+        let labels = [("colour".to_owned(), label.to_owned())].into();
+        let head = Down::Pod { pod: reference(&pod), node_labels: Some(labels) };
+        session.down.send(Packet::with(head, Bytes::from(pod.to_string()))).await.unwrap();
+        let status = session.hear(|packet| match &packet.head {
+            Up::Status { pod: of } if of.uid == uid => {
+                let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
+                (status.phase.as_deref() != Some("Pending")).then_some(status)
+            }
+            _ => None,
+        });
+        let status = status.await;
+        assert_eq!(status.phase.as_deref(), Some(expected));
+        assert_eq!(status.reason.as_deref(), (expected == "Failed").then_some("NodeAffinity"));
     }
 }
 

@@ -65,6 +65,7 @@ impl World {
             vec!["192.0.2.1".to_owned()],
             1 << 30,
             [("cpu", "4"), ("memory", "1Gi")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            Default::default(),
         ));
         let observed = restore::observe(&pod, &machine.list(), shared.now());
         let (nudge, nudges) = mpsc::channel(NUDGES_MAX);
