@@ -193,6 +193,7 @@ impl Options {
     pub(crate) fn runtime_options(&self) -> stoa_runtime::Options {
         let mut options = stoa_runtime::Options::new(self.runtime_dir(), self.cgroup_parent());
         options.exe.clone_from(&self.exe);
+        options.by_pod = vec![self.pods_dir(), self.network_dir().join("netns")];
         options.log_bytes_max = self.log_bytes_max;
         options.log_files_max = self.log_files_max;
         options.clock = Arc::clone(&self.clock);

@@ -18,6 +18,7 @@ mod helper;
 mod init;
 mod launch;
 mod layout;
+mod mount_point;
 mod oci;
 mod options;
 pub mod pause;

@@ -18,6 +18,9 @@ pub struct Options {
     pub exe: PathBuf,
     /// Directories replaced by an empty tmpfs in containers that run on the machine's own root file system.
     pub hidden: Vec<PathBuf>,
+    /// Directories with one entry a pod, named by its uid, in or at which things are mounted. They are made mount points, so
+    /// that a container can be made without looking at the mounts of all the others.
+    pub by_pod: Vec<PathBuf>,
     /// Size at which a container's log file is rotated.
     pub log_bytes_max: u64,
     /// How many log files of a container are kept, the current one included.
@@ -34,6 +37,7 @@ impl Options {
             cgroup_parent: cgroup_parent.into(),
             exe: PathBuf::from("/proc/self/exe"),
             hidden: Vec::new(),
+            by_pod: Vec::new(),
             log_bytes_max: 10 * 1024 * 1024,
             log_files_max: 5,
             clock: Arc::new(SystemClock),

@@ -18,6 +18,7 @@ use crate::cgroup::{Tree, pod_path};
 use crate::error::Error;
 use crate::helper::Helper;
 use crate::layout::{Bundle, Layout, check_name, read_json, remove_tree, write_json};
+use crate::mount_point;
 use crate::options::Options;
 use crate::pause;
 use crate::pod;
@@ -45,6 +46,8 @@ pub struct Runtime {
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) layout: Layout,
+    /// Mount points with an entry for each pod.
+    by_pod: Vec<PathBuf>,
     pub(crate) helper: Helper,
     pub(crate) tree: Tree,
     pub(crate) pods: Mutex<HashMap<String, PodSpec>>,
@@ -87,6 +90,11 @@ impl Runtime {
         let runtime = blocking(move || {
             let layout = Layout::new(&options.root);
             layout.prepare()?;
+            let pods = layout.pods();
+            let by_pod = options.by_pod.iter().chain([&pods]).map(|directory| {
+                mount_point::ensure(directory).map_err(Error::io("make a mount point of", directory))
+            });
+            let by_pod = by_pod.collect::<Result<_, _>>()?;
             let helper = Helper::open(&options.exe)?;
             let tree = Tree::discover().map_err(Error::io("read", "/proc/self/mountinfo"))?;
             let (exits, _) = broadcast::channel(EXITS_LEN_MAX);
@@ -94,7 +102,8 @@ impl Runtime {
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let starts = Arc::new(Semaphore::new(processors * STARTS_PER_PROCESSOR));
             let choosing = Mutex::default();
-            let inner = Inner { options, layout, helper, tree, pods, containers, exits, starts, choosing };
+            let inner =
+                Inner { options, layout, by_pod, helper, tree, pods, containers, exits, starts, choosing };
             Ok(Runtime { inner: Arc::new(inner) })
         })
         .await?;
@@ -305,6 +314,7 @@ impl Runtime {
             library: layout.library(),
             cgroup: self.inner.cgroup(pod, &spec.id),
             hidden: options.hidden.clone(),
+            by_pod: self.inner.by_pod.clone(),
             joins,
             log_bytes_max: options.log_bytes_max,
             log_files_max: options.log_files_max,

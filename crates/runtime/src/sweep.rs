@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::cgroup::Tree;
 use crate::error::Error;
 use crate::layout::{Bundle, Layout, read_json, remove_tree};
+use crate::mount_point;
 use crate::options::Options;
 use crate::pod::unmount_all;
 use crate::process::{Identity, send_signal};
@@ -77,12 +78,12 @@ impl Runtime {
 /// Ends and removes everything that a runtime with these options ever made, whether one runs or not.
 pub async fn destroy_all(options: &Options) -> Result<(), Error> {
     let (layout, parent) = (Layout::new(&options.root), options.cgroup_parent.clone());
-    let root = options.root.clone();
-    let work = tokio::task::spawn_blocking(move || destroy(&layout, &parent));
+    let (root, by_pod) = (options.root.clone(), options.by_pod.clone());
+    let work = tokio::task::spawn_blocking(move || destroy(&layout, &parent, &by_pod));
     work.await.unwrap_or_else(|error| Err(Error::io("take down", root)(std::io::Error::other(error))))
 }
 
-fn destroy(layout: &Layout, parent: &str) -> Result<(), Error> {
+fn destroy(layout: &Layout, parent: &str, by_pod: &[PathBuf]) -> Result<(), Error> {
     let tree = Tree::discover().map_err(Error::io("read", "/proc/self/mountinfo"))?;
     let base = format!("/{parent}");
     let records: Vec<Record> = fs::read_dir(layout.containers())
@@ -99,6 +100,7 @@ fn destroy(layout: &Layout, parent: &str) -> Result<(), Error> {
     }
     tree.kill(&base);
     unmount_below(layout.root());
+    by_pod.iter().for_each(|directory| unmount_below(directory));
     tree.remove(&base).map_err(Error::io("remove cgroup", &base))?;
     for directory in [layout.root().join("run"), layout.layers()] {
         // An agent that still runs may be writing down the ends it sees.
@@ -123,48 +125,14 @@ fn end_process(process: &Identity) {
 /// Unmounts all that is mounted at or below a path, deepest first.
 fn unmount_below(path: &Path) {
     let Ok(path) = fs::canonicalize(path) else { return };
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut points: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|point| PathBuf::from(unescape(point)))
+    let mut points: Vec<PathBuf> = mount_point::table()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|m| m.path)
         .filter(|point| point.starts_with(&path))
         .collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
     for point in points {
         let _ = unmount_all(&point);
-    }
-}
-
-/// The mount table writes blanks and the like as `\040`.
-fn unescape(text: &str) -> String {
-    let mut out = Vec::new();
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let digits = bytes.get(at + 1..at + 4).and_then(|d| std::str::from_utf8(d).ok());
-        match (bytes[at], digits.and_then(|d| u8::from_str_radix(d, 8).ok())) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                at += 4;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescape;
-
-    #[test]
-    fn blanks_in_mount_points_are_read_back() {
-        assert_eq!(unescape("/a\\040b\\134c"), "/a b\\c");
-        assert_eq!(unescape("/plain"), "/plain");
-        assert_eq!(unescape("/end\\"), "/end\\");
     }
 }

@@ -277,7 +277,12 @@ async fn a_sweep_leaves_only_what_is_kept() {
     bench.runtime.sweep(&HashSet::new()).await.unwrap();
     assert!(bench.runtime.list().is_empty() && bench.runtime.pods().is_empty());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(bench.path("state/run/").to_str().unwrap()), "{mounts}");
+    let run = bench.path("state/run");
+    let below: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4)?.strip_prefix(run.to_str()?)?.strip_prefix('/'))
+        .collect();
+    assert_eq!(below, ["pods"], "{mounts}");
     for kept in ["state/layers", "state/run/containers", "state/run/pods", "state/run/libcontainer"] {
         assert_eq!(std::fs::read_dir(bench.path(kept)).unwrap().count(), 0, "{kept}");
     }
@@ -441,6 +446,36 @@ async fn a_working_directory_behind_a_descriptor_is_refused() {
             }
             Err(other) => panic!("{other:?}"),
         }
+    }
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_containers_own_mounts_are_there_and_others_where_asked_for() {
+    use rustix::mount::{MountFlags, mount};
+    let bench = Bench::new("bypod").await;
+    let by_pod = bench.path("by-pod");
+    for uid in ["p1", "p2"] {
+        let volume = by_pod.join(uid).join("volume");
+        std::fs::create_dir_all(&volume).unwrap();
+        mount("x", &volume, "tmpfs", MountFlags::empty(), c"").unwrap();
+        std::fs::write(volume.join(format!("of-{uid}")), "").unwrap();
+    }
+    std::os::unix::fs::symlink(by_pod.join("p2"), bench.path("link")).unwrap();
+    for (id, source, look, want) in [
+        ("own", by_pod.join("p1/volume"), "/m", "of-p1"),
+        ("other", by_pod.join("p2/volume"), "/m", "of-p2"),
+        ("linked", bench.path("link/volume"), "/m", "of-p2"),
+        ("all", by_pod.clone(), "/m/p1/volume /m/p2/volume | grep of", "of-p1 of-p2"),
+        ("above", bench.path(""), "/m/by-pod/p1/volume /m/by-pod/p2/volume | grep of", "of-p1 of-p2"),
+    ] {
+        let mut spec = bench
+            .spec(id, &format!("ls {look}; grep -c . /dev/shm/x 2>/dev/null; df /dev/shm | grep -c shm"));
+        spec.mounts = vec![bind(&source, "/m", false)];
+        let (exit, log) = bench.run(spec).await;
+        let out: Vec<&str> = log.iter().filter_map(|l| l.strip_prefix("stdout F ")).collect();
+        let (shm, seen) = out.split_last().unwrap();
+        assert_eq!((seen.join(" ").as_str(), *shm, exit.code), (want, "1", 0), "{id}: {log:?}");
     }
     bench.close().await;
 }

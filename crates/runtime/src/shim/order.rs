@@ -23,6 +23,9 @@ pub(crate) struct Order {
     /// The container's cgroup.
     pub(crate) cgroup: String,
     pub(crate) hidden: Vec<PathBuf>,
+    /// Mount points with an entry for each pod.
+    #[serde(default)]
+    pub(crate) by_pod: Vec<PathBuf>,
     /// First process of the container whose process namespace is joined.
     #[serde(default)]
     pub(crate) joins: Option<Identity>,

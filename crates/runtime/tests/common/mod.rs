@@ -28,6 +28,7 @@ impl Bench {
             Options::new(directory.path().join("state"), format!("stoa-test-{name}-{}", std::process::id()));
         options.exe = helper();
         options.hidden = vec![directory.path().to_path_buf()];
+        options.by_pod = vec![directory.path().join("by-pod")];
         make_layer(&directory.path().join("layer"));
         let runtime = Runtime::open(options.clone()).await.unwrap();
         runtime.create_pod(pod("p1")).await.unwrap();
