@@ -2,6 +2,7 @@
 
 use crate::constraint::{Constraints, Facts};
 use crate::filter::{Filter, Filters, refuse_duration};
+use crate::parking::Parking;
 use crate::quota::{self, Quota};
 use crate::tree::{Hunger, Index, Tree};
 use std::cmp::Reverse;
@@ -417,6 +418,10 @@ impl Allocator {
         agents.sort_unstable();
         let quotas = std::mem::take(&mut self.quotas);
         let mut quota = quota::Plan::new(&quotas, ledger);
+        let mut parking = self.new_parking();
+        for role in quotas.keys() {
+            parking.park_if_spent(role, &quota, &mut self.tree);
+        }
         let mut grants: Vec<Grant> = Vec::new();
         let mut charged: HashMap<Index, Resources> = HashMap::new();
         // What guarantees ask for is shared out first, over all agents, then the rest.
@@ -431,13 +436,15 @@ impl Allocator {
                 if taken.contains_key(agent) || (*stage == Stage::Guarantees && !quota.is_anybody_first()) {
                     continue;
                 }
-                let Some((leaf, split)) = self.plan_agent(ledger, agent, now, &quota, *stage) else {
+                let Some((leaf, split)) = self.plan_agent(ledger, agent, now, &quota, &parking, *stage)
+                else {
                     continue;
                 };
                 let Some(l) = self.leaves.get(&leaf) else { continue };
                 let amount = scalars(&split.amount);
                 let drawn = split.draws.iter().fold(Resources::default(), |sum, (_, r)| sum.plus(r));
                 quota.grant(&l.role, &amount.minus(&drawn));
+                parking.park_if_spent(&l.role, &quota, &mut self.tree);
                 taken.insert(agent.clone(), grants.len());
                 grants.push(Grant {
                     framework: l.framework.clone(),
@@ -452,6 +459,7 @@ impl Allocator {
                 *sum = sum.plus(&amount);
             }
         }
+        parking.end(&mut self.tree);
         drop(quota);
         self.quotas = quotas;
         self.is_planned = !grants.is_empty();
@@ -460,6 +468,12 @@ impl Allocator {
             self.tree.discharge_leaf(*leaf, amount);
         }
         grants
+    }
+
+    /// For one plan: who would take how little is known, and nobody stands aside.
+    fn new_parking(&self) -> Parking {
+        let own = self.frameworks.values().filter(|_| self.own_minima > 0);
+        Parking::new(&self.options.min_allocatable, own.flat_map(|f| &f.wants.min_allocatable))
     }
 
     /// What is free of an agent's pools, with what their names mean.
@@ -489,6 +503,7 @@ impl Allocator {
         agent: &AgentId,
         now: Time,
         quota: &quota::Plan<'_>,
+        parking: &Parking,
         stage: Stage,
     ) -> Option<(Index, Split)> {
         if !ledger.is_active(agent) {
@@ -517,6 +532,7 @@ impl Allocator {
         let is_same_for_all = quota.is_idle() && pools.is_empty();
         let whole = is_same_for_all.then(|| Split::plain(free.clone()));
         let mut offered = None;
+        let woken = parking.wake(pools.iter().map(|(_, mark, _)| mark.role()), &mut self.tree);
         let leaf = self.tree.pick(&mut |index| {
             let Some(leaf) = self.leaves.get(&index) else { return false };
             let Some(f) = self.frameworks.get(&leaf.framework) else { return false };
@@ -542,8 +558,9 @@ impl Allocator {
                 offered = Some(split.clone());
             }
             takes
-        })?;
-        Some((leaf, offered?))
+        });
+        parking.settle(&woken, &mut self.tree);
+        Some((leaf?, offered?))
     }
 
     /// Whether somebody might take so little.

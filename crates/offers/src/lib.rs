@@ -14,6 +14,7 @@ mod allocator;
 mod constraint;
 mod filter;
 mod operation;
+mod parking;
 mod quota;
 mod tree;
 

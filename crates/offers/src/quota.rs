@@ -123,6 +123,15 @@ impl<'a> Plan<'a> {
         self.quota(role).is_some_and(|q| q.guarantees.keys().any(|n| self.lacking(role, n) > 0))
     }
 
+    /// Whether a role's limits leave less than each of `least`, of which an offer must have one.
+    pub fn is_spent(&self, role: &str, least: &[Resources]) -> bool {
+        let Some(quota) = self.quota(role) else { return false };
+        let lacks = |least: &Resources, name: &Arc<str>, limit: &u64| {
+            scalar(least, name) > limit.saturating_sub(self.consumed(role, name))
+        };
+        least.iter().all(|l| quota.limits.iter().any(|(name, limit)| lacks(l, name, limit)))
+    }
+
     pub fn is_anybody_first(&self) -> bool {
         self.first > 0
     }

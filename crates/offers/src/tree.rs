@@ -37,6 +37,8 @@ struct Node {
     /// How many hungry leaves are at or below.
     hungry: usize,
     is_leaf: bool,
+    /// It stands aside: hungry, and yet not in its parent's order.
+    is_parked: bool,
 }
 
 /// The tree.
@@ -66,6 +68,7 @@ impl Default for Tree {
             order: BTreeSet::new(),
             hungry: 0,
             is_leaf: false,
+            is_parked: false,
         };
         Tree {
             nodes: vec![root],
@@ -99,6 +102,7 @@ impl Tree {
             order: BTreeSet::new(),
             hungry: 0,
             is_leaf,
+            is_parked: false,
         };
         match self.free.pop() {
             Some(i) => {
@@ -193,6 +197,28 @@ impl Tree {
 
     pub fn is_hungry(&self, leaf: Index) -> bool {
         self.nodes[leaf].hungry > 0
+    }
+
+    /// Takes a role with all that is below it out of the order, for a while.
+    pub fn park(&mut self, role: &str) {
+        if let Some(i) = self.roles.get(role).copied() {
+            self.nodes[i].is_parked = true;
+            self.rerank(i);
+        }
+    }
+
+    /// Lets a parked role stand in the order again.
+    pub fn unpark(&mut self, role: &str) {
+        if let Some(i) = self.roles.get(role).copied() {
+            self.nodes[i].is_parked = false;
+            self.rerank(i);
+        }
+    }
+
+    /// How many roles stand aside.
+    #[cfg(test)]
+    pub fn parked(&self) -> usize {
+        self.nodes.iter().filter(|n| n.is_parked).count()
     }
 
     /// Sets what a role itself (not its sub-roles) has allocated, as the ledger says.
@@ -301,7 +327,7 @@ impl Tree {
         if let Some(old) = self.nodes[i].rank.take() {
             self.nodes[parent].order.remove(&old);
         }
-        if self.nodes[i].hungry == 0 {
+        if self.nodes[i].hungry == 0 || self.nodes[i].is_parked {
             return;
         }
         let rank = Rank {

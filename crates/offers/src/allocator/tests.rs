@@ -623,3 +623,117 @@ fn a_namespace_and_two_frameworks_share_as_their_weights_say() {
         }
     }
 }
+
+// ---- spent roles stand aside
+
+const ROLES: [&str; 5] = ["a", "a/x", "b", "b/y", "c"];
+
+/// The plan as it is defined: every agent asks every framework in turn, and nobody stands aside.
+fn plan_naively(a: &mut Allocator, ledger: &Ledger, now: Time, seed: u64) -> Vec<Grant> {
+    a.end(now);
+    a.look(ledger);
+    let mut agents: Vec<(u64, AgentId)> =
+        ledger.agents().map(|id| (scatter(id.as_str(), seed), id.clone())).collect();
+    agents.sort_unstable();
+    let quotas = a.quotas.clone();
+    let mut quota = quota::Plan::new(&quotas, ledger);
+    let (mut grants, mut taken) = (Vec::new(), HashSet::new());
+    for stage in [Stage::Guarantees, Stage::Everybody] {
+        for (_, agent) in &agents {
+            if taken.contains(agent) {
+                continue;
+            }
+            let plan = a.plan_agent(ledger, agent, now, &quota, &Parking::default(), stage);
+            let Some((leaf, split)) = plan else { continue };
+            let (framework, role) = (a.leaves[&leaf].framework.clone(), a.leaves[&leaf].role.clone());
+            let amount = scalars(&split.amount);
+            let drawn = split.draws.iter().fold(Resources::default(), |sum, (_, r)| sum.plus(r));
+            quota.grant(&role, &amount.minus(&drawn));
+            taken.insert(agent.clone());
+            a.tree.charge_leaf(leaf, &amount);
+            a.tree.grant(leaf, &amount);
+            let (resources, draws) = (split.amount, split.draws);
+            grants.push(Grant { framework, role, agent: agent.clone(), resources, draws });
+        }
+    }
+    grants
+}
+
+#[derive(Clone, Debug)]
+struct Limited {
+    role: usize,
+    cpus: Option<u64>,
+    mem_mib: Option<u64>,
+    guarantee: u64,
+}
+
+fn limited() -> impl Strategy<Value = Limited> {
+    let amount = |max: u64| prop::option::of(prop_oneof![Just(0), 0..max]);
+    (prop::sample::select(vec![0usize, 2, 4]), amount(3000), amount(3000), 0u64..1500)
+        .prop_map(|(role, cpus, mem_mib, guarantee)| Limited { role, cpus, mem_mib, guarantee })
+}
+
+/// A framework's role, and the least it says it takes there, if it says anything.
+fn member() -> impl Strategy<Value = (usize, Option<Vec<Resources>>)> {
+    let least = prop::collection::vec((0u64..300, 0u64..200).prop_map(|(c, m)| res_plain(c, m)), 0..3);
+    (0..ROLES.len(), prop::option::weighted(0.3, least))
+}
+
+fn res_plain(milli_cpu: u64, mem_mib: u64) -> Resources {
+    Resources { pods: 0, ..res(milli_cpu, mem_mib) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn a_plan_is_the_same_whether_spent_roles_stand_aside_or_not(
+        sizes in prop::collection::vec((0u64..1200, 0u64..1200), 1..8),
+        members in prop::collection::vec(member(), 1..7),
+        quotas in prop::collection::vec(limited(), 0..4),
+        pools in prop::collection::vec((any::<usize>(), 0..ROLES.len(), 1u64..300), 0..4),
+        rounds in prop::collection::vec((any::<u64>(), any::<usize>(), any::<bool>()), 1..8),
+    ) {
+        let mut w = World::new();
+        for (i, (milli_cpu, mem)) in sizes.iter().enumerate() {
+            w.agent(&format!("a{i}"), res(milli_cpu + 300, *mem));
+        }
+        for (at, role, milli_cpu) in &pools {
+            let (name, pool) = pool(ROLES[*role], *milli_cpu);
+            w.ledger.set_pool(&format!("a{}", at % sizes.len()).into(), &name, pool);
+        }
+        for (i, (role, least)) in members.iter().enumerate() {
+            let id: FrameworkId = format!("f{i}").into();
+            let role = ROLES[*role].to_string();
+            let min_allocatable = least.iter().map(|l| (role.clone(), l.clone())).collect();
+            w.allocator.set_framework(&id, Subscription { roles: [role].into(), min_allocatable, ..Default::default() });
+            w.allocator.set_connected(&id, true);
+        }
+        for q in &quotas {
+            let limits = [("cpus", q.cpus), ("mem", q.mem_mib.map(|m| m << 20))];
+            let limits = limits.into_iter().filter_map(|(n, v)| Some((n.into(), v?))).collect();
+            let guarantees = amounts(&[("cpus", q.guarantee.min(q.cpus.unwrap_or(u64::MAX)))]);
+            w.allocator.set_quota(ROLES[q.role], Some(Quota { guarantees, limits }));
+        }
+        for (seed, which, accept) in rounds {
+            w.allocator.is_all = true;
+            w.counter += 1;
+            let want = plan_naively(&mut w.allocator.clone(), &w.ledger, w.now, seed);
+            let got = w.allocator.clone().plan_offers(&w.ledger, w.now, seed);
+            prop_assert_eq!(&got, &want);
+            // The plan that is carried out leaves everybody in the order.
+            w.cycle();
+            prop_assert_eq!(w.allocator.tree.parked(), 0);
+            if w.offers.is_empty() { continue; }
+            let i = which % w.offers.len();
+            let plain = w.offers[i].1.draws.is_empty();
+            if accept && plain {
+                let want = Resources { pods: 0, ports: Default::default(), ..w.offers[i].1.resources.clone() };
+                let half = Resources { milli_cpu: want.milli_cpu / 2, ..want };
+                w.accept(i, &half);
+            } else {
+                w.decline(i, Some(5.0));
+            }
+            w.wait(2);
+        }
+    }
+}
