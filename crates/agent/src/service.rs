@@ -152,6 +152,8 @@ impl Service {
             swept: AtomicBool::new(false),
         });
         agent.look_at_images().await;
+        let (recorder, name) = (&agent.shared.recorder, &agent.shared.options.name);
+        recorder.record_node(name, events::Kind::Normal, "Starting", "Starting kubelet.");
         let endpoint = Endpoint::bind(&agent.shared.options).await.map_err(|cause| Error::Io {
             what: "bind the Mesos API of",
             path: agent.shared.options.data_dir.clone(),
@@ -348,9 +350,12 @@ impl Agent {
                 () = self.report_changed.notified() => Packet::bare(Up::Node { report: Box::new(self.report.lock().clone()) }),
                 Some(up) = token_requests.recv() => Packet::bare(up),
                 Some(mut occurrence) = occurrences.recv() => {
-                    occurrence.pod = occurrence.pod.and_then(|p| self.shared.statics.known_as(&p));
-                    if occurrence.pod.is_none() {
-                        continue;
+                    // One about a pod waits for no mirror; one about the node itself has no pod at all.
+                    if let Some(pod) = occurrence.pod.take() {
+                        occurrence.pod = self.shared.statics.known_as(&pod);
+                        if occurrence.pod.is_none() {
+                            continue;
+                        }
                     }
                     Packet::bare(Up::Event { occurrence: Box::new(occurrence) })
                 }

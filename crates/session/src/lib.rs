@@ -10,14 +10,16 @@
 //! to that node. Liveness is the session: when it ends and does not come back in time, the node's Ready becomes Unknown.
 //!
 //! Flow: `stream` (HTTP in and out) → `hub` (who is connected, who needs what) → `node` (the Node object) and
-//! `statuses` (pods' statuses, one writer per agent) → registry. Tunnels (`tunnel`) are further streams of the same
-//! connection. Not here: authentication (the door hands over an authenticated user) and eviction from lost nodes.
+//! `statuses` (pods' statuses, one writer per agent) → registry. Beside it `node_events` tells people what becomes of
+//! nodes. Tunnels (`tunnel`) are further streams of the same connection. Not here: authentication (the door hands over an
+//! authenticated user) and eviction from lost nodes.
 
 mod echo;
 mod hub;
 mod join;
 mod mirror;
 mod node;
+mod node_events;
 mod nodes;
 mod occurrence;
 mod options;

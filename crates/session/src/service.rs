@@ -3,7 +3,7 @@
 use crate::hub::Hub;
 use crate::join::{JoinAuthority, JoinError};
 use crate::tunnel::Pending;
-use crate::{Options, nodes, stream, tunnel};
+use crate::{Options, node_events, nodes, stream, tunnel};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_registry::Registry;
-use stoa_store::{Error, EventKind, Key, Range, Watch};
+use stoa_store::{Error, EventKind, Key, Range, Revision, Watch};
 use stoa_streams::{Body, Extension};
 use stoa_wire::{JOIN_PATH, JoinRequest, Referent, SESSION_PATH, TUNNELS_PATH};
 use tokio::time::Instant;
@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     /// never overtakes a registration.
     pub(crate) registering: tokio::sync::Mutex<()>,
     pub(crate) stopping: CancellationToken,
+    /// The store's revision before any agent could come: what becomes of nodes is told from here on.
+    pub(crate) begun: Revision,
     join: Option<Arc<dyn JoinAuthority>>,
     /// Nodes without a session, and since when.
     missing: Mutex<HashMap<String, Instant>>,
@@ -69,6 +71,7 @@ impl Service {
     pub fn new(registry: Arc<Registry>, options: Options, join: Option<Arc<dyn JoinAuthority>>) -> Service {
         Service {
             inner: Arc::new(Inner {
+                begun: registry.store().revision(),
                 registry,
                 options,
                 hub: Hub::default(),
@@ -103,6 +106,7 @@ impl Service {
             () = follow_objects(&inner, Referent::EndpointSlice) => {}
             () = follow_objects(&inner, Referent::RuntimeClass) => {}
             () = watch_missing(&inner) => {}
+            () = node_events::follow(&inner) => {}
         }
         inner.stopping.cancel();
     }
@@ -155,7 +159,11 @@ async fn watch_missing(inner: &Inner) {
 }
 
 /// Opens a watch on `prefix` from now on, handing over what is there.
-fn begin(inner: &Inner, prefix: &str, mut all: impl FnMut(&[stoa_store::Entry])) -> Result<Watch, Error> {
+pub(crate) fn begin(
+    inner: &Inner,
+    prefix: &str,
+    mut all: impl FnMut(&[stoa_store::Entry]),
+) -> Result<Watch, Error> {
     let store = inner.registry.store();
     let page = store.range(Range { prefix, after: None, limit: 0, at: None })?;
     all(&page.entries);
@@ -163,7 +171,7 @@ fn begin(inner: &Inner, prefix: &str, mut all: impl FnMut(&[stoa_store::Entry]))
 }
 
 /// How long to wait before a watch is opened again that could not be.
-const REOPEN_WAIT: Duration = Duration::from_millis(200);
+pub(crate) const REOPEN_WAIT: Duration = Duration::from_millis(200);
 
 async fn follow_pods(inner: &Inner) {
     let prefix = Key::prefix("", "pods", "");
