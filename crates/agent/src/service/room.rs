@@ -12,8 +12,11 @@ impl Agent {
     /// Why this node does not take a new pod. One that is critical may have others make room.
     pub(super) fn refuse(&self, pod: &Pod) -> Option<Doom> {
         let options = &self.shared.options;
-        let ability =
-            Ability { unsafe_sysctls: &options.allowed_unsafe_sysctls, has_apparmor: node::has_apparmor() };
+        let ability = Ability {
+            unsafe_sysctls: &options.allowed_unsafe_sysctls,
+            has_apparmor: node::has_apparmor(),
+            has_selinux: node::has_selinux(),
+        };
         let refused = refuse::check_ability(pod, &ability).or_else(|| {
             let is_elsewhere = {
                 let labels = self.shared.node_labels.lock();
