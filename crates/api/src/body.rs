@@ -1,7 +1,8 @@
 //! Request bodies: read within bounds, parsed into values.
 
 use crate::negotiate::Content;
-use crate::options::{BODY_BYTES_MAX, BODY_READ_TIMEOUT, YAML_ALIASES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
+use crate::options::{BODY_BYTES_MAX, BODY_READ_TIMEOUT};
+use crate::yaml;
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt, Limited};
@@ -56,7 +57,7 @@ async fn read(body: Incoming) -> Result<Bytes, Status> {
 }
 
 /// A value, and fields that the text names twice.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Parsed {
     pub(crate) value: Value,
     pub(crate) problems: Vec<String>,
@@ -78,7 +79,7 @@ pub(crate) fn parse_plain(bytes: &[u8], content: Content) -> Result<Parsed, Stri
         Content::Json => decode::parse(bytes)
             .map(|parsed| Parsed { value: parsed.value, problems: parsed.duplicates })
             .map_err(|e| format!("couldn't get version/kind; json parse error: {e}")),
-        Content::Yaml => parse_yaml(bytes).map(|value| Parsed { value, problems: Vec::new() }),
+        Content::Yaml => yaml::parse(bytes),
         Content::Protobuf => protobuf::decode(bytes)
             .map(|value| Parsed { value, problems: Vec::new() })
             .map_err(|e| e.to_string()),
@@ -124,35 +125,6 @@ fn shown(bytes: &[u8]) -> String {
             let hexadecimal: String = head.iter().map(|b| format!("{b:02x}")).collect();
             format!("{hexadecimal}{more}")
         }
-    }
-}
-
-/// Parses YAML within bounds: copies made by aliases count like everything else, so that a few lines cannot become gigabytes.
-pub(crate) fn parse_yaml(bytes: &[u8]) -> Result<Value, String> {
-    let budget = serde_saphyr::budget! {
-        max_aliases: YAML_ALIASES_MAX,
-        max_depth: YAML_DEPTH_MAX,
-        max_nodes: YAML_NODES_MAX,
-        max_documents: 1,
-        max_total_scalar_bytes: BODY_BYTES_MAX,
-    };
-    let options = serde_saphyr::options! { budget: budget, strict_booleans: true };
-    serde_saphyr::from_slice_with_options(bytes, options).map_err(|e| yaml_error(&e.to_string()))
-}
-
-/// A parser's complaint in one line, the place before the reason: `yaml: line 3: mapping values are not allowed`. The first line
-/// goes without saying.
-fn yaml_error(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
-    let placed = line.strip_prefix("line ").and_then(|rest| {
-        let (place, why) = rest.split_once(": ")?;
-        Some((place.split(' ').next()?, why))
-    });
-    match placed {
-        Some(("1", why)) => format!("yaml: {why}"),
-        Some((place, why)) => format!("yaml: line {place}: {why}"),
-        None => format!("yaml: {line}"),
     }
 }
 

@@ -41,6 +41,7 @@ mod table;
 mod tls;
 mod tokens;
 mod watch;
+mod yaml;
 
 pub use authn::{Authenticated, OidcOptions, RequestHeader, TokenAuthenticator};
 pub use error::Error;

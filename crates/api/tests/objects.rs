@@ -285,6 +285,81 @@ async fn a_large_list_is_compressed_for_those_who_take_it() {
     assert_eq!(plain.header("content-length"), text.len().to_string());
 }
 
+/// Sends a body as it is, and returns the code, the message of a refusal and the warnings.
+async fn sent(
+    s: &Server,
+    method: &str,
+    path: &str,
+    media: &str,
+    body: &'static str,
+) -> (u16, String, Vec<String>) {
+    let reply = s.send(Who::Admin, method, path, &[("content-type", media)], body).await;
+    let warnings = reply.headers.get_all("warning").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+    (reply.code, reply.json()["message"].as_str().unwrap_or_default().to_owned(), warnings)
+}
+
+#[tokio::test]
+async fn what_is_named_twice_is_told_and_refused_only_by_strict_validation() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let twice = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: \"1\"\n  k: \"2\"\n  l: x\n  l: y\n";
+    let places = [r#"line 7: key "k" already set in map"#, r#"line 9: key "l" already set in map"#];
+    let warned = places.map(|text| format!("299 - \"{}\"", text.replace('"', "\\\""))).to_vec();
+    let lines = format!("yaml: unmarshal errors:\n  {}", places.join("\n  "));
+    let apply = |mode: &str| format!("{MAPS}/a?fieldManager=m&fieldValidation={mode}");
+    let apply_media = "application/apply-patch+yaml";
+    let strict = sent(&s, "PATCH", &apply("Strict"), apply_media, twice).await;
+    let told = format!("error strict decoding YAML: error converting YAML to JSON: {lines}");
+    assert_eq!(strict, (400, told, Vec::new()));
+    let made = sent(&s, "PATCH", &apply(""), apply_media, twice).await;
+    assert_eq!(made, (201, String::new(), warned.clone()));
+    let ignored = sent(&s, "PATCH", &apply("Ignore"), apply_media, twice).await;
+    assert_eq!(ignored, (200, String::new(), Vec::new()));
+    assert_eq!(s.get(&format!("{MAPS}/a")).await.json()["data"], json!({"k": "2", "l": "y"}));
+
+    let put = |mode: &str| format!("{MAPS}/a?fieldValidation={mode}");
+    let put_strict = sent(&s, "PUT", &put("Strict"), "application/yaml", twice).await;
+    let before = r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: "#;
+    assert_eq!(put_strict, (400, format!("{before}{lines}"), Vec::new()));
+    assert_eq!(sent(&s, "PUT", &put("Warn"), "application/yaml", twice).await, (200, String::new(), warned));
+
+    let merge = r#"{"data":{"k":"3","k":"4"}}"#;
+    let merged = sent(&s, "PATCH", &put("Warn"), "application/merge-patch+json", merge).await;
+    assert_eq!(merged, (200, String::new(), vec![r#"299 - "duplicate field \"data.k\"""#.to_owned()]));
+    let refused = sent(&s, "PATCH", &put("Strict"), "application/merge-patch+json", merge).await;
+    assert!(refused.0 == 422 && refused.1.contains(r#"strict decoding error: duplicate field "data.k""#), "{refused:?}");
+    let json_patch = r#"[{"op":"add","path":"/data/k","value":"5","vlaue":1}]"#;
+    let patched = sent(&s, "PATCH", &put("Warn"), "application/json-patch+json", json_patch).await;
+    assert_eq!(patched.2, [r#"299 - "json patch unknown field \"[0].vlaue\"""#]);
+}
+
+#[tokio::test]
+async fn an_apply_says_what_it_applies() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let path = format!("{MAPS}/a?fieldManager=m");
+    for (body, why) in [
+        ("", "invalid object type: /, Kind="),
+        ("kind: ConfigMap", "invalid object type: /, Kind=ConfigMap"),
+        ("apiVersion: v1", "invalid object type: /v1, Kind="),
+        ("apiVersion: apps/v1\nkind: ConfigMap", "invalid object type: apps/v1, Kind=ConfigMap"),
+        ("apiVersion: a/b/c\nkind: ConfigMap", "invalid object type: /, Kind="),
+        (
+            "[1]",
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+    ] {
+        let refused = sent(&s, "PATCH", &path, "application/apply-patch+yaml", body).await;
+        assert_eq!(refused, (400, why.to_owned(), Vec::new()), "{body}");
+    }
+    // Who applies is asked before what.
+    let nobody = sent(&s, "PATCH", &format!("{MAPS}/a?dryRun=x"), "application/apply-patch+yaml", "").await;
+    assert_eq!(
+        nobody.1,
+        "PatchOptions.meta.k8s.io \"\" is invalid: [fieldManager: Required value: is required for apply patch, dryRun: Unsupported value: [\"x\"]: supported values: \"All\"]"
+    );
+}
+
 #[tokio::test]
 async fn only_an_apply_is_forced() {
     let s = Server::start().await;

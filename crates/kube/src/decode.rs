@@ -21,8 +21,8 @@ pub const PROBLEMS_MAX: usize = 100;
 /// How much of a field's path a report shows: a body's keys may be as long as the body, and each could be reported.
 const PATH_SHOWN_MAX: usize = 1_024;
 
-/// A path for a report, shortened if need be.
-fn shown(path: &str) -> String {
+/// A path or key for a report, quoted, shortened if need be.
+pub fn shown(path: &str) -> String {
     let mut end = path.len().min(PATH_SHOWN_MAX);
     while !path.is_char_boundary(end) {
         end -= 1;

@@ -2,7 +2,7 @@
 
 use crate::options::PATCH_TRIES_MAX;
 use crate::update::{given_revision, read};
-use crate::{Context, Registry, Target, Written, convert, decode};
+use crate::{Context, FieldValidation, Registry, Target, Written, convert, decode};
 use bytes::Bytes;
 use serde_json::Value;
 use stoa_kube::{Cause, Object, Resource, Status, reason, schema};
@@ -35,7 +35,7 @@ impl Registry {
     pub async fn patch(&self, ctx: &Context, target: Target<'_>, patch: &Patch) -> Result<Written, Status> {
         let resource = target.resource;
         let key = self.key(resource, target.namespace, target.name);
-        let body = Body::read(ctx, resource, patch)?;
+        let body = Body::read(resource, patch)?;
         let turn = self.quota_update_turn(target).await;
         for _ in 0..PATCH_TRIES_MAX {
             let Some(entry) = self.store().get(&key) else {
@@ -103,12 +103,44 @@ impl Registry {
                 let api_version = target.resource.api_version();
                 let manager = manager(ctx, target, &api_version);
                 let force = if ctx.force { Force::Yes } else { Force::No };
-                stoa_merge::apply(live, applied, &manager, force, self.now(), ty).map_err(|e| e.to_status())
+                let merged = stoa_merge::apply(live, applied, &manager, force, self.now(), ty)
+                    .map_err(|e| e.to_status())?;
+                if ctx.field_validation == FieldValidation::Strict && !ctx.body_problems.is_empty() {
+                    return Err(Status::bad_request(ctx.body_problems.join(", ")));
+                }
+                Ok(merged)
             }
             (body, Some(now)) => body.applied_to(now, ty),
             (_, None) => Err(Status::not_found(target.resource, target.name)),
         }
     }
+}
+
+/// What is applied says what it is, to the letter.
+pub(crate) fn check_applied(applied: &Value, api_version: &str, kind: &str) -> Result<(), Status> {
+    let text = |key: &str| applied[key].as_str().unwrap_or_default();
+    let found = match applied {
+        Value::Object(_) | Value::Null => "",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+    };
+    if !found.is_empty() {
+        return Err(Status::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
+    }
+    if (text("apiVersion"), text("kind")) == (api_version, kind) {
+        return Ok(());
+    }
+    let (group, version, kind) = match text("apiVersion").split('/').collect::<Vec<_>>()[..] {
+        [version] => ("", version, text("kind")),
+        [group, version] => (group, version, text("kind")),
+        // Such a version is none, and then nothing is known.
+        _ => ("", "", ""),
+    };
+    Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={kind}")))
 }
 
 /// A patch demands nothing of the object's uid, it would set it.
@@ -149,7 +181,7 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    pub(crate) fn read(ctx: &Context, resource: &Resource, patch: &Patch) -> Result<Body, Status> {
+    pub(crate) fn read(resource: &Resource, patch: &Patch) -> Result<Body, Status> {
         match patch.kind {
             PatchKind::Json => return Ok(Body::Json(patch.body.clone())),
             PatchKind::Merge => return Ok(Body::Merge(patch.body.clone())),
@@ -160,20 +192,8 @@ impl Body {
         if patch.kind == PatchKind::Strategic {
             return Ok(Body::Strategic(value));
         }
-        let mut applied = Object(value);
-        let (version, expected) =
-            (applied.0["apiVersion"].as_str().unwrap_or_default(), resource.api_version());
-        if version != expected {
-            return Err(Status::bad_request(format!(
-                "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
-            )));
-        }
-        decode::check_envelope(resource, &mut applied)?;
-        if ctx.field_manager.is_empty() {
-            let causes = vec![Cause::required("fieldManager", "is required for apply patch")];
-            return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", causes));
-        }
-        Ok(Body::Apply(applied.0))
+        check_applied(&value, &resource.api_version(), resource.kind)?;
+        Ok(Body::Apply(value))
     }
 
     /// Applies the patch to a document that nobody applies.

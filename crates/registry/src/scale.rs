@@ -1,7 +1,7 @@
 //! The scale subresource: the number of replicas of whatever has one, in one common form.
 
 use crate::evict::selector;
-use crate::patch::{Body, Patch, PatchKind};
+use crate::patch::{Body, Patch, PatchKind, check_applied};
 use crate::update::read;
 use crate::{Context, Registry, Target, Written};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ impl Registry {
         if patch.kind == PatchKind::Apply {
             return self.apply_scale(ctx, target, patch).await;
         }
-        let body = Body::read(ctx, target.resource, patch)?;
+        let body = Body::read(target.resource, patch)?;
         self.set_replicas(ctx, target, |now| {
             let mut patched = Object(body.applied_to(now, ty)?);
             let shown = patched.0.to_string();
@@ -75,6 +75,7 @@ impl Registry {
     ) -> Result<(Value, Written), Status> {
         let applied: Value = serde_json::from_slice(&patch.body)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+        check_applied(&applied, "autoscaling/v1", "Scale")?;
         check_scale(&mut Object(applied.clone()))?;
         let resource = target.resource;
         let body = json!({"apiVersion": resource.api_version(), "kind": resource.kind,

@@ -2,16 +2,17 @@
 
 use super::{Asked, component_status, leases};
 use crate::body;
-use crate::negotiate::{self, Accepted, Encoding, Include, View};
+use crate::negotiate::{self, Accepted, Content, Encoding, Include, View};
 use crate::query::Query;
 use crate::respond::{Answer, object, value, warn, whole, with_body};
-use crate::{encode, review, table, watch};
+use crate::{encode, review, table, watch, yaml};
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::time::Duration;
+use stoa_kube::decode::{PROBLEMS_MAX, Parsed, shown};
 use stoa_kube::{Cause, Resource, Status, reason};
 use stoa_registry::{
     Change, Context, DeleteOptions, Deleted, FieldValidation, Initial, ListOptions, Patch, PatchKind,
@@ -211,6 +212,9 @@ pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Res
     ctx.notes = asked.notes.clone();
     let mut causes = Vec::new();
     let is_apply = negotiate::patch_kind(headers) == Ok(PatchKind::Apply);
+    if kind == "PatchOptions" && is_apply && q.text("fieldManager").is_empty() {
+        causes.push(Cause::required("fieldManager", "is required for apply patch"));
+    }
     if kind == "PatchOptions" && q.get("force").is_some() && !is_apply {
         causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
     }
@@ -263,8 +267,13 @@ fn dry_run(q: &Query, causes: &mut Vec<Cause>) -> bool {
 
 /// Reads the body of a write.
 pub(super) fn read_body(ctx: &mut Context, kind: &str, request: &Request<Bytes>) -> Result<Value, Status> {
-    let parsed = body::parse(request.body(), negotiate::content(request.headers())?, kind)?;
-    ctx.body_problems = parsed.problems;
+    let content = negotiate::content(request.headers())?;
+    let parsed = body::parse(request.body(), content, kind)?;
+    ctx.body_problems = match (content, ctx.field_validation) {
+        // What a YAML parser finds is one error, and as many warnings as it has lines.
+        (Content::Yaml, FieldValidation::Strict) => yaml::strict(&parsed.problems).into_iter().collect(),
+        _ => parsed.problems,
+    };
     Ok(parsed.value)
 }
 
@@ -323,20 +332,48 @@ async fn update(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Sta
 }
 
 /// Reads a patch.
-pub(super) fn read_patch(request: Request<Bytes>) -> Result<Patch, Status> {
+pub(super) fn read_patch(ctx: &mut Context, request: Request<Bytes>) -> Result<Patch, Status> {
     let kind = negotiate::patch_kind(request.headers())?;
     let bytes = request.into_body();
     let bytes = match kind {
         // What is applied may be YAML, of which JSON is a part.
         PatchKind::Apply => {
-            let value = body::parse_yaml(&bytes).map_err(|e| {
-                Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {e}"))
-            })?;
-            value.to_string().into()
+            let before = "error converting YAML to JSON: ";
+            let parsed = yaml::parse(&bytes)
+                .map_err(|e| Status::bad_request(format!("error decoding YAML: {before}{e}")))?;
+            ctx.body_problems = match ctx.field_validation {
+                FieldValidation::Strict => {
+                    let why = yaml::strict(&parsed.problems);
+                    why.map(|why| format!("error strict decoding YAML: {before}{why}")).into_iter().collect()
+                }
+                _ => parsed.problems,
+            };
+            parsed.value.to_string().into()
         }
-        _ => bytes,
+        // What is no JSON is refused where it is carried out.
+        _ => {
+            let parsed = stoa_kube::decode::parse(&bytes);
+            ctx.body_problems = parsed.map(|parsed| oddities(kind, parsed)).unwrap_or_default();
+            bytes
+        }
     };
     Ok(Patch { kind, body: bytes })
+}
+
+/// What is odd about a patch: fields that it names twice, and those that no operation of a JSON patch has.
+fn oddities(kind: PatchKind, parsed: Parsed) -> Vec<String> {
+    let mut found = parsed.duplicates;
+    if kind != PatchKind::Json {
+        return found;
+    }
+    let operations = parsed.value.as_array().into_iter().flatten().enumerate();
+    for (i, key) in operations.flat_map(|(i, o)| o.as_object().into_iter().flatten().map(move |(k, _)| (i, k))) {
+        if found.len() < PROBLEMS_MAX && !["op", "path", "from", "value"].contains(&key.as_str()) {
+            found.push(format!("unknown field {}", shown(&format!("[{i}].{key}"))));
+        }
+    }
+    found.iter_mut().for_each(|text| text.insert_str(0, "json patch "));
+    found
 }
 
 async fn patch(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
@@ -344,8 +381,8 @@ async fn patch(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Stat
         return Err(Status::method_not_allowed());
     }
     let accepted = negotiate::accept(request.headers())?;
-    let ctx = context(&asked, request.headers(), "PatchOptions")?;
-    let patch = read_patch(request)?;
+    let mut ctx = context(&asked, request.headers(), "PatchOptions")?;
+    let patch = read_patch(&mut ctx, request)?;
     let done = asked.state.registry.patch(&ctx, asked.target(), &patch).await?;
     written(&asked, accepted, done)
 }

@@ -54,8 +54,8 @@ async fn part(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Statu
             registry.update(&ctx, asked.target(), body).await?
         }
         "patch" => {
-            let ctx = context(&asked, request.headers(), "PatchOptions")?;
-            let patch = read_patch(request)?;
+            let mut ctx = context(&asked, request.headers(), "PatchOptions")?;
+            let patch = read_patch(&mut ctx, request)?;
             registry.patch(&ctx, asked.target(), &patch).await?
         }
         _ => return Err(Status::method_not_allowed()),
@@ -76,8 +76,8 @@ async fn scale(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Stat
             registry.update_scale(&ctx, asked.target(), body).await?
         }
         "patch" => {
-            let ctx = context(&asked, request.headers(), "PatchOptions")?;
-            let patch = read_patch(request)?;
+            let mut ctx = context(&asked, request.headers(), "PatchOptions")?;
+            let patch = read_patch(&mut ctx, request)?;
             registry.patch_scale(&ctx, asked.target(), &patch).await?
         }
         _ => return Err(Status::method_not_allowed()),
