@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use stoa_kube::{Resource, Status, Subresource, resources};
 
 /// The Kubernetes version whose API this is.
-const KUBERNETES: (&str, &str, &str) = ("1", "36", "v1.36.2");
+pub(crate) const KUBERNETES: (&str, &str, &str) = ("1", "36", "v1.36.2");
 const AGGREGATED_PROTOBUF: &str =
     "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";

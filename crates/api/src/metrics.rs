@@ -19,6 +19,15 @@ pub(crate) struct Metrics {
     inflight: Arc<AtomicU64>,
     watches: Arc<AtomicU64>,
     panics: AtomicU64,
+    checks: Mutex<BTreeMap<(&'static str, String), Check>>,
+}
+
+/// How one check of health went, the last time and altogether.
+#[derive(Clone, Copy, Default)]
+struct Check {
+    is_well: bool,
+    well: u64,
+    failed: u64,
 }
 
 /// Counts something for as long as it lives.
@@ -58,6 +67,14 @@ impl Metrics {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Somebody asked how a kind of health is, and one check of it went well or did not.
+    pub(crate) fn checked(&self, name: &'static str, kind: &str, is_well: bool) {
+        let mut checks = self.checks.lock();
+        let check = checks.entry((name, kind.to_string())).or_default();
+        check.is_well = is_well;
+        *(if is_well { &mut check.well } else { &mut check.failed }) += 1;
+    }
+
     /// A request was answered.
     pub(crate) fn answered(&self, verb: &str, resource: &str, code: u16) {
         let mut requests = self.requests.lock();
@@ -68,6 +85,35 @@ impl Metrics {
             *requests.entry(key).or_default() += 1;
         }
     }
+}
+
+/// What promises of service are measured by: how checks of health went, for whoever asked for them.
+pub(crate) fn slis(state: &State) -> String {
+    let checks = state.metrics.checks.lock();
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    if !checks.is_empty() {
+        let name = "kubernetes_healthcheck";
+        let help = "[STABLE] This metric records the result of a single healthcheck.";
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for ((check, kind), c) in checks.iter() {
+            let _ = writeln!(out, "{name}{{name={check:?},type={kind:?}}} {}", u8::from(c.is_well));
+        }
+        let name = "kubernetes_healthchecks_total";
+        let help = "[STABLE] This metric records the results of all healthcheck.";
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for ((check, kind), c) in checks.iter() {
+            for (status, n) in [("error", c.failed), ("success", c.well)].into_iter().filter(|(_, n)| *n > 0)
+            {
+                let _ = writeln!(out, "{name}{{name={check:?},status={status:?},type={kind:?}}} {n}");
+            }
+        }
+    }
+    let name = "process_start_time_seconds";
+    let help = "[ALPHA] Start time of the process since unix epoch in seconds.";
+    let started = state.started.as_secs_f64();
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {started}\n");
+    out
 }
 
 /// All metrics.

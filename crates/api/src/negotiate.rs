@@ -96,6 +96,37 @@ fn accept_if(headers: &HeaderMap, fits: impl Fn(&Accepted) -> bool) -> Result<Ac
     found.ok_or_else(|| Status::not_acceptable(&SERVED))
 }
 
+/// What a page about the server is shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// Text of no particular form.
+    Text,
+    /// An object of `config.k8s.io` in this version.
+    Object(Encoding, &'static str),
+}
+
+/// Picks a page's form: an object only for whoever names its kind.
+pub(crate) fn page(headers: &HeaderMap, kind: &str) -> Result<Page, Status> {
+    let text = headers.get(ACCEPT).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
+    if text.trim().is_empty() {
+        return Ok(Page::Text);
+    }
+    let mut wanted: Vec<_> = text.split(',').filter(|p| !p.trim().is_empty()).map(Media::parse).collect();
+    wanted.sort_by_key(|(media, q)| (std::cmp::Reverse(*q), media.wildness()));
+    let found = wanted.iter().filter(|(_, q)| *q > 0).find_map(|(media, _)| {
+        let asked = (media.param("as"), media.param("g"), media.param("v"));
+        let encoding = match media.name {
+            "text/plain" | "text/*" | "*/*" if asked == ("", "", "") => return Some(Page::Text),
+            "application/json" | "application/*" | "*/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            _ => return None,
+        };
+        let version = ["v1alpha1", "v1beta1"].into_iter().find(|v| *v == asked.2)?;
+        (asked.0 == kind && asked.1 == "config.k8s.io").then_some(Page::Object(encoding, version))
+    });
+    found.ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml", "text/plain"]))
+}
+
 /// Which of `served`, in the server's order, a client wants most; by its name alone.
 pub(crate) fn pick(headers: &HeaderMap, served: &[&str]) -> Option<usize> {
     let mut wanted: Vec<(Media<'_>, u16)> = Vec::new();

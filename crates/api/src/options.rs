@@ -1,6 +1,7 @@
 //! What the door is told when it is opened, and the bounds it keeps.
 
 use crate::authn::{OidcOptions, RequestHeader};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use stoa_authz::User;
@@ -81,6 +82,8 @@ pub struct Options {
     pub jwks: Option<String>,
     /// Who issues service-account tokens, for OpenID discovery.
     pub token_issuer: Option<String>,
+    /// The flags of the command line and their values, as `/flagz` shows them.
+    pub flags: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Options {
@@ -108,6 +111,7 @@ impl Options {
             version: env!("CARGO_PKG_VERSION").to_string(),
             jwks: None,
             token_issuer: None,
+            flags: BTreeMap::new(),
         }
     }
 }

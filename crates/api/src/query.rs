@@ -1,7 +1,9 @@
 //! A URL's query, parsed once.
 
 use crate::options::QUERY_LEN_MAX;
+use std::num::{IntErrorKind, ParseIntError};
 use stoa_kube::Status;
+use stoa_units::quote;
 
 /// Parameters in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,22 +41,21 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
-    /// A truth value as Go reads it; absent and empty are false (a bare `?watch` is true).
+    /// A truth value as a stock server reads it: whatever is there and does not say otherwise, a bare `?watch` too.
     pub fn is_true(&self, name: &str) -> bool {
-        match self.get(name) {
-            Some(v) => !matches!(v, "0" | "f" | "F" | "false" | "False" | "FALSE"),
-            None => false,
-        }
+        self.get(name).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
-    /// A whole number.
+    /// A whole number. One that is named and has no value is none.
     pub fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        match self.text(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            }),
-        }
+        let Some(text) = self.get(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|e: ParseIntError| {
+            let why = match e.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", quote(text)))
+        })
     }
 }
 
@@ -102,6 +103,20 @@ mod tests {
         assert_eq!(q.all("a").count(), 2);
         assert!(q.is_true("watch"));
         assert_eq!(q.text("x"), "/");
+        let q = Query::parse("t&f=False&n=0&x=f&e=&big=99999999999999999999&bad=abc&neg=-3").unwrap();
+        assert_eq!(
+            ["t", "f", "n", "x", "e", "none"].map(|name| q.is_true(name)),
+            [true, false, false, true, true, false]
+        );
+        let number = |name: &str| q.number(name).map_err(|status| status.message);
+        assert_eq!((number("neg"), number("none")), (Ok(Some(-3)), Ok(None)));
+        for (name, why) in [
+            ("e", r#"parsing "": invalid syntax"#),
+            ("bad", r#"parsing "abc": invalid syntax"#),
+            ("big", r#"parsing "99999999999999999999": value out of range"#),
+        ] {
+            assert_eq!(number(name), Err(format!("strconv.ParseInt: {why}")));
+        }
         assert!(Query::parse("a=%zz").is_err());
         assert!(Query::parse("a=%f").is_err());
         assert!(Query::parse("a=%ff").is_err());

@@ -2,6 +2,7 @@
 
 mod component_status;
 mod connect;
+mod health;
 mod leases;
 mod logs;
 mod metrics_group;
@@ -11,6 +12,7 @@ mod openapi;
 mod paths;
 mod proxy;
 mod subresources;
+mod zpages;
 
 use crate::flow::{self, Flow};
 use crate::gzip::Gzip;

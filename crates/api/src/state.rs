@@ -5,9 +5,11 @@ use crate::metrics::Metrics;
 use crate::service::Handles;
 use crate::tls::Verifiers;
 use crate::{Error, Options, discovery};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use stoa_registry::Registry;
 use stoa_streams::{Extension, Opener};
+use stoa_units::Time;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct State {
@@ -22,6 +24,9 @@ pub(crate) struct State {
     pub(crate) discovery: discovery::Documents,
     pub(crate) jwks: Option<String>,
     pub(crate) token_issuer: Option<String>,
+    pub(crate) flags: BTreeMap<String, String>,
+    /// Since when there is a door.
+    pub(crate) started: Time,
     /// What nodes used a moment ago.
     pub(crate) figures: crate::route::Figures,
     /// Ends watches and logs when the door closes.
@@ -44,6 +49,7 @@ impl State {
         let clock = handles.registry.clock();
         let oidc = options.oidc.as_ref().map(|o| Oidc::new(o, clock.clone()).map(Arc::new)).transpose()?;
         tokens.extend(oidc.clone().map(|o| o as Arc<dyn TokenAuthenticator>));
+        let started = clock.now();
         Ok(State {
             registry: handles.registry,
             tokens,
@@ -56,6 +62,8 @@ impl State {
             discovery: discovery::Documents::new(&options.version, address),
             jwks: options.jwks.clone(),
             token_issuer: options.token_issuer.clone(),
+            flags: options.flags.clone(),
+            started,
             figures: Default::default(),
             closing: CancellationToken::new(),
         })

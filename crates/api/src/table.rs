@@ -37,7 +37,7 @@ pub(crate) fn table(resource: &Resource, revision: &str, rows: Vec<Value>) -> Va
         "columnDefinitions": columns(resource), "rows": rows})
 }
 
-fn partial_of(mut object: Value) -> Value {
+pub(crate) fn partial_of(mut object: Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }
 

@@ -83,11 +83,57 @@ async fn list_parameters_that_contradict_each_other_are_refused() {
         ("continue=abc", 400),
         ("limit=x", 400),
         ("sendInitialEvents=true", 422),
+        ("limit=", 400),
+        ("limit=-5", 200),
+        ("timeoutSeconds=", 400),
+        ("timeoutSeconds=-1", 200),
+        ("pretty=x", 200),
+        ("sendInitialEvents=", 422),
+        // What cannot be read is told before what may not be said.
+        ("sendInitialEvents=true&labelSelector=((", 400),
+        ("sendInitialEvents=true&fieldSelector=spec.x%3Dy", 422),
+        ("watch=true&timeoutSeconds=abc", 400),
+        ("watch=true&sendInitialEvents=", 422),
         ("labelSelector=a%3D%3D%3D", 400),
         ("fieldSelector=spec.x%3Dy", 400),
     ] {
         let reply = s.get(&format!("{MAPS}?{query}")).await;
         assert_eq!(reply.code, code, "{query}: {}", reply.json());
+    }
+    let message = async |query: &str| s.get(&format!("{MAPS}?{query}")).await.json()["message"].clone();
+    for (query, why) in [
+        (
+            "resourceVersion=abc",
+            r#"invalid resource version: resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#,
+        ),
+        (
+            "timeoutSeconds=99999999999999999999",
+            r#"strconv.ParseInt: parsing "99999999999999999999": value out of range"#,
+        ),
+        ("fieldSelector=%3F%3F%3F", "invalid selector: '???'; can't understand '???'"),
+        (
+            "continue=abc&resourceVersionMatch=Exact&resourceVersion=1",
+            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+        ),
+    ] {
+        assert_eq!(message(query).await, why, "{query}");
+    }
+    let mut over = s.watch(&format!("{MAPS}?watch=1&resourceVersion=1&timeoutSeconds=-1")).await;
+    assert_eq!(over.next().await, None, "a time that is over ends a watch at once");
+    s.post(MAPS, config_map("kept", json!({}))).await;
+    let kept = format!("{MAPS}/kept");
+    for (query, code) in [("export=1", 400), ("export=false", 200)] {
+        assert_eq!(s.get(&format!("{kept}?{query}")).await.code, code, "{query}");
+    }
+    for (query, code) in [
+        ("gracePeriodSeconds=x", 400),
+        ("propagationPolicy=X", 422),
+        ("dryRun=", 422),
+        ("uid=other", 409),
+        ("resourceVersion=1", 409),
+        ("fieldValidation=Foo&gracePeriodSeconds=-1", 200),
+    ] {
+        assert_eq!(s.delete(&format!("{kept}?{query}")).await.code, code, "{query}");
     }
     let future = s.get(&format!("{MAPS}?resourceVersion=99999999")).await;
     assert_eq!(future.code, 504);
@@ -327,7 +373,10 @@ async fn what_is_named_twice_is_told_and_refused_only_by_strict_validation() {
     let merged = sent(&s, "PATCH", &put("Warn"), "application/merge-patch+json", merge).await;
     assert_eq!(merged, (200, String::new(), vec![r#"299 - "duplicate field \"data.k\"""#.to_owned()]));
     let refused = sent(&s, "PATCH", &put("Strict"), "application/merge-patch+json", merge).await;
-    assert!(refused.0 == 422 && refused.1.contains(r#"strict decoding error: duplicate field "data.k""#), "{refused:?}");
+    assert!(
+        refused.0 == 422 && refused.1.contains(r#"strict decoding error: duplicate field "data.k""#),
+        "{refused:?}"
+    );
     let json_patch = r#"[{"op":"add","path":"/data/k","value":"5","vlaue":1}]"#;
     let patched = sent(&s, "PATCH", &put("Warn"), "application/json-patch+json", json_patch).await;
     assert_eq!(patched.2, [r#"299 - "json patch unknown field \"[0].vlaue\"""#]);

@@ -121,16 +121,92 @@ async fn health_is_told_whole_or_by_the_check() {
         assert_eq!(text(s.get(path).await), "ok", "{path}");
     }
     for path in ["/livez/nope", "/livez/shutdown"] {
-        assert_eq!(s.get(path).await.code, 404, "{path}");
+        let reply = s.get(path).await;
+        assert_eq!((reply.code, text(reply)), (404, "404 page not found\n".to_owned()), "{path}");
     }
-    let whole = text(s.get("/readyz?verbose&exclude=etcd&exclude=nope").await);
+    let whole = text(s.get("/readyz?verbose&exclude=etcd&exclude=nope&exclude=a&exclude=nope").await);
     assert!(whole.starts_with("[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n"), "{whole}");
-    assert!(whole.contains("no matches for \"nope\""), "{whole}");
+    assert!(whole.contains("no matches for \"a\",\"nope\"\n"), "{whole}");
     assert!(whole.ends_with("readyz check passed\n"), "{whole}");
     let list = s.get("/api/v1/componentstatuses").await;
     assert_eq!(list.json()["items"].as_array().unwrap().len(), 3);
     assert_eq!(s.get("/api/v1/componentstatuses/etcd-0").await.json()["conditions"][0]["type"], "Healthy");
     assert_eq!(s.get("/api/v1/componentstatuses/nope").await.code, 404);
+}
+
+#[tokio::test]
+async fn checks_of_health_are_counted_for_whoever_asked() {
+    let s = Server::start().await;
+    let text = |reply: common::Reply| String::from_utf8(reply.bytes.to_vec()).unwrap();
+    assert!(!text(s.get("/metrics/slis").await).contains("kubernetes_healthcheck"));
+    for path in ["/livez", "/livez?exclude=etcd", "/readyz", "/livez/etcd"] {
+        assert_eq!(s.get(path).await.code, 200, "{path}");
+    }
+    let slis = text(s.get("/metrics/slis").await);
+    for line in [
+        "# TYPE kubernetes_healthcheck gauge",
+        r#"kubernetes_healthcheck{name="etcd",type="livez"} 1"#,
+        "# TYPE kubernetes_healthchecks_total counter",
+        r#"kubernetes_healthchecks_total{name="etcd",status="success",type="livez"} 1"#,
+        r#"kubernetes_healthchecks_total{name="ping",status="success",type="livez"} 2"#,
+        r#"kubernetes_healthchecks_total{name="shutdown",status="success",type="readyz"} 1"#,
+    ] {
+        assert!(slis.lines().any(|l| l == line), "{line}: {slis}");
+    }
+    assert!(!slis.contains("healthz"), "{slis}");
+}
+
+#[tokio::test]
+async fn pages_about_the_server_are_text_unless_an_object_is_named() {
+    let flags = [("api-port", "6443"), ("bind", "127.0.0.1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let s = Server::start_options(|options, _| options.flags = flags.into()).await;
+    let page = async |path: &str, accept: &str| {
+        let headers = [("accept", accept)];
+        s.send(Who::Admin, "GET", path, &headers[usize::from(accept.is_empty())..], "").await
+    };
+    let text = |reply: &common::Reply| String::from_utf8(reply.bytes.to_vec()).unwrap();
+    for accept in ["", "*/*", "text/plain", "application/json, text/*;q=0.1"] {
+        let flags = page("/flagz", accept).await;
+        assert_eq!(
+            (flags.code, flags.header("content-type")),
+            (200, "text/plain; charset=utf-8"),
+            "{accept}"
+        );
+        assert!(
+            text(&flags).starts_with("\napiserver flagz\nWarning: This endpoint is not meant"),
+            "{accept}"
+        );
+        assert!(text(&flags).ends_with("only.\napi-port=6443\nbind=127.0.0.1\n"), "{}", text(&flags));
+    }
+    let status = text(&page("/statusz", "").await);
+    assert!(status.starts_with("\napiserver statusz\nWarning: "), "{status}");
+    for line in ["Up: 0 hr 00 min ", "Binary version: 1.36.2\n", "Emulation version: 1.36\n"] {
+        assert!(status.contains(line), "{status}");
+    }
+    assert!(status.ends_with("\nPaths: /flagz /healthz /livez /metrics /readyz /version\n"), "{status}");
+    let object = page("/statusz", "application/json;as=Statusz;v=v1beta1;g=config.k8s.io").await;
+    let of = object.json();
+    assert_eq!(
+        (&of["apiVersion"], &of["metadata"]["name"]),
+        (&json!("config.k8s.io/v1beta1"), &json!("apiserver"))
+    );
+    assert_eq!((&of["emulationVersion"], object.header("warning")), (&json!("1.36"), ""));
+    let old = page("/flagz", "application/json;as=Flagz;v=v1alpha1;g=config.k8s.io").await;
+    assert_eq!(old.json()["flags"], json!({"api-port": "6443", "bind": "127.0.0.1"}));
+    assert!(old.header("warning").contains("This version of the flagz endpoint is deprecated"));
+    for accept in ["application/json", "application/cbor", "application/json;as=Statusz;v=v1;g=config.k8s.io"]
+    {
+        let refused = page("/flagz", accept).await;
+        assert_eq!(refused.code, 406, "{accept}");
+        assert_eq!(
+            refused.json()["message"],
+            "only the following media types are accepted: application/json, application/yaml, text/plain"
+        );
+    }
+    for path in ["/statusz", "/flagz", "/metrics/slis"] {
+        assert_eq!(s.send(Who::Nobody, "GET", path, &[], "").await.code, 403, "{path}");
+        assert!(s.get("/").await.json()["paths"].as_array().unwrap().contains(&json!(path)));
+    }
 }
 
 #[tokio::test]

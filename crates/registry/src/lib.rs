@@ -55,7 +55,7 @@ pub use authorizer::SharedAuthorizer;
 pub use bind::{Claim, Claimer};
 pub use context::{Context, FieldValidation, Persist, Target};
 pub use delete::{DeleteOptions, Deleted, Propagation};
-pub use list::{List, ListOptions, RevisionMatch, parse_revision};
+pub use list::{List, ListOptions, RevisionMatch, parse_list_revision, parse_revision};
 pub use options::{Options, ServiceCidr};
 pub use patch::{Patch, PatchKind};
 pub use prepared::{Change, Prepared, Written};

@@ -2,11 +2,11 @@
 
 use crate::continue_token::Continue;
 use crate::options::{FUTURE_REVISION_WAIT, RANGE_PAGE_LEN};
-use crate::{Registry, Selection, Target, convert, error};
+use crate::{Initial, Registry, Selection, Target, convert, error};
 use std::time::Duration;
 use stoa_kube::{Cause, Resource, Status};
 use stoa_store::{Entry, Error, Key, Range};
-use stoa_units::Revision;
+use stoa_units::{Revision, quote};
 
 /// How often a read looks whether a revision to come has come.
 const FUTURE_REVISION_POLL: Duration = Duration::from_millis(20);
@@ -64,28 +64,33 @@ impl ListOptions {
         revision: &str,
         continue_: &str,
         match_text: &str,
+        initial: Initial,
     ) -> Result<Option<RevisionMatch>, Status> {
         let field = "resourceVersionMatch";
         let mut causes = Vec::new();
         let found = match match_text {
-            "" => return Ok(None),
             "Exact" => Some(RevisionMatch::Exact),
             "NotOlderThan" => Some(RevisionMatch::NotOlderThan),
             _ => None,
         };
-        if revision.is_empty() {
+        let is_named = !match_text.is_empty();
+        if is_named && revision.is_empty() {
             let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
             causes.push(Cause::forbidden(field, why));
         }
-        if !continue_.is_empty() {
-            causes.push(Cause::forbidden(field, "resourceVersionMatch is forbidden for continue"));
+        if is_named && !continue_.is_empty() {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            causes.push(Cause::forbidden(field, why));
         }
-        if found.is_none() {
+        if is_named && found.is_none() {
             causes.push(Cause::not_supported(field, match_text, &["Exact", "NotOlderThan", ""]));
         }
         if found == Some(RevisionMatch::Exact) && revision == "0" {
             let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
             causes.push(Cause::forbidden(field, why));
+        }
+        if initial != Initial::ByRevision {
+            causes.push(Cause::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
         }
         if causes.is_empty() { Ok(found) } else { Err(invalid_options(causes)) }
     }
@@ -223,13 +228,21 @@ impl Registry {
     }
 }
 
+/// The same for a list, whose refusal says more.
+pub fn parse_list_revision(text: &str) -> Result<Option<Revision>, Status> {
+    parse_revision(text).map_err(|e| Status::bad_request(format!("invalid resource version: {}", e.message)))
+}
+
 /// A resource version as clients write it; empty is none.
 pub fn parse_revision(text: &str) -> Result<Option<Revision>, Status> {
     if text.is_empty() {
         return Ok(None);
     }
     Revision::parse(text).map(Some).ok_or_else(|| {
-        let detail = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+        // Digits that are no revision are too many.
+        let is_number = text.bytes().all(|b| b.is_ascii_digit());
+        let why = if is_number { "value out of range" } else { "invalid syntax" };
+        let detail = format!("strconv.ParseUint: parsing {}: {why}", quote(text));
         Status::bad_request(Cause::invalid("resourceVersion", text, &detail).to_string())
     })
 }

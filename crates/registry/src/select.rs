@@ -45,6 +45,13 @@ impl Selection {
         Ok(Selection { labels, fields: terms })
     }
 
+    /// Whether both texts can be read, whatever fields the kind has: that is asked later.
+    pub fn check_syntax(labels: &str, fields: &str) -> Result<(), Status> {
+        LabelSelector::parse(labels).map_err(|e| Status::bad_request(e.to_string()))?;
+        FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
+        Ok(())
+    }
+
     /// Only labels.
     pub fn labels(labels: LabelSelector) -> Selection {
         Selection { labels, fields: Vec::new() }

@@ -71,7 +71,8 @@ impl WatchOptions {
                 causes.push(Cause::not_supported(field, match_text, &["NotOlderThan"]));
             }
             if !continue_.is_empty() {
-                causes.push(Cause::forbidden(field, "resourceVersionMatch is forbidden for continue"));
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                causes.push(Cause::forbidden(field, why));
             }
         }
         if causes.is_empty() { Ok(()) } else { Err(invalid_options(causes)) }

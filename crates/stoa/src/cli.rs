@@ -1,6 +1,8 @@
 //! The command line: what the user can say, and nothing of how it is done.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -404,4 +406,47 @@ pub struct Status {
     pub data: DataDir,
     #[command(flatten)]
     pub output: Output,
+}
+
+/// The flags of the command that these arguments name, with their values as they were given or are by default; those that must
+/// stay secret are named only.
+pub fn flags(args: impl IntoIterator<Item = OsString>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    let mut command = Cli::command();
+    let Ok(matches) = command.try_get_matches_from_mut(args) else { return out };
+    let (mut command, mut matches) = (&command, &matches);
+    while let Some((name, inner)) = matches.subcommand() {
+        let Some(found) = command.find_subcommand(name) else { break };
+        (command, matches) = (found, inner);
+    }
+    for arg in command.get_arguments() {
+        let (id, Some(flag)) = (arg.get_id().as_str(), arg.get_long()) else { continue };
+        let given = matches.try_get_raw(id).ok().flatten();
+        let values: Vec<_> = given.into_iter().flatten().map(|v| v.to_string_lossy()).collect();
+        let value = if id == "token" { "CLASSIFIED".to_owned() } else { values.join(",") };
+        if !matches!(flag, "help" | "version") {
+            out.insert(flag.to_owned(), value);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_shown_as_given_or_by_default() {
+        let args = ["stoa", "master", "--api-port", "7000", "--api-san", "a,b"];
+        let flags = flags(args.map(OsString::from));
+        let of = |name: &str| flags.get(name).map(String::as_str);
+        assert_eq!(
+            (of("api-port"), of("mesos-port"), of("api-san")),
+            (Some("7000"), Some("5050"), Some("a,b"))
+        );
+        assert_eq!(
+            (of("mesos-anonymous"), of("token-auth-file"), of("help")),
+            (Some("false"), Some(""), None)
+        );
+    }
 }

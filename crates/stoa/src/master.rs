@@ -208,6 +208,7 @@ async fn bind_api(
     options.version = env!("CARGO_PKG_VERSION").to_string();
     options.jwks = Some(signer.jwks().to_string());
     options.token_issuer = Some(signer.issuer().to_string());
+    options.flags = crate::cli::flags(std::env::args_os());
     let handles = stoa_api::Handles {
         registry,
         tokens: vec![tokens],

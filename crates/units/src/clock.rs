@@ -24,6 +24,11 @@ impl Time {
         self.0.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
     }
 
+    /// As `date` writes it: `Fri Jan  2 03:04:05 UTC 2026`.
+    pub fn to_unix_date(self) -> String {
+        self.0.strftime("%a %b %e %H:%M:%S UTC %Y").to_string()
+    }
+
     /// Parses RFC 3339.
     pub fn parse(text: &str) -> Option<Time> {
         text.parse().ok().map(Time)

@@ -2,19 +2,20 @@
 //! the agents for their figures, those of a moment ago serving whoever asks next.
 
 use super::node_proxy;
-use crate::negotiate::{self, Encoding};
+use crate::negotiate::{self, Include, View};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{Answer, value};
 use crate::state::State;
+use crate::table;
 use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use stoa_kube::{Resource, Status, reason};
 use stoa_registry::{ListOptions, Selection};
-use stoa_units::Time;
+use stoa_units::{Quantity, Time};
 use tokio::time::Instant;
 
 /// The group.
@@ -72,16 +73,90 @@ pub(super) async fn answer(
     if !resource.verbs.contains(&info.verb.as_str()) {
         return Err(Status::method_not_allowed());
     }
-    let mut accepted = negotiate::accept(headers)?;
-    if accepted.encoding == Encoding::Protobuf {
-        // No table of ours has these kinds, and every client reads what an answer says it is.
-        accepted.encoding = Encoding::Json;
-    }
+    let accepted = negotiate::accept(headers)?;
+    let include = negotiate::include(info.query.text("includeObject"))?;
     let body = match resource.plural {
         "nodes" => nodes(state, path, info).await?,
         _ => pods(state, path, info).await?,
     };
-    Ok(value(200, accepted.encoding, &body))
+    let is_list = path.name.is_empty();
+    let shown = match accepted.view {
+        View::Object | View::Discovery => body,
+        View::Table => table(&body, include),
+        View::Partial if !is_list => table::partial_of(body),
+        View::PartialList if is_list => partial_list(body),
+        View::Partial => {
+            return Err(Status::not_so(
+                "PartialObjectMetadata",
+                &format!("is a list (*metrics.{})", resource.list_kind),
+            ));
+        }
+        View::PartialList => {
+            return Err(Status::not_so(
+                "PartialObjectMetadataList",
+                &format!("is not a list (*metrics.{})", resource.kind),
+            ));
+        }
+    };
+    Ok(value(200, accepted.encoding, &shown))
+}
+
+fn partial_list(mut list: Value) -> Value {
+    let items: Vec<Value> = match list["items"].take() {
+        Value::Array(items) => items.into_iter().map(table::partial_of).collect(),
+        _ => Vec::new(),
+    };
+    json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items})
+}
+
+/// What there is of an object's usage; of a pod's containers, the sum.
+fn usage_of(object: &Value) -> BTreeMap<&str, Quantity> {
+    let containers = object["containers"].as_array().into_iter().flatten();
+    let parts = containers.map(|c| &c["usage"]).chain([&object["usage"]]);
+    let mut out = BTreeMap::new();
+    for (name, amount) in parts.filter_map(Value::as_object).flatten() {
+        let Some(amount) = amount.as_str().and_then(|text| Quantity::parse(text).ok()) else { continue };
+        let sum = match out.get(name.as_str()) {
+            Some(before) => amount.plus(before),
+            None => amount,
+        };
+        out.insert(name.as_str(), sum);
+    }
+    out
+}
+
+/// A column for each thing that is used, as metrics-server has them: without a row there are none.
+fn table(body: &Value, include: Include) -> Value {
+    let column = |name: &str, format: &str, description: &str| json!({"name": name, "type": "string", "format": format, "description": description, "priority": 0});
+    let objects: Vec<&Value> = match body["items"].as_array() {
+        Some(items) => items.iter().collect(),
+        None => vec![body],
+    };
+    let names: Vec<&str> =
+        objects.first().map(|first| usage_of(first).into_keys().collect()).unwrap_or_default();
+    let mut columns = Vec::new();
+    if !objects.is_empty() {
+        columns.push(column("Name", "name", "Name of the resource"));
+        columns.extend(names.iter().map(|name| column(name, "quantity", "")));
+        columns.push(column("Window", "duration", ""));
+    }
+    let rows = objects.iter().map(|object| {
+        let usage = usage_of(object);
+        let mut cells = vec![object["metadata"]["name"].clone()];
+        cells.extend(
+            names.iter().map(|name| Value::from(usage.get(name).map_or("0".into(), Quantity::to_string))),
+        );
+        cells.push(object["window"].clone());
+        let mut row = json!({ "cells": cells });
+        match include {
+            Include::None => {}
+            Include::Metadata => row["object"] = table::partial_of((*object).clone()),
+            Include::Object => row["object"] = (*object).clone(),
+        }
+        row
+    });
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns,
+        "rows": rows.collect::<Vec<_>>()})
 }
 
 fn list(kind: &str, items: Vec<Value>) -> Value {
@@ -138,7 +213,8 @@ async fn figures(state: &State, nodes: Vec<String>) -> HashMap<String, Arc<Value
 fn usage(of: &Value) -> Option<Value> {
     let cpu = of["cpu"]["usageNanoCores"].as_u64()?;
     let memory = of["memory"]["workingSetBytes"].as_u64()?;
-    Some(json!({"cpu": format!("{cpu}n"), "memory": format!("{}Ki", memory / 1024)}))
+    let canonical = |text: String| Quantity::parse(&text).map_or(text, |q| q.to_string());
+    Some(json!({"cpu": canonical(format!("{cpu}n")), "memory": canonical(format!("{}Ki", memory / 1024))}))
 }
 
 fn head(kind: &str, of: &Value, stamp: &Value, now: Time) -> Value {
@@ -209,7 +285,6 @@ fn pod_metrics(pod: &Value, figures: &Value, now: Time) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stoa_units::Quantity;
 
     #[test]
     fn figures_become_quantities_and_none_are_made_up() {
@@ -217,9 +292,20 @@ mod tests {
         let pod = json!({"metadata": {"name": "p", "namespace": "n", "labels": {"a": "b"}}});
         let whole = json!({"containers": [part("a"), part("b")]});
         let out = pod_metrics(&pod, &whole, Time::EPOCH).unwrap();
-        assert_eq!(out["containers"][1], json!({"name": "b", "usage": {"cpu": "1500000n", "memory": "2Ki"}}));
+        assert_eq!(out["containers"][1], json!({"name": "b", "usage": {"cpu": "1500u", "memory": "2Ki"}}));
         assert_eq!((&out["metadata"]["labels"]["a"], &out["timestamp"]), (&json!("b"), &json!("t")));
-        assert!(Quantity::parse("1500000n").is_ok());
+        let list = list("PodMetricsList", vec![out.clone()]);
+        let shown = table(&list, Include::Metadata);
+        let heads: Vec<&Value> =
+            shown["columnDefinitions"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+        assert_eq!(heads, ["Name", "cpu", "memory", "Window"]);
+        assert_eq!(shown["rows"][0]["cells"], json!(["p", "3m", "4Ki", "10s"]));
+        assert_eq!(shown["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+        let mut said = list.clone();
+        said["items"][0]["timestamp"] = "2026-01-02T03:04:05Z".into();
+        let read = stoa_kube::protobuf::decode(&stoa_kube::protobuf::encode(&said).unwrap()).unwrap();
+        assert_eq!(read["items"][0]["containers"], said["items"][0]["containers"]);
+        assert_eq!(read["items"][0]["window"], "10s");
         let fresh = json!({"containers": [part("a"), {"name": "b", "cpu": {"time": "t"}, "memory": {"workingSetBytes": 1}}]});
         assert!(pod_metrics(&pod, &fresh, Time::EPOCH).is_none());
     }

@@ -16,7 +16,7 @@ use stoa_kube::decode::{PROBLEMS_MAX, Parsed, shown};
 use stoa_kube::{Cause, Resource, Status, reason};
 use stoa_registry::{
     Change, Context, DeleteOptions, Deleted, FieldValidation, Initial, ListOptions, Patch, PatchKind,
-    Persist, Selection, WatchOptions, Written, default_watch_timeout, parse_revision,
+    Persist, Selection, WatchOptions, Written, default_watch_timeout, parse_list_revision, parse_revision,
 };
 
 use stoa_streams::{Kind, Messages, is_upgrade};
@@ -77,6 +77,10 @@ fn deprecation(resource: &Resource) -> &'static [&'static str] {
 
 async fn get(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
     let accepted = negotiate::accept(headers)?;
+    if asked.info.query.is_true("export") {
+        let why = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(Status::bad_request(why));
+    }
     if let Some(revision) = parse_revision(asked.info.query.text("resourceVersion"))? {
         asked.state.registry.wait_for(revision).await?;
     }
@@ -112,21 +116,34 @@ pub(super) fn selection(asked: &Asked<'_>) -> Result<Selection, Status> {
 fn list_options(asked: &Asked<'_>) -> Result<ListOptions, Status> {
     let q = &asked.info.query;
     let (revision, token) = (q.text("resourceVersion"), q.text("continue"));
-    if q.get("sendInitialEvents").is_some() {
-        let causes = vec![Cause::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")];
-        return Err(Status::invalid("ListOptions", "meta.k8s.io", "", causes));
-    }
-    let revision_match = ListOptions::check_match(revision, token, q.text("resourceVersionMatch"))?;
-    let limit = q.number("limit")?.unwrap_or(0);
     // A list does not wait, but what it is told must be a number all the same.
-    q.number("timeoutSeconds")?;
+    let (_, limit) = read_numbers(q)?;
+    let how = q.text("resourceVersionMatch");
+    let revision_match = ListOptions::check_match(revision, token, how, initial(q))?;
     Ok(ListOptions {
         selection: selection(asked)?,
         limit: usize::try_from(limit).unwrap_or(0),
         continue_: token.to_string(),
-        revision: parse_revision(revision)?,
+        // A token says for itself of which revision it is.
+        revision: if token.is_empty() { parse_list_revision(revision)? } else { parse_revision(revision)? },
         revision_match,
     })
+}
+
+/// What must be readable before anything is judged: how long to watch, if said, and how much to list.
+fn read_numbers(q: &Query) -> Result<(Option<i64>, i64), Status> {
+    let (timeout, limit) = (q.number("timeoutSeconds")?, q.number("limit")?.unwrap_or(0));
+    Selection::check_syntax(q.text("labelSelector"), q.text("fieldSelector"))?;
+    Ok((timeout, limit))
+}
+
+/// Whether a watch is to begin with what exists.
+fn initial(q: &Query) -> Initial {
+    match q.get("sendInitialEvents") {
+        None => Initial::ByRevision,
+        Some(_) if q.is_true("sendInitialEvents") => Initial::Send,
+        Some(_) => Initial::Skip,
+    }
 }
 
 async fn list(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
@@ -147,11 +164,8 @@ async fn watch(asked: &Asked<'_>, request: &mut Request<Incoming>) -> Result<Ans
         return Err(Status::not_acceptable(&negotiate::STREAMED));
     }
     let q = &asked.info.query;
-    let initial = match q.get("sendInitialEvents") {
-        None | Some("") => Initial::ByRevision,
-        Some(_) if q.is_true("sendInitialEvents") => Initial::Send,
-        Some(_) => Initial::Skip,
-    };
+    let (timeout, _) = read_numbers(q)?;
+    let initial = initial(q);
     WatchOptions::check(initial, q.text("resourceVersionMatch"), q.text("continue"))?;
     let mut fields = selection(asked)?;
     if !asked.path.name.is_empty() {
@@ -159,8 +173,10 @@ async fn watch(asked: &Asked<'_>, request: &mut Request<Incoming>) -> Result<Ans
         let terms = format!("metadata.name={}", asked.path.name);
         fields = Selection::parse(asked.resource, q.text("labelSelector"), &terms)?;
     }
-    let timeout = q.number("timeoutSeconds")?.filter(|s| *s > 0);
-    let timeout = timeout.map_or_else(default_watch_timeout, |s| Duration::from_secs(s.unsigned_abs()));
+    // A time that is over before it begins ends the watch at once; none at all is the server's to choose.
+    let timeout = timeout.filter(|s| *s != 0);
+    let timeout =
+        timeout.map_or_else(default_watch_timeout, |s| Duration::from_secs(s.max(0).unsigned_abs()));
     let options = WatchOptions {
         selection: fields,
         revision: parse_revision(q.text("resourceVersion"))?,
@@ -218,31 +234,34 @@ pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Res
     if kind == "PatchOptions" && q.get("force").is_some() && !is_apply {
         causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
     }
+    let manager = if kind == "DeleteOptions" { "" } else { q.text("fieldManager") };
+    if manager.len() > FIELD_MANAGER_LEN_MAX {
+        causes.push(Cause::too_long("fieldManager", FIELD_MANAGER_LEN_MAX));
+    }
+    for (at, c) in manager.char_indices().filter(|(_, c)| c.is_control()) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        causes.push(Cause::invalid("fieldManager", manager, &why));
+    }
     ctx.persist = match dry_run(q, &mut causes) {
         true => Persist::DryRun,
         false => Persist::Commit,
     };
     ctx.field_validation = match q.text("fieldValidation") {
+        // A delete writes no fields.
+        _ if kind == "DeleteOptions" => FieldValidation::Warn,
         "" | "Warn" => FieldValidation::Warn,
         "Ignore" => FieldValidation::Ignore,
         "Strict" => FieldValidation::Strict,
         other => {
-            let known = ["Ignore", "Strict", "Warn"];
+            let known = ["", "Ignore", "Strict", "Warn"];
             causes.push(Cause::not_supported("fieldValidation", other, &known));
             FieldValidation::Warn
         }
     };
-    if q.text("fieldManager").len() > FIELD_MANAGER_LEN_MAX {
-        causes.push(Cause::too_long("fieldManager", FIELD_MANAGER_LEN_MAX));
-    }
-    for (at, c) in q.text("fieldManager").char_indices().filter(|(_, c)| c.is_control()) {
-        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
-        causes.push(Cause::invalid("fieldManager", q.text("fieldManager"), &why));
-    }
     if !causes.is_empty() {
         return Err(Status::invalid(kind, "meta.k8s.io", "", causes));
     }
-    ctx.field_manager = match q.text("fieldManager") {
+    ctx.field_manager = match manager {
         // An apply must say who applies; every other write is known by the client's name.
         "" if !is_apply => agent(headers),
         named => named.to_string(),
@@ -258,7 +277,7 @@ fn agent(headers: &HeaderMap) -> String {
 }
 
 fn dry_run(q: &Query, causes: &mut Vec<Cause>) -> bool {
-    let asked: Vec<&str> = q.all("dryRun").filter(|v| !v.is_empty()).collect();
+    let asked: Vec<&str> = q.all("dryRun").collect();
     if asked.iter().any(|v| *v != "All") {
         causes.push(Cause::not_supported("dryRun", json!(asked), &["All"]));
     }
@@ -367,7 +386,9 @@ fn oddities(kind: PatchKind, parsed: Parsed) -> Vec<String> {
         return found;
     }
     let operations = parsed.value.as_array().into_iter().flatten().enumerate();
-    for (i, key) in operations.flat_map(|(i, o)| o.as_object().into_iter().flatten().map(move |(k, _)| (i, k))) {
+    for (i, key) in
+        operations.flat_map(|(i, o)| o.as_object().into_iter().flatten().map(move |(k, _)| (i, k)))
+    {
         if found.len() < PROBLEMS_MAX && !["op", "path", "from", "value"].contains(&key.as_str()) {
             found.push(format!("unknown field {}", shown(&format!("[{i}].{key}"))));
         }
@@ -401,6 +422,11 @@ fn delete_options(asked: &Asked<'_>, request: &Request<Bytes>) -> Result<DeleteO
         }
         if q.get("orphanDependents").is_some() {
             value["orphanDependents"] = q.is_true("orphanDependents").into();
+        }
+        for field in ["uid", "resourceVersion"].into_iter().filter(|_| asked.info.verb == "delete") {
+            if !q.text(field).is_empty() {
+                value["preconditions"][field] = q.text(field).into();
+            }
         }
         value
     } else {

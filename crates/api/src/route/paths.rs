@@ -1,5 +1,6 @@
 //! Paths that are no API objects: discovery, version, health, metrics, schemas, keys.
 
+use super::{health, zpages};
 use crate::discovery::has_group;
 use crate::metrics;
 use crate::negotiate::{self, Accepted, View};
@@ -10,12 +11,6 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::json;
 use stoa_kube::Status;
-
-/// What is looked at to say whether the server is well. The store answers reads from memory: if it can say its revision it is
-/// there; and what must have happened at the start has happened once the door is open.
-const CHECKS: [&str; 4] = ["ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles"];
-/// What else is looked at to say whether it is ready for requests.
-const READY_CHECKS: [&str; 2] = ["informer-sync", "shutdown"];
 
 /// Answers a path.
 pub(super) fn answer(
@@ -31,7 +26,7 @@ pub(super) fn answer(
         return Err(Status::method_not_allowed());
     }
     match parts.as_slice() {
-        [] => Ok(index()),
+        [] => Ok(value(200, Default::default(), &json!({ "paths": index() }))),
         ["api"] => Ok(state.discovery.root(true, negotiate::accept(headers)?, headers)),
         ["apis"] => Ok(state.discovery.root(false, negotiate::accept(headers)?, headers)),
         ["api", version] => state.discovery.group_version("", version, accepted(headers)?),
@@ -40,7 +35,15 @@ pub(super) fn answer(
             state.discovery.group_version(group, version, accepted(headers)?)
         }
         ["version"] => Ok(value(200, Default::default(), &state.discovery.version)),
-        [kind @ ("healthz" | "livez" | "readyz"), check @ ..] => health(state, kind, check, info),
+        [kind @ ("healthz" | "livez" | "readyz")] => Ok(health::whole(state, kind, info)),
+        [kind @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+            Ok(health::check(state, kind, &check.join("/")).unwrap_or_else(not_found))
+        }
+        ["statusz"] => zpages::statusz(state, headers),
+        ["flagz"] => zpages::flagz(state, headers),
+        ["metrics", "slis"] => {
+            Ok(bytes(200, "text/plain; version=0.0.4; charset=utf-8", metrics::slis(state)))
+        }
         ["metrics"] => Ok(bytes(200, "text/plain; version=0.0.4; charset=utf-8", metrics::render(state))),
         ["openapi", rest @ ..] => super::openapi::answer(rest, info, headers, state.registry.clock().now()),
         [".well-known", "openid-configuration"] => openid(state),
@@ -71,7 +74,8 @@ fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
     Ok(Accepted { view: View::Object, ..negotiate::accept(headers)? })
 }
 
-fn index() -> Answer {
+/// The paths that lead somewhere.
+pub(super) fn index() -> Vec<String> {
     let mut paths: Vec<String> =
         ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis"].map(String::from).to_vec();
     let mut groups: Vec<String> = Vec::new();
@@ -82,59 +86,25 @@ fn index() -> Answer {
     groups.sort();
     groups.dedup();
     paths.extend(groups);
-    for path in [
-        "/healthz",
-        "/livez",
+    let mut rest: Vec<String> = [
+        "/flagz",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",
-        "/readyz",
+        "/statusz",
         "/version",
-    ] {
-        paths.push(path.to_string());
+    ]
+    .map(String::from)
+    .to_vec();
+    for kind in ["healthz", "livez", "readyz"] {
+        rest.push(format!("/{kind}"));
+        rest.extend(health::checks(kind).map(|check| format!("/{kind}/{check}")));
     }
-    value(200, Default::default(), &json!({ "paths": paths }))
-}
-
-fn health(state: &State, kind: &str, check: &[&str], info: &RequestInfo) -> Result<Answer, Status> {
-    let ready = (kind == "readyz").then_some(READY_CHECKS).into_iter().flatten();
-    let all: Vec<&str> = CHECKS.into_iter().chain(ready).collect();
-    let is_well = |name: &str| name != "shutdown" || !state.closing.is_cancelled();
-    if !check.is_empty() {
-        let name = check.join("/");
-        let known = all.iter().find(|c| **c == name).ok_or_else(Status::unknown_path)?;
-        return Ok(match is_well(known) {
-            true => text(200, "ok"),
-            false => text(500, "internal server error: reason withheld\n"),
-        });
-    }
-    let excluded: Vec<&str> = info.query.all("exclude").collect();
-    let mut lines = String::new();
-    let mut failed = false;
-    for name in &all {
-        if excluded.contains(name) {
-            lines.push_str(&format!("[+]{name} excluded: ok\n"));
-        } else if is_well(name) {
-            lines.push_str(&format!("[+]{name} ok\n"));
-        } else {
-            failed = true;
-            lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
-        }
-    }
-    let unknown: Vec<String> =
-        excluded.iter().filter(|e| !all.contains(e)).map(|e| format!("{e:?}")).collect();
-    if !unknown.is_empty() {
-        let unknown = unknown.join(", ");
-        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {unknown}\n"));
-    }
-    if failed {
-        return Ok(text(500, format!("{lines}{kind} check failed\n")));
-    }
-    match info.query.get("verbose") {
-        None => Ok(text(200, "ok")),
-        Some(_) => Ok(text(200, format!("{lines}{kind} check passed\n"))),
-    }
+    rest.sort();
+    paths.extend(rest);
+    paths
 }
 
 fn openid(state: &State) -> Result<Answer, Status> {

@@ -29,11 +29,61 @@ pub(super) fn read(kind: Element, bytes: &[u8], table: &Table, depth: usize) -> 
             Ok(text.into())
         }
         Element::IntOrString => int_or_string(bytes),
+        Element::Duration => {
+            let mut nanos = 0;
+            each(bytes, |number, scalar| {
+                if number == 1 {
+                    nanos = scalar.int()?;
+                }
+                Ok(())
+            })?;
+            Ok(duration_text(nanos).into())
+        }
         Element::Time => Ok(time(bytes)?.map_or(Value::Null, |t| t.to_rfc3339_seconds().into())),
         Element::MicroTime => Ok(time(bytes)?.map_or(Value::Null, |t| t.to_rfc3339_micros().into())),
         Element::Json => json(bytes, depth),
         _ => schema_or(kind, bytes, table, depth),
     }
+}
+
+const NANOS: i64 = 1_000_000_000;
+
+/// A duration as Go writes it, of whole seconds or with a fraction of nine digits at most: `1h2m3.5s`.
+fn duration_text(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.unsigned_abs();
+    let (seconds, rest) = (nanos / NANOS.unsigned_abs(), nanos % NANOS.unsigned_abs());
+    let fraction = format!(".{rest:09}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{sign}{seconds}{fraction}s"),
+        (0, _) => format!("{sign}{minutes}m{seconds}{fraction}s"),
+        _ => format!("{sign}{hours}h{minutes}m{seconds}{fraction}s"),
+    }
+}
+
+/// The nanoseconds of a duration in hours, minutes and seconds.
+fn parse_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let mut sum = 0_i64;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let unit = match tail.as_bytes().first()? {
+            b'h' => 3600 * NANOS,
+            b'm' => 60 * NANOS,
+            b's' => NANOS,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let part: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+        sum = sum.checked_add(whole.parse::<i64>().ok()?.checked_mul(unit)?)?;
+        sum =
+            sum.checked_add(i64::try_from(i128::from(part) * i128::from(unit) / i128::from(NANOS)).ok()?)?;
+        rest = tail.get(1..)?;
+    }
+    (!text.is_empty()).then_some(sign * sum)
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Value> {
@@ -135,6 +185,10 @@ pub(super) fn write(
             put_int(out, 1, kind);
             put_int(out, 2, number);
             put_bytes(out, 3, word.as_bytes());
+        }
+        (Element::Duration, value) => {
+            let nanos = value.as_str().and_then(parse_duration).ok_or_else(|| mistyped("duration"))?;
+            put_int(out, 1, nanos);
         }
         (Element::Time | Element::MicroTime, value) => {
             let at = value.as_str().and_then(Time::parse).ok_or_else(|| mistyped("time"))?;

@@ -74,6 +74,8 @@ pub(super) enum Element {
     MicroTime,
     Quantity,
     IntOrString,
+    /// Go's text for it; nanoseconds in field 1.
+    Duration,
     /// JSON text, in field 1.
     Json,
     SchemaOrArray,
@@ -200,6 +202,7 @@ fn element(ty: &str, by_name: &HashMap<&'static str, Id>) -> Option<Element> {
         "apis.meta.v1.Time" => Element::Time,
         "apis.meta.v1.MicroTime" => Element::MicroTime,
         "api.resource.Quantity" => Element::Quantity,
+        "apis.meta.v1.Duration" => Element::Duration,
         "util.intstr.IntOrString" => Element::IntOrString,
         "runtime.RawExtension" | "apis.meta.v1.FieldsV1" | "apiextensions.v1.JSON" => Element::Json,
         "apiextensions.v1.JSONSchemaPropsOrArray" => Element::SchemaOrArray,

@@ -342,6 +342,7 @@ impl Draw {
             table::Element::Time => format!("2026-01-02T03:04:{:02}Z", n % 60).into(),
             table::Element::MicroTime => format!("2026-01-02T03:04:05.{n:06}Z").into(),
             table::Element::Quantity => format!("{n}Mi").into(),
+            table::Element::Duration => ["10s", "1h0m2.5s", "-3m0.000000001s"][n as usize % 3].into(),
             table::Element::IntOrString if n % 2 == 0 => n.into(),
             table::Element::IntOrString => format!("{}%", n % 100).into(),
             table::Element::Json => json!({"any": [n, null, "x"]}),
