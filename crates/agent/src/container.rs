@@ -196,7 +196,6 @@ pub(crate) fn build(pod: &Pod, container: &Container, found: Found<'_>) -> Resul
         let termination = termination_log(found.pod_dir, name, found.attempt);
         own_files(pod, container, found.pod_dir, &termination, &mut out.mounts);
     }
-    out.limits = limits::of_container(container);
     security(own, shared, found.seccomp_dir, &mut out)?;
     out.tty = container.tty == Some(true);
     out.stdin = container.stdin == Some(true);

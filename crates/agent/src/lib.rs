@@ -10,6 +10,7 @@
 
 mod collect;
 mod container;
+mod cpus;
 mod desired;
 mod destroy;
 mod env;
@@ -61,6 +62,7 @@ mod worker;
 
 pub use collect::StoredImage;
 pub use container::{FoundImage, FoundUser};
+pub use cpus::{CpuPolicy, CpuSet, Topology};
 pub use destroy::destroy;
 pub use error::Error;
 pub use machine::{Attached, Machine, PublishedPort};

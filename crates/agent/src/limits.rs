@@ -168,6 +168,11 @@ pub(crate) fn of_pod(pod: &Pod, pids_max: Option<i64>) -> Limits {
     }
 }
 
+/// The same without a bound on CPU time.
+pub(crate) fn without_quota(limits: Limits) -> Limits {
+    Limits { cpu_quota_us: None, cpu_period_us: None, ..limits }
+}
+
 /// The limit of the whole pod: its own, else what its containers may use together if each is limited.
 fn limit_of_pod(pod: &Pod) -> Amount {
     let all = |get: fn(Amount) -> Option<u64>| {
@@ -184,6 +189,11 @@ fn limit_of_pod(pod: &Pod) -> Amount {
         milli_cpu: own.milli_cpu.map(|n| n.saturating_add(more.milli_cpu.unwrap_or(0))),
         memory: own.memory.map(|n| n.saturating_add(more.memory.unwrap_or(0))),
     }
+}
+
+/// CPU in thousandths that a container asks for.
+pub(crate) fn milli_cpu_of(container: &Container) -> u64 {
+    requests(container).milli_cpu.unwrap_or(0)
 }
 
 /// Bytes of memory that the whole pod may use, where it is limited.

@@ -3,6 +3,7 @@
 
 use crate::collect::StoredImage;
 use crate::container::{FoundImage, FoundUser};
+use crate::cpus::Topology;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use stoa_image::Keyring;
@@ -72,6 +73,12 @@ pub trait Machine: Send + Sync {
         limits: Limits,
         annotations: BTreeMap<String, String>,
     ) -> Result<(), RuntimeError>;
+    /// The CPUs that containers may be given, or why none can be kept to some of them.
+    async fn topology(&self) -> Result<Topology, String> {
+        Err("this machine tells no CPUs apart".to_owned())
+    }
+    /// Moves a running container to these CPUs.
+    async fn update_cpus(&self, id: &str, cpus: &str) -> Result<(), RuntimeError>;
     /// Removes a pod and all its containers.
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError>;
     /// All containers.

@@ -2,6 +2,7 @@
 
 use crate::collect::StoredImage;
 use crate::container::{FoundImage, FoundUser};
+use crate::cpus::{CpuSet, Topology};
 use crate::error::Error;
 use crate::machine::{Attached, Machine, PublishedPort, chain};
 use crate::options::Options;
@@ -182,6 +183,16 @@ impl Machine for Native {
         annotations: BTreeMap<String, String>,
     ) -> Result<(), RuntimeError> {
         self.runtime.update(id, limits, annotations).await
+    }
+
+    async fn topology(&self) -> Result<Topology, String> {
+        let cpus = self.runtime.cpus().await.map_err(|e| chain(&e))?;
+        let cpus = CpuSet::parse(&cpus)?;
+        Ok(Topology::read(Path::new("/sys/devices/system/cpu"), &cpus))
+    }
+
+    async fn update_cpus(&self, id: &str, cpus: &str) -> Result<(), RuntimeError> {
+        self.runtime.update_cpus(id, cpus).await
     }
 
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError> {

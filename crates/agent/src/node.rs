@@ -223,6 +223,15 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
     })
 }
 
+/// Thousandths of CPUs that are kept for the machine: those that are named, else as much as is said.
+pub(crate) fn reserved_milli_cpu(options: &Options) -> Result<u64, String> {
+    if let Some(cpus) = &options.reserved_cpus {
+        return Ok(cpus.len() as u64 * 1_000);
+    }
+    let reserved = options.system_reserved.as_deref().map(parse_resources).transpose()?;
+    Ok(reserved.and_then(|r| r.milli_cpu).unwrap_or(0))
+}
+
 /// What pods may use: all of it where the operator said how much to give, else what is measured less what is reserved, and
 /// less the memory and disk below which pods would be evicted. What is reserved by name is always kept.
 fn allocatable(
@@ -243,7 +252,7 @@ fn allocatable(
             Amount::Percent(p) => (whole as f64 * p / 100.0) as u64,
         })
     };
-    let milli = whole("cpu").map_or(0, |q| q.milli_ceil()).saturating_sub(reserved.milli_cpu.unwrap_or(0));
+    let milli = whole("cpu").map_or(0, |q| q.milli_ceil()).saturating_sub(reserved_milli_cpu(options)?);
     let memory = memory
         .saturating_sub(reserved.memory_bytes.unwrap_or(0))
         .saturating_sub(kept(Signal::Memory, memory));
@@ -329,6 +338,8 @@ mod tests {
         assert_eq!(show(&options), "3500m 900Mi 90Gi 110");
         options.resources = Some("cpus:4;mem:1024".to_owned());
         assert_eq!(show(&options), "3500m 1000Mi 100Gi 110");
+        options.reserved_cpus = Some(crate::CpuSet::parse("0,2").unwrap());
+        assert_eq!(show(&options), "2 1000Mi 100Gi 110");
     }
 
     #[test]

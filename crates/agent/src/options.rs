@@ -1,5 +1,6 @@
 //! What an agent is told when it starts.
 
+use crate::cpus::{CpuPolicy, CpuSet};
 use crate::mesos::OperatorApi;
 use crate::pressure::{Threshold, parse_thresholds};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,6 +56,10 @@ pub struct Options {
     pub registries: PathBuf,
     /// Kept from pods for the machine itself, in Mesos' form; where `resources` is measured.
     pub system_reserved: Option<String>,
+    /// Whether containers may have CPUs to themselves.
+    pub cpu_policy: CpuPolicy,
+    /// CPUs that never are a container's own, and are kept from pods, in place of those in `system_reserved`.
+    pub reserved_cpus: Option<CpuSet>,
     /// Below these, the node is under pressure and pods are evicted.
     pub eviction_hard: Vec<Threshold>,
     /// Below these for as long as they say, pods are evicted with more time.
@@ -116,6 +121,8 @@ impl Options {
             allowed_unsafe_sysctls: Vec::new(),
             runtime_handlers: RUNTIME_HANDLERS.map(str::to_owned).into(),
             system_reserved: None,
+            cpu_policy: CpuPolicy::None,
+            reserved_cpus: None,
             eviction_hard: parse_thresholds(EVICTION_HARD).unwrap_or_default(),
             eviction_soft: Vec::new(),
             eviction_max_pod_grace: Duration::ZERO,

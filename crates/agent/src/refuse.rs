@@ -44,6 +44,14 @@ pub(crate) fn check_affinity(pod: &Pod, node: &str, labels: &BTreeMap<String, St
     })
 }
 
+/// What could not be given although it was there when somebody looked.
+pub(crate) fn unexpected(why: String) -> Doom {
+    Doom::Rejected {
+        reason: "UnexpectedAdmissionError".to_owned(),
+        message: format!("Allocate failed due to {why}, which is unexpected"),
+    }
+}
+
 /// What is asked of it that it cannot do.
 pub(crate) fn check_ability(pod: &Pod, ability: &Ability<'_>) -> Option<Doom> {
     let refused = |reason: &str, message: String| Some(Doom::Rejected { reason: reason.to_owned(), message });

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use stoa_runtime::Limits;
+use stoa_runtime::{Limits, Qos};
 use stoa_units::Quantity;
 
 /// A grant that had to wait is tried again this often.
@@ -67,6 +67,14 @@ impl Worker {
 
     /// Why the node cannot give what the pod asks for.
     fn find_room(&self, wanted: &Pod) -> Option<ResizePending> {
+        if self.shared.cpus.is_static()
+            && limits::qos(wanted) == Qos::Guaranteed
+            && limits::claim(wanted).0 != limits::claim(&self.pod).0
+        {
+            let message =
+                "Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy".to_owned();
+            return Some(ResizePending { reason: "Infeasible", message });
+        }
         let claims = self.shared.claims.lock();
         let others = claims.iter().filter(|(uid, _)| **uid != self.reference.uid);
         let used = others.fold((0_u64, 0_u64), |(c, m), (_, h)| (c + h.milli_cpu, m + h.memory_bytes));
@@ -95,6 +103,20 @@ impl Worker {
         None
     }
 
+    /// The limits of the pod's cgroup. Who has CPUs to itself may use them whole: no quota takes a part of them away.
+    pub(crate) fn limits_of_pod(&self) -> Limits {
+        let limits = limits::of_pod(&self.pod, Some(self.shared.options.pod_pids_max));
+        if self.shared.cpus.has_own(&self.reference.uid) { limits::without_quota(limits) } else { limits }
+    }
+
+    /// The limits of a container's cgroup, with the CPUs that it runs on.
+    pub(crate) fn limits_of(&self, container: &Container) -> Limits {
+        let (uid, limits) = (&self.reference.uid, limits::of_container(container));
+        let is_own = self.shared.cpus.are_own(uid, &container.name);
+        let limits = if is_own { limits::without_quota(limits) } else { limits };
+        Limits { cpuset_cpus: self.shared.cpus.of(uid, &container.name), ..limits }
+    }
+
     /// Sets what was granted. What cannot be set now is tried again.
     pub(crate) async fn resize(&mut self) {
         match self.try_resize().await {
@@ -117,7 +139,7 @@ impl Worker {
     async fn try_resize(&mut self) -> Result<(), String> {
         let uid = self.reference.uid.clone();
         let machine = Arc::clone(&self.shared.machine);
-        let target = limits::of_pod(&self.pod, Some(self.shared.options.pod_pids_max));
+        let target = self.limits_of_pod();
         // Wide enough for old and new at once, so that no order of the containers is wrong.
         let wide = limits::wider(&self.pod_limits, &target);
         machine.update_pod(&uid, wide.clone()).await.map_err(|e| chain(&e))?;
@@ -156,7 +178,7 @@ impl Worker {
             return Ok(false);
         }
         let notes = [(NOTE_RESOURCES.to_owned(), resources_note(container))].into();
-        let set: Limits = limits::of_container(container);
+        let set = self.limits_of(container);
         self.shared.machine.update(&id, set, notes).await.map_err(|e| chain(&e))?;
         self.observed.seen_mut(&container.name).resources = Some(wanted);
         Ok(true)

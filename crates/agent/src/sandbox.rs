@@ -132,7 +132,7 @@ impl Worker {
             users: if own_users { Users::Own } else { Users::Host },
             sysctls,
             qos: limits::qos(&self.pod),
-            limits: limits::of_pod(&self.pod, Some(self.shared.options.pod_pids_max)),
+            limits: self.limits_of_pod(),
             shm_bytes: None,
         }
     }

@@ -1,5 +1,6 @@
 //! The agent itself: keeps a session with a leader, a worker for each pod, and a clean machine.
 
+use crate::cpus::Cpus;
 use crate::error::Error;
 use crate::events::{self, Recorder};
 use crate::evict::Keeper;
@@ -124,12 +125,14 @@ impl Service {
         let report = node::describe(&options, &address).map_err(Error::Options)?;
         let memory =
             report.capacity.get("memory").and_then(|m| Quantity::parse(m).ok()).map_or(0, |q| q.value_ceil());
+        let cpus = Cpus::open(&options, &*machine).await?;
         let (events, mut occurrences) = mpsc::channel(events::QUEUE_LEN_MAX);
         let recorder = Recorder::new(Arc::clone(&options.clock), events);
         let (tokens, mut token_requests) = Tokens::new();
         let shared = Arc::new(Shared::new(
             options,
             machine,
+            cpus,
             recorder,
             tokens,
             vec![address],
@@ -188,6 +191,7 @@ impl Service {
             () = agent.keep_services() => {}
             () = agent.keep_names() => {}
             () = agent.keep_fit() => {}
+            () = agent.shared.cpus.keep(&*agent.shared.machine) => {}
             () = agent.keep_session(&mut occurrences, &mut token_requests) => {}
             () = shutdown.cancelled() => {}
             () = agent.power_off() => {}
@@ -435,6 +439,10 @@ impl Agent {
                 observed.doom = Some(doom);
                 observed.sandbox = Sandbox::Missing { retry_at: None };
             } else {
+                // Whoever ran before the policy stays, wherever there is room.
+                if let Err(why) = shared.cpus.admit(&uid, &pod) {
+                    tracing::warn!(pod = %reference.name, %why, "a pod that runs gets no CPUs of its own");
+                }
                 shared.claims.lock().insert(uid.clone(), refuse::claim(&pod));
             }
         } else if !is_over {
@@ -455,6 +463,7 @@ impl Agent {
         }
         let mut worker = Worker::new(Arc::clone(shared), pod, observed, nudge.clone(), nudges);
         if let Some(status) = last.filter(|_| is_over) {
+            shared.cpus.release(&uid);
             worker.freeze(status);
         }
         // Known before it does anything: a sweep must not take its first steps for remains.
@@ -526,6 +535,7 @@ impl Agent {
         let sandboxes = self.shared.options.sandboxes_dir();
         let finished_dir = self.shared.options.finished_dir();
         self.shared.executors.sweep(|uid| keep.contains(uid));
+        self.shared.cpus.retain(|uid| keep.contains(uid));
         let first = !self.swept.swap(true, Ordering::SeqCst);
         let done = tokio::task::spawn_blocking(move || {
             finished::retain(&finished_dir, |uid| keep.contains(uid));

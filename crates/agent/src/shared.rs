@@ -1,6 +1,7 @@
 //! What every pod's worker shares: the machine, the objects pushed, the way to the leader, and small books about all
 //! pods of the node.
 
+use crate::cpus::Cpus;
 use crate::desired::Pushed;
 use crate::etc_files::ClusterDns;
 use crate::events::Recorder;
@@ -119,6 +120,7 @@ pub(crate) struct Shared {
     pub(crate) live: Mutex<HashMap<String, LivePod>>,
     /// CPU and memory that each pod claims, for the check that a new one fits.
     pub(crate) claims: Mutex<HashMap<String, Claim>>,
+    pub(crate) cpus: Cpus,
     pub(crate) sampler: Sampler,
     /// When this agent began.
     pub(crate) begun: Time,
@@ -130,6 +132,7 @@ impl Shared {
     pub(crate) fn new(
         options: Options,
         machine: Arc<dyn Machine>,
+        cpus: Cpus,
         recorder: Recorder,
         tokens: Tokens,
         host_ips: Vec<String>,
@@ -138,6 +141,7 @@ impl Shared {
         node_labels: BTreeMap<String, String>,
     ) -> Shared {
         Shared {
+            cpus,
             sampler: Sampler::default(),
             begun: Clock::now(&*options.clock),
             volumes: Volumes::new(options.pods_dir()),

@@ -136,16 +136,22 @@ impl Worker {
             seccomp_dir: &self.shared.options.seccomp_dir(),
             joins,
         };
-        let spec = container::build(&self.pod, container, found).map_err(|refusal| {
+        let mut spec = container::build(&self.pod, container, found).map_err(|refusal| {
             self.tell(part, name, Kind::Warning, "Failed", format!("Error: {}", refusal.message));
             (refusal, RETRY_AFTER * 5)
         })?;
+        spec.limits = self.limits_of(container);
+        if self.shared.cpus.are_own(&self.reference.uid, name) {
+            // Whoever runs there leaves first.
+            self.shared.cpus.apply(&*self.shared.machine).await;
+        }
         self.observed.seen_mut(name).user =
             Some((spec.user.uid, spec.user.gid, spec.user.additional_gids.clone()));
         let (id, image_id) = (spec.id.clone(), image.as_ref().map(|i| i.id.clone()).unwrap_or_default());
         let before = self.observed.seen(name).and_then(|s| s.id().or(s.last.as_ref().map(|l| l.id.as_str())));
         let before = before.map(str::to_owned);
         let outcome = self.shared.machine.start(spec).await;
+        self.shared.cpus.started();
         self.started(part, container, &id, image_id, image.and_then(|i| i.stop_signal), outcome).await?;
         self.drop_older(name, attempt, before).await;
         Ok(())

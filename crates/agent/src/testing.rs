@@ -1,6 +1,7 @@
 //! A machine on paper, for tests of everything above the machine.
 
 use crate::container::{FoundImage, FoundUser};
+use crate::cpus::Topology;
 use crate::machine::{Attached, Machine, PublishedPort};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
@@ -164,6 +165,17 @@ impl Machine for Scripted {
         let spec = Arc::make_mut(&mut found.spec);
         spec.limits = limits;
         spec.annotations.extend(annotations);
+        Ok(())
+    }
+    async fn topology(&self) -> Result<Topology, String> {
+        Ok(Topology::of(1, 4, 1))
+    }
+    async fn update_cpus(&self, id: &str, cpus: &str) -> Result<(), RuntimeError> {
+        self.note(format!("move {} to {cpus}", self.name(id)));
+        let mut containers = self.containers.lock();
+        let found = containers.iter_mut().find(|c| c.spec.id == id);
+        let found = found.ok_or_else(|| RuntimeError::NotFound(id.to_owned()))?;
+        Arc::make_mut(&mut found.spec).limits.cpuset_cpus = Some(cpus.to_owned());
         Ok(())
     }
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError> {

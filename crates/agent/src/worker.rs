@@ -436,6 +436,7 @@ impl Worker {
                 self.frozen = true;
                 self.shared.live.lock().remove(&uid);
                 self.shared.claims.lock().remove(&uid);
+                self.shared.cpus.release(&uid);
                 self.report();
                 if let Some(said) = &self.said
                     && !matches!(self.observed.doom, Some(Doom::Gone))

@@ -192,6 +192,30 @@ impl Tree {
         }
     }
 
+    /// The CPUs that cgroups below one may be given. Tries it, as a controller that is there need not be to be had.
+    pub(crate) fn cpus(&self, path: &str) -> io::Result<String> {
+        let (mount, file) = match (self.controller("cpuset"), &self.unified) {
+            (Some(mount), _) => (mount, "cpuset.effective_cpus"),
+            (None, Some(mount)) if self.is_unified() => (mount.as_path(), "cpuset.cpus.effective"),
+            _ => return Err(io::Error::other("the cgroup controller cpuset is not mounted")),
+        };
+        self.create(path, &Limits::default())?;
+        let probe = format!("{path}/cpuset-probe");
+        let tried = self.create(&probe, &Limits::default()).and_then(|()| {
+            let directory = join(mount, &probe);
+            let cpus = fs::read_to_string(directory.join(file))?.trim().to_owned();
+            if cpus.is_empty() {
+                return Err(io::Error::other(format!("{file} is empty")));
+            }
+            fs::write(directory.join("cpuset.cpus"), &cpus)?;
+            Ok(cpus)
+        });
+        self.remove(&probe)?;
+        tried.map_err(|cause| {
+            io::Error::new(cause.kind(), format!("the cgroup controller cpuset is not to be had: {cause}"))
+        })
+    }
+
     /// The pids in this cgroup and below, from the hierarchy that a process joins first.
     pub(crate) fn processes(&self, path: &str) -> Vec<i32> {
         let mut pids = Vec::new();

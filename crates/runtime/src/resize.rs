@@ -31,16 +31,40 @@ impl Runtime {
         .await
     }
 
-    /// Sets other limits on a running container, and other annotations beside it.
+    /// Sets other limits on a running container, and other annotations beside it. Where nothing is said of CPUs it stays on
+    /// those it has.
     pub async fn update(
         &self,
         id: &str,
         limits: Limits,
         annotations: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let (_, spec, pod) = self.init_of(id)?;
-        let inner = self.inner.clone();
+        self.change(
+            id,
+            move |before| Limits { cpuset_cpus: limits.cpuset_cpus.or(before.cpuset_cpus), ..limits },
+            annotations,
+        )
+        .await
+    }
+
+    /// Moves a running container to other CPUs, in the kernel's list form.
+    pub async fn update_cpus(&self, id: &str, cpus: &str) -> Result<(), Error> {
+        let cpus = Some(cpus.to_owned());
+        self.change(id, move |before| Limits { cpuset_cpus: cpus, ..before }, BTreeMap::new()).await
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        change: impl FnOnce(Limits) -> Limits + Send + 'static,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (runtime, id) = (self.clone(), id.to_owned());
         blocking(move || {
+            let inner = &runtime.inner;
+            let _turn = inner.limiting.lock();
+            let (_, spec, pod) = runtime.init_of(&id)?;
+            let limits = change(spec.limits.clone());
             let cgroup = inner.cgroup(&pod, &spec.id);
             inner.tree.update(&cgroup, &spec.limits, &limits).map_err(Error::io("limit cgroup", cgroup))?;
             let mut spec = ContainerSpec { limits, ..(*spec).clone() };
@@ -55,6 +79,16 @@ impl Runtime {
                 entry.spec = Arc::new(spec);
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// The CPUs that containers may be given, in the kernel's list form; an error where none can be kept to some of them.
+    pub async fn cpus(&self) -> Result<String, Error> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let parent = format!("/{}", inner.options.cgroup_parent);
+            inner.tree.cpus(&parent).map_err(Error::io("keep containers to CPUs by cgroup", parent))
         })
         .await
     }

@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     exits: broadcast::Sender<Exit>,
     starts: Arc<Semaphore>,
     choosing: Mutex<()>,
+    /// Limits of what runs are changed one at a time: two would each write down the other's old ones.
+    pub(crate) limiting: Mutex<()>,
 }
 
 pub(crate) struct Entry {
@@ -102,8 +104,20 @@ impl Runtime {
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let starts = Arc::new(Semaphore::new(processors * STARTS_PER_PROCESSOR));
             let choosing = Mutex::default();
-            let inner =
-                Inner { options, layout, by_pod, helper, tree, pods, containers, exits, starts, choosing };
+            let limiting = Mutex::default();
+            let inner = Inner {
+                options,
+                layout,
+                by_pod,
+                helper,
+                tree,
+                pods,
+                containers,
+                exits,
+                starts,
+                choosing,
+                limiting,
+            };
             Ok(Runtime { inner: Arc::new(inner) })
         })
         .await?;

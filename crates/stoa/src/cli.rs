@@ -195,6 +195,13 @@ pub struct Admission {
     pub admission_control_config_file: Option<PathBuf>,
 }
 
+/// Who gets which CPUs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CpuManagerPolicy {
+    None,
+    Static,
+}
+
 /// What an agent offers.
 #[derive(Clone, Debug, Args)]
 pub struct Machine {
@@ -220,6 +227,13 @@ pub struct Machine {
     /// What is kept from pods for the machine itself: "cpus:0.5;mem:512;disk:1024".
     #[arg(long, value_name = "RESOURCES")]
     pub system_reserved: Option<String>,
+    /// Whether containers may have CPUs to themselves. With "static", those of Guaranteed pods that ask for whole CPUs do; needs
+    /// some that are reserved.
+    #[arg(long, default_value = "none", value_name = "POLICY")]
+    pub cpu_manager_policy: CpuManagerPolicy,
+    /// CPUs that no container gets to itself, and that are kept from pods in place of those in --system-reserved: "0,2-3".
+    #[arg(long, value_name = "CPUS")]
+    pub reserved_cpus: Option<String>,
     /// Below these, the node is under pressure and pods are evicted: "memory.available<100Mi,nodefs.available<10%". By default a
     /// kubelet's; with `stoa up`, on a machine that may be used for other things, 1 GiB of the disk.
     #[arg(long, value_name = "THRESHOLDS")]

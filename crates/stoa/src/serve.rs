@@ -1,7 +1,7 @@
 //! The commands that stay in the foreground: `up`, `master`, `agent`. Each starts its services, says one line when they
 //! are ready, and stops them on SIGTERM or Ctrl-C. Containers live on.
 
-use crate::cli::{Agent, Doors, Machine, Master, Up};
+use crate::cli::{Agent, CpuManagerPolicy, Doors, Machine, Master, Up};
 use crate::cluster::{Cluster, registries_of};
 use crate::{join, master};
 use anyhow::{Context, Result, bail};
@@ -167,6 +167,14 @@ fn agent_options(cluster: &Cluster, name: &str, machine: &Machine) -> Result<sto
         .map_err(|e| anyhow::anyhow!("--eviction-soft: {e}"))?;
     options.eviction_max_pod_grace = Duration::from_secs(machine.eviction_max_pod_grace_period);
     options.system_reserved.clone_from(&machine.system_reserved);
+    options.cpu_policy = match machine.cpu_manager_policy {
+        CpuManagerPolicy::None => stoa_agent::CpuPolicy::None,
+        CpuManagerPolicy::Static => stoa_agent::CpuPolicy::Static,
+    };
+    if let Some(text) = &machine.reserved_cpus {
+        let cpus = stoa_agent::CpuSet::parse(text);
+        options.reserved_cpus = Some(cpus.map_err(|e| anyhow::anyhow!("--reserved-cpus: {e}"))?);
+    }
     options.pressure_hold = Duration::from_secs(machine.pressure_hold);
     options.image_gc_high_percent = machine.image_gc_high_percent;
     options.image_gc_low_percent = machine.image_gc_low_percent;

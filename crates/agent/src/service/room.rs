@@ -17,7 +17,11 @@ impl Agent {
             has_apparmor: node::has_apparmor(),
             has_selinux: node::has_selinux(),
         };
-        let refused = refuse::check_ability(pod, &ability).or_else(|| {
+        let uid = pod::reference(pod).uid;
+        let refused = refuse::check_ability(pod, &ability);
+        // A kubelet gives CPUs away before it looks for room, so that is what is heard of first.
+        let refused = refused.or_else(|| self.shared.cpus.admit(&uid, pod).err().map(refuse::unexpected));
+        let refused = refused.or_else(|| {
             let is_elsewhere = {
                 let labels = self.shared.node_labels.lock();
                 refuse::check_affinity(pod, &options.name, &labels)
@@ -35,6 +39,7 @@ impl Agent {
             }
         });
         if let Some(Doom::Rejected { reason, message }) = &refused {
+            self.shared.cpus.release(&uid);
             self.shared.recorder.record(
                 &pod::reference(pod),
                 None,

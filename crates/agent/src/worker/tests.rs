@@ -57,9 +57,11 @@ impl World {
         let (out, events) = mpsc::channel(1_000);
         let recorder = Recorder::new(Arc::clone(&options.clock), out);
         let (tokens, _) = Tokens::new();
+        let cpus = crate::cpus::Cpus::none(&options);
         let shared = Arc::new(Shared::new(
             options,
             Arc::clone(&machine) as Arc<dyn Machine>,
+            cpus,
             recorder,
             tokens,
             vec!["192.0.2.1".to_owned()],
