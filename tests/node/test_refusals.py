@@ -45,6 +45,45 @@ def test_a_pod_bound_past_the_scheduler_is_refused_where_it_does_not_belong(pods
     assert pods.status("after")["phase"] == "Running"
 
 
+def test_a_pod_bound_past_the_scheduler_is_told_what_the_node_lacks(pods):
+    node = pods.cluster.json("get", "nodes")["items"][0]["metadata"]["name"]
+    port = {"ports": [{"containerPort": 80, "hostPort": 31999}]}
+    pods.create(pod("first", {"name": "c0", "script": "sleep 1000", **port}))
+    pods.ready("first")
+    stuff = {"resources": {"requests": {"ephemeral-storage": "1Pi"}}}
+    pods.create(pod("second", {"name": "c0", "script": "sleep 1000", **port}, nodeName=node),
+                pod("foreign", "sleep 1000", nodeName=node, metadata={"labels": {"kubernetes.io/os": "windows"}}),
+                pod("large", {"name": "c0", "script": "sleep 1000", **stuff}, nodeName=node))
+    for name, reason, words in [
+        ("second", "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"),
+        ("foreign", "PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"),
+        ("large", "OutOfephemeral-storage", "Node didn't have enough resource: ephemeral-storage, requested: 1125899906842624, used: 0"),
+    ]:
+        status = pods.phase(name, "Failed")
+        assert status["reason"] == reason and status["message"].startswith(f"Pod was rejected: {words}"), status
+        assert reason in pods.reasons(name)
+
+
+def test_a_pod_bound_past_a_taint_is_refused_unless_it_tolerates_it(pods):
+    node = pods.cluster.json("get", "nodes")["items"][0]["metadata"]["name"]
+    key = f"out-{pods.namespace[-12:]}".strip("-")
+    tolerations = [{"key": key, "operator": "Exists"}]
+    refusal = ("TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate")
+    # Who drives pods out that a taint meets may be quicker than the node: the object stays until all was seen.
+    unlike = pod("unlike", "sleep 1000", nodeName=node, metadata={"finalizers": ["stoa.dev/story"]})
+    pods.create(pod("before", "sleep 1000", tolerations=tolerations))
+    pods.ready("before")
+    try:
+        pods.kubectl("taint", "node", node, f"{key}=of-order:NoExecute")
+        pods.create(unlike, pod("alike", "sleep 1000", nodeName=node, tolerations=tolerations))
+        pods.ready("alike")
+        until(lambda: refusal in pods.events("unlike"), what="the refusal")
+    finally:
+        pods.kubectl("taint", "node", node, f"{key}-")
+        pods.kubectl("patch", "pod", "unlike", "-p", '{"metadata": {"finalizers": null}}', check=False)
+    assert pods.status("before")["phase"] == "Running"
+
+
 def test_root_is_refused_where_forbidden(pods):
     non_root = {"runAsNonRoot": True}
     pods.create(pod("asked", {"name": "c0", "script": "sleep 1", "securityContext": {**non_root, "runAsUser": 0}}),

@@ -4,11 +4,12 @@
 use crate::limits;
 use crate::observed::Doom;
 use crate::pod;
-use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Pod, PodSpec, Taint};
 use std::collections::BTreeMap;
 use stoa_runtime::Qos;
-use stoa_sched::plugins::node_affinity;
-use stoa_units::Quantity;
+use stoa_sched::plugins::{node_affinity, node_ports, taint_toleration};
+use stoa_units::{PortSet, Quantity};
+use stoa_wire::NodeTaint;
 
 /// Kernel parameters of a pod's own namespaces that can hurt nobody else.
 const SAFE_SYSCTLS: &[&str] = &[
@@ -28,6 +29,9 @@ const SAFE_SYSCTLS: &[&str] = &[
 /// From this priority on a pod is critical to the cluster.
 const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
+/// A kubelet's word for what it did not see coming.
+const UNEXPECTED: &str = "UnexpectedAdmissionError";
+
 /// What this node can do.
 pub(crate) struct Ability<'a> {
     pub(crate) unsafe_sysctls: &'a [String],
@@ -35,19 +39,78 @@ pub(crate) struct Ability<'a> {
     pub(crate) has_selinux: bool,
 }
 
-/// Whether this node is one that the pod asks for. The scheduler sees to that; whoever binds a pod past it is told here.
-pub(crate) fn check_affinity(pod: &Pod, node: &str, labels: &BTreeMap<String, String>) -> Option<Doom> {
-    let spec = pod.spec.as_ref()?;
-    (!node_affinity::asks_for(spec, node, labels)).then(|| Doom::Rejected {
-        reason: "NodeAffinity".to_owned(),
-        message: format!("Predicate NodeAffinity failed: {}", node_affinity::MISMATCH),
-    })
+/// What the leader says of this node, by which it is judged whether a pod belongs here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Marks {
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Those that let nobody run who does not tolerate them.
+    pub(crate) taints: Vec<NodeTaint>,
+}
+
+/// This node, as far as room on it is concerned.
+#[derive(Clone, Copy)]
+pub(crate) struct Node<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) marks: &'a Marks,
+    pub(crate) allocatable: &'a BTreeMap<String, String>,
+    pub(crate) pods_max: u32,
+}
+
+/// The label that names an operating system, and the one that all nodes of ours have.
+const OS_LABEL: &str = "kubernetes.io/os";
+const OS: &str = "linux";
+
+/// Whether the pod is for another operating system: by its own label, which a kubelet reads as a wish, or by its spec.
+pub(crate) fn check_os(pod: &Pod) -> Option<Doom> {
+    let refused = |reason: &str, message: &str| {
+        Some(Doom::Rejected { reason: reason.to_owned(), message: message.to_owned() })
+    };
+    if pod.metadata.labels.as_ref().and_then(|l| l.get(OS_LABEL)).is_some_and(|os| os != OS) {
+        return refused(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        );
+    }
+    if pod.spec.as_ref().and_then(|s| s.os.as_ref()).is_some_and(|os| os.name != OS) {
+        return refused("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS");
+    }
+    None
+}
+
+/// Why the pod does not belong on this node, whatever room there is: name and reason of what rules it out. The scheduler sees
+/// to that; whoever binds a pod past it is told here.
+fn mismatch<'a>(
+    pod: &Pod,
+    new: &Claim,
+    node: &Node<'_>,
+    mut held: impl Iterator<Item = &'a Claim>,
+) -> Option<(&'static str, &'static str)> {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    if !node_affinity::asks_for(spec, node.name, &node.marks.labels) {
+        return Some(("NodeAffinity", node_affinity::MISMATCH));
+    }
+    if !new.ports.is_empty() && held.any(|h| h.ports.intersects(&new.ports)) {
+        return Some(("NodePorts", node_ports::TAKEN));
+    }
+    // What the machine's own folder asks for is not driven out by a taint either.
+    let is_kept_off = |taint: &NodeTaint| {
+        let taint = Taint {
+            effect: "NoExecute".to_owned(),
+            key: taint.key.clone(),
+            value: Some(taint.value.clone()),
+            time_added: None,
+        };
+        !taint_toleration::is_tolerated(spec, &taint)
+    };
+    (!is_static(pod) && node.marks.taints.iter().any(is_kept_off))
+        .then_some(("TaintToleration", taint_toleration::UNTOLERATED))
 }
 
 /// What could not be given although it was there when somebody looked.
 pub(crate) fn unexpected(why: String) -> Doom {
     Doom::Rejected {
-        reason: "UnexpectedAdmissionError".to_owned(),
+        reason: UNEXPECTED.to_owned(),
         message: format!("Allocate failed due to {why}, which is unexpected"),
     }
 }
@@ -117,12 +180,19 @@ pub(crate) struct Claim {
     pub(crate) qos: Qos,
     /// Bytes of huge pages by the size of the pages.
     pub(crate) pages: BTreeMap<u64, u64>,
+    /// Bytes of the disk.
+    pub(crate) disk_bytes: u64,
+    /// Ports of the node.
+    pub(crate) ports: PortSet,
 }
 
 /// What a pod takes.
 pub(crate) fn claim(pod: &Pod) -> Claim {
     let (milli_cpu, memory_bytes) = limits::claim(pod);
+    let more = pod.spec.as_ref().map(stoa_sched::requests).unwrap_or_default();
     Claim {
+        disk_bytes: more.disk_bytes,
+        ports: more.ports,
         milli_cpu,
         memory_bytes,
         priority: priority(pod),
@@ -131,9 +201,14 @@ pub(crate) fn claim(pod: &Pod) -> Claim {
     }
 }
 
-fn priority(pod: &Pod) -> i32 {
+/// Whether it is of the machine's own folder.
+fn is_static(pod: &Pod) -> bool {
     let source = pod.metadata.annotations.as_ref().and_then(|a| a.get(crate::statics::SOURCE));
-    if source.is_some_and(|s| s != "api") {
+    source.is_some_and(|s| s != "api")
+}
+
+fn priority(pod: &Pod) -> i32 {
+    if is_static(pod) {
         // What the machine's own folder asks for comes before what others send.
         return CRITICAL_PRIORITY;
     }
@@ -149,60 +224,98 @@ pub(crate) enum Room {
     None { reason: String, message: String },
 }
 
-/// Looks for room for `pod` beside `claims`.
+/// Something of which there is too little.
+#[derive(Debug)]
+struct Shortage {
+    resource: String,
+    requested: u64,
+    used: u64,
+    capacity: u64,
+}
+
+impl Shortage {
+    /// How much is missing.
+    fn amount(&self) -> u64 {
+        (self.used + self.requested).saturating_sub(self.capacity)
+    }
+}
+
+/// All of which there is too little for `new` beside those that are here, in a kubelet's order.
+fn shortages(new: &Claim, held: &[(&String, &Claim)], node: &Node<'_>) -> Vec<Shortage> {
+    let capacity = |name: &str| node.allocatable.get(name).and_then(|q| Quantity::parse(q).ok());
+    let sum = |of: fn(&Claim) -> u64| held.iter().map(|(_, h)| of(h)).sum::<u64>();
+    let whole = |name: &str| capacity(name).map_or(0, |q| q.value_ceil());
+    let all = [
+        ("pods", 1, held.len() as u64, u64::from(node.pods_max)),
+        ("cpu", new.milli_cpu, sum(|h| h.milli_cpu), capacity("cpu").map_or(0, |q| q.milli_ceil())),
+        ("memory", new.memory_bytes, sum(|h| h.memory_bytes), whole("memory")),
+        ("ephemeral-storage", new.disk_bytes, sum(|h| h.disk_bytes), whole("ephemeral-storage")),
+    ];
+    let all =
+        all.into_iter().map(|(name, requested, used, capacity)| (name.to_owned(), requested, used, capacity));
+    let pages = new.pages.iter().map(|(size, requested)| {
+        let name = format!("{}{}", limits::HUGE_PAGES, Quantity::from_bytes(*size));
+        let used = held.iter().filter_map(|(_, h)| h.pages.get(size)).sum();
+        let capacity = whole(&name);
+        (name, *requested, used, capacity)
+    });
+    all.chain(pages)
+        .map(|(resource, requested, used, capacity)| Shortage { resource, requested, used, capacity })
+        .filter(|s| s.requested > 0 && s.amount() > 0)
+        .collect()
+}
+
+/// Looks for room for `pod` on `node` beside `claims`.
 pub(crate) fn find_room<'a>(
     pod: &Pod,
+    node: &Node<'_>,
     claims: impl Iterator<Item = (&'a String, &'a Claim)>,
-    allocatable: &BTreeMap<String, String>,
-    pods_max: u32,
 ) -> Room {
-    let capacity = |name: &str| allocatable.get(name).and_then(|q| Quantity::parse(q).ok());
-    let cpu_max = capacity("cpu").map_or(0, |q| q.milli_ceil());
-    let memory_max = capacity("memory").map_or(0, |q| q.value_ceil());
     let new = claim(pod);
     let mut held: Vec<_> = claims.collect();
-    let short = |held: &[(&String, &Claim)]| {
-        let (cpu, memory) =
-            held.iter().fold((0_u64, 0_u64), |(c, m), (_, h)| (c + h.milli_cpu, m + h.memory_bytes));
-        let all = [
-            ("cpu".to_owned(), new.milli_cpu, cpu, cpu_max),
-            ("memory".to_owned(), new.memory_bytes, memory, memory_max),
-            ("pods".to_owned(), 1, held.len() as u64, u64::from(pods_max)),
-        ];
-        let pages = new.pages.iter().map(|(size, wanted)| {
-            let name = format!("{}{}", limits::HUGE_PAGES, Quantity::from_bytes(*size));
-            let used = held.iter().filter_map(|(_, h)| h.pages.get(size)).sum();
-            let whole = capacity(&name).map_or(0, |q| q.value_ceil());
-            (name, *wanted, used, whole)
-        });
-        all.into_iter()
-            .chain(pages)
-            .find(|(_, wanted, used, capacity)| *wanted > 0 && used + wanted > *capacity)
+    let short = shortages(&new, &held, node);
+    let mismatch = mismatch(pod, &new, node, held.iter().map(|(_, h)| *h)).map(|(name, why)| Room::None {
+        reason: name.to_owned(),
+        message: format!("Predicate {name} failed: {why}"),
+    });
+    let Some(first) = short.first() else { return mismatch.unwrap_or(Room::After(Vec::new())) };
+    if new.priority < CRITICAL_PRIORITY {
+        let Shortage { resource, requested, used, capacity } = first;
+        let message = format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        );
+        return Room::None { reason: format!("OutOf{resource}"), message };
+    }
+    // Nobody makes room for what does not belong here.
+    if let Some(mismatch) = mismatch {
+        return mismatch;
+    }
+    // The least harm first: whom nobody promised anything, then whom little was promised.
+    let rank = |c: &Claim| match c.qos {
+        Qos::BestEffort => 0,
+        Qos::Burstable => 1,
+        Qos::Guaranteed => 2,
     };
-    let Some((resource, wanted, used, capacity)) = short(&held) else { return Room::After(Vec::new()) };
-    if new.priority >= CRITICAL_PRIORITY {
-        // The least harm first: whom nobody promised anything, then whom little was promised.
-        let rank = |c: &Claim| match c.qos {
-            Qos::BestEffort => 0,
-            Qos::Burstable => 1,
-            Qos::Guaranteed => 2,
-        };
-        held.sort_by_key(|(uid, c)| (std::cmp::Reverse((rank(c), c.priority)), (*uid).clone()));
-        let mut victims = Vec::new();
-        while short(&held).is_some() {
-            match held.iter().rposition(|(_, c)| c.priority < new.priority) {
-                Some(at) => victims.push(held.remove(at).0.clone()),
-                None => break,
-            }
-        }
-        if short(&held).is_none() {
+    held.sort_by_key(|(uid, c)| (std::cmp::Reverse((rank(c), c.priority)), (*uid).clone()));
+    let mut victims = Vec::new();
+    loop {
+        let short = shortages(&new, &held, node);
+        if short.is_empty() {
             return Room::After(victims);
         }
+        match held.iter().rposition(|(_, c)| c.priority < new.priority) {
+            Some(at) => victims.push(held.remove(at).0.clone()),
+            None => {
+                let missing = short.iter().map(|s| format!("(res: {}, q: {}), ", s.resource, s.amount()));
+                let message = format!(
+                    "Unexpected error while attempting to recover from admission failure: preemption: error finding a \
+                     set of pods to preempt: no set of running pods found to reclaim resources: [{}]",
+                    missing.collect::<String>()
+                );
+                return Room::None { reason: UNEXPECTED.to_owned(), message };
+            }
+        }
     }
-    let message = format!(
-        "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
-    );
-    Room::None { reason: format!("OutOf{resource}"), message }
 }
 
 #[cfg(test)]
@@ -212,6 +325,122 @@ mod tests {
 
     fn pod(spec: Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
+
+    fn amounts<const N: usize>(of: [(&str, &str); N]) -> BTreeMap<String, String> {
+        of.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    /// Why a node with these marks and these pods does not take a pod.
+    fn refusal(pod: &Pod, marks: &Marks, others: &[Pod]) -> Option<(String, String)> {
+        let allocatable = amounts([("cpu", "1"), ("memory", "1Gi"), ("ephemeral-storage", "1Gi")]);
+        let held: Vec<_> = others.iter().map(|o| ("uid".to_owned(), claim(o))).collect();
+        let node = Node { name: "n1", marks, allocatable: &allocatable, pods_max: 10 };
+        match find_room(pod, &node, held.iter().map(|(uid, c)| (uid, c))) {
+            Room::After(victims) if victims.is_empty() => None,
+            Room::After(victims) => panic!("{victims:?}"),
+            Room::None { reason, message } => Some((reason, message)),
+        }
+    }
+
+    fn predicate(name: &str, why: &str) -> Option<(String, String)> {
+        Some((name.to_owned(), format!("Predicate {name} failed: {why}")))
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_one_pods() {
+        let on = |port: Value| pod(json!({"containers": [{"name": "c", "ports": [port]}]}));
+        let held = [on(json!({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}))];
+        let taken = predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports");
+        for (port, expected) in [
+            (json!({"containerPort": 90, "hostPort": 8080}), &taken),
+            (json!({"containerPort": 90, "hostPort": 8080, "hostIP": "0.0.0.0"}), &taken),
+            (json!({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}), &taken),
+            (json!({"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.2"}), &None),
+            (json!({"containerPort": 80, "hostPort": 8080, "protocol": "UDP"}), &None),
+            (json!({"containerPort": 80, "hostPort": 8081}), &None),
+            (json!({"containerPort": 8080}), &None),
+        ] {
+            assert_eq!(&refusal(&on(port.clone()), &Marks::default(), &held), expected, "{port}");
+        }
+    }
+
+    #[test]
+    fn a_taint_keeps_off_who_does_not_tolerate_it_save_the_machines_own() {
+        let taint = |key: &str, value: &str| NodeTaint { key: key.to_owned(), value: value.to_owned() };
+        let marks = Marks { taints: vec![taint("out", "of-order"), taint("old", "")], ..Marks::default() };
+        let tolerating = |tolerations: Value| pod(json!({"containers": [], "tolerations": tolerations}));
+        let kept_off = predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+        for (tolerations, expected) in [
+            (json!([]), &kept_off),
+            (json!([{"key": "old", "operator": "Exists"}]), &kept_off),
+            (json!([{"key": "old", "operator": "Exists"}, {"key": "out", "value": "of-service"}]), &kept_off),
+            (json!([{"operator": "Exists", "effect": "NoSchedule"}]), &kept_off),
+            (json!([{"operator": "Exists"}]), &None),
+            (
+                json!([{"key": "old", "operator": "Exists"}, {"key": "out", "value": "of-order", "effect": "NoExecute"}]),
+                &None,
+            ),
+        ] {
+            assert_eq!(&refusal(&tolerating(tolerations.clone()), &marks, &[]), expected, "{tolerations}");
+        }
+        let mut own = tolerating(json!([]));
+        own.metadata.annotations = Some(amounts([(crate::statics::SOURCE, "file")]));
+        assert_eq!(refusal(&own, &marks, &[]), None);
+    }
+
+    #[test]
+    fn a_pod_for_another_system_is_refused() {
+        let check = |labels: Value, spec: Value| {
+            let pod: Pod =
+                serde_json::from_value(json!({"metadata": {"labels": labels}, "spec": spec})).unwrap();
+            match check_os(&pod) {
+                Some(Doom::Rejected { reason, message }) => Some((reason, message)),
+                _ => None,
+            }
+        };
+        let plain = json!({"containers": []});
+        let of = |os: &str| json!({"containers": [], "os": {"name": os}});
+        assert_eq!(check(json!({}), plain.clone()), None);
+        assert_eq!(check(json!({"kubernetes.io/os": "linux"}), of("linux")), None);
+        let said = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
+        assert_eq!(
+            check(json!({"kubernetes.io/os": "windows"}), plain),
+            said(
+                "PodOSSelectorNodeLabelDoesNotMatch",
+                "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+            )
+        );
+        assert_eq!(
+            check(json!({}), of("windows")),
+            said("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+        );
+    }
+
+    #[test]
+    fn what_is_short_is_named_in_a_kubelets_order_and_before_what_does_not_fit() {
+        let asking = |requests: Value, priority: i32| {
+            pod(json!({"priority": priority, "nodeSelector": {"disk": "ssd"},
+                "containers": [{"name": "c", "resources": {"requests": requests}}]}))
+        };
+        let here = Marks { labels: amounts([("disk", "ssd")]), taints: vec![] };
+        let elsewhere = Marks::default();
+        let held = [pod(json!({"priority": CRITICAL_PRIORITY, "containers": [
+            {"name": "c", "resources": {"requests": {"ephemeral-storage": "900Mi", "cpu": "900m"}}}]}))];
+        let disk = asking(json!({"ephemeral-storage": "200Mi"}), 0);
+        let words = "Node didn't have enough resource: ephemeral-storage, requested: 209715200, used: 943718400, capacity: 1073741824";
+        let out = Some(("OutOfephemeral-storage".to_owned(), words.to_owned()));
+        assert_eq!(refusal(&disk, &here, &held), out);
+        assert_eq!(refusal(&disk, &elsewhere, &held), out);
+        assert_eq!(refusal(&asking(json!({"ephemeral-storage": "100Mi"}), 0), &here, &held), None);
+        let both = json!({"ephemeral-storage": "200Mi", "cpu": "200m"});
+        assert_eq!(refusal(&asking(both.clone(), 0), &here, &held).unwrap().0, "OutOfcpu");
+        // Of a critical pod it is said first that it does not belong here, and then what nobody can give back.
+        let critical = asking(both, CRITICAL_PRIORITY);
+        assert_eq!(refusal(&critical, &elsewhere, &held).unwrap().0, "NodeAffinity");
+        let words = "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of \
+            pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: 100), (res: ephemeral-storage, q: 79691776), ]";
+        assert_eq!(refusal(&critical, &here, &held), Some((UNEXPECTED.to_owned(), words.to_owned())));
     }
 
     #[test]
@@ -241,9 +470,9 @@ mod tests {
 
     #[test]
     fn a_node_that_the_pod_does_not_ask_for_is_refused_by_name_and_by_label() {
-        let labels: BTreeMap<String, String> =
-            [("disk", "ssd"), ("cores", "8")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let check = |spec: Value| check_affinity(&pod(spec), "n1", &labels);
+        let labels = [("disk", "ssd"), ("cores", "8")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let marks = Marks { labels, taints: vec![] };
+        let check = |spec: Value| refusal(&pod(spec), &marks, &[]);
         let required = |terms: Value| {
             json!({"containers": [], "affinity": {"nodeAffinity":
                 {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
@@ -268,8 +497,7 @@ mod tests {
         ] {
             let message =
                 "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned();
-            let refused = Doom::Rejected { reason: "NodeAffinity".to_owned(), message };
-            assert_eq!(check(other.clone()), Some(refused), "{other}");
+            assert_eq!(check(other.clone()), Some(("NodeAffinity".to_owned(), message)), "{other}");
         }
     }
 
@@ -300,6 +528,8 @@ mod tests {
             priority,
             qos,
             pages: BTreeMap::new(),
+            disk_bytes: 0,
+            ports: PortSet::EMPTY,
         };
         let claims: BTreeMap<String, Claim> = [
             ("a".to_owned(), of(400, 0, Qos::Guaranteed)),
@@ -308,24 +538,26 @@ mod tests {
             ("d".to_owned(), of(0, CRITICAL_PRIORITY, Qos::BestEffort)),
         ]
         .into();
-        let allocatable =
-            [("cpu".to_owned(), "1".to_owned()), ("memory".to_owned(), "1Gi".to_owned())].into();
+        let allocatable = amounts([("cpu", "1"), ("memory", "1Gi")]);
+        let marks = Marks::default();
+        let node = Node { name: "n1", marks: &marks, allocatable: &allocatable, pods_max: 10 };
         let wants = |cpu: &str, priority: i32| {
             let p = pod(
                 json!({"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}),
             );
-            find_room(&p, claims.iter(), &allocatable, 10)
+            find_room(&p, &node, claims.iter())
         };
         assert_eq!(wants("200m", CRITICAL_PRIORITY), Room::After(vec!["c".into()]));
         assert_eq!(wants("500m", CRITICAL_PRIORITY), Room::After(vec!["c".into(), "b".into()]));
-        assert!(matches!(wants("1100m", CRITICAL_PRIORITY), Room::None { .. }));
+        assert!(
+            matches!(wants("1100m", CRITICAL_PRIORITY), Room::None { reason, .. } if reason == UNEXPECTED)
+        );
         assert!(matches!(wants("200m", 7), Room::None { reason, .. } if reason == "OutOfcpu"));
         let pages =
             pod(json!({"containers": [{"name": "c", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}]}));
         let room = |have: &str| {
-            let node =
-                [("memory", "1Gi"), ("hugepages-2Mi", have)].map(|(k, v)| (k.to_owned(), v.to_owned()));
-            find_room(&pages, std::iter::empty(), &node.into(), 10)
+            let allocatable = amounts([("memory", "1Gi"), ("hugepages-2Mi", have)]);
+            find_room(&pages, &Node { allocatable: &allocatable, ..node }, std::iter::empty())
         };
         assert_eq!(room("4Mi"), Room::After(vec![]));
         assert!(matches!(room("2Mi"), Room::None { reason, .. } if reason == "OutOfhugepages-2Mi"));

@@ -663,9 +663,12 @@ impl Handler for Agent {
                     tracing::error!(%error, %pod_cidr, "cannot set the pod network up");
                 }
             }
-            Down::Pod { pod, node_labels } => {
+            Down::Pod { pod, node_labels, node_taints } => {
                 if let Some(labels) = node_labels {
-                    *self.shared.node_labels.lock() = labels;
+                    self.shared.marks.lock().labels = labels;
+                }
+                if let Some(taints) = node_taints {
+                    self.shared.marks.lock().taints = taints;
                 }
                 self.desire(pod, &packet.object).await
             }

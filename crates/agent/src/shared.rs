@@ -9,7 +9,7 @@ use crate::machine::{Machine, PublishedPort};
 use crate::mesos::{Executors, Fetcher, Sessions, Tasks, Verbosity};
 use crate::options::Options;
 use crate::outbox::Outbox;
-use crate::refuse::Claim;
+use crate::refuse::{Claim, Marks};
 use crate::services::Book;
 use crate::statics::Statics;
 use crate::stats::Sampler;
@@ -115,8 +115,8 @@ pub(crate) struct Shared {
     pub(crate) host_ips: Vec<String>,
     pub(crate) node_memory: u64,
     pub(crate) allocatable: BTreeMap<String, String>,
-    /// The node's labels as the leader said last; before, those that this agent reports.
-    pub(crate) node_labels: Mutex<BTreeMap<String, String>>,
+    /// The node's marks as the leader said last; before, the labels that this agent reports.
+    pub(crate) marks: Mutex<Marks>,
     pub(crate) live: Mutex<HashMap<String, LivePod>>,
     /// CPU and memory that each pod claims, for the check that a new one fits.
     pub(crate) claims: Mutex<HashMap<String, Claim>>,
@@ -165,7 +165,7 @@ impl Shared {
             host_ips,
             node_memory,
             allocatable,
-            node_labels: Mutex::new(node_labels),
+            marks: Mutex::new(Marks { labels: node_labels, taints: Vec::new() }),
             live: Mutex::default(),
             claims: Mutex::default(),
             ports: tokio::sync::Mutex::default(),

@@ -294,7 +294,7 @@ fn node_term(term: &NodeSelectorTerm) -> NodeTerm {
     NodeTerm { is_empty: labels.0.is_empty() && fields.0.is_empty(), labels, fields }
 }
 
-fn tolerates(t: &Toleration) -> Tolerates {
+pub(crate) fn tolerates(t: &Toleration) -> Tolerates {
     Tolerates {
         key: t.key.clone().unwrap_or_default(),
         exists: t.operator.as_deref() == Some("Exists"),

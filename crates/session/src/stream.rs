@@ -17,7 +17,7 @@ use stoa_kube::{Status, resources};
 use stoa_registry::{Context, Target};
 use stoa_store::{Entry, Key, Revision};
 use stoa_streams::Body;
-use stoa_wire::{Down, NodeReport, Occurrence, PROTOCOL, Packet, PacketError, PodRef, Up};
+use stoa_wire::{Down, NodeReport, NodeTaint, Occurrence, PROTOCOL, Packet, PacketError, PodRef, Up};
 use tokio::sync::mpsc;
 
 /// How long an agent may take to say hello.
@@ -321,27 +321,48 @@ async fn take(session: &Session) -> Item {
     }
 }
 
-/// The labels of its node that an agent knows from this session, and the revision of the node that they were read from.
+/// What an agent judges by whether a pod belongs on its node.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Marks {
+    labels: BTreeMap<String, String>,
+    /// Those that let nobody run who does not tolerate them.
+    taints: Vec<NodeTaint>,
+}
+
+impl Marks {
+    fn read(node: &Value) -> Marks {
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
+        let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+        Marks {
+            labels: labels.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect(),
+            taints: taints
+                .filter(|t| t["effect"] == "NoExecute")
+                .map(|t| NodeTaint { key: text(&t["key"]), value: text(&t["value"]) })
+                .collect(),
+        }
+    }
+}
+
+/// The marks of its node that an agent knows from this session, and the revision of the node that they were read from.
 #[derive(Default)]
 struct Said {
     at: Revision,
-    labels: Option<BTreeMap<String, String>>,
+    marks: Option<Marks>,
 }
 
 impl Said {
-    /// The node's labels if they are not those that were said. Read at the moment of sending, so that a pod never comes
+    /// The node's marks if they are not those that were said. Read at the moment of sending, so that a pod never comes
     /// before a label that was set before it was bound.
-    fn renew(&mut self, node: Option<Entry>) -> Option<BTreeMap<String, String>> {
+    fn renew(&mut self, node: Option<Entry>) -> Option<Marks> {
         let node = node.filter(|n| n.modified != self.at)?;
         self.at = node.modified;
-        let object: Value = serde_json::from_slice(&node.value).ok()?;
-        let pairs = object["metadata"]["labels"].as_object().into_iter().flatten();
-        let labels = pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect();
-        if self.labels.as_ref() == Some(&labels) {
+        let marks = Marks::read(&serde_json::from_slice(&node.value).ok()?);
+        if self.marks.as_ref() == Some(&marks) {
             return None;
         }
-        self.labels = Some(labels.clone());
-        Some(labels)
+        self.marks = Some(marks.clone());
+        Some(marks)
     }
 }
 
@@ -360,8 +381,9 @@ fn describe(inner: &Inner, node: &str, said: &mut Said, item: Item) -> Packet<Do
             });
             match own {
                 Some(entry) => {
-                    let node_labels = said.renew(store.get(&Key::object("", "nodes", "", node)));
-                    Packet::with(Down::Pod { pod, node_labels }, entry.value)
+                    let marks = said.renew(store.get(&Key::object("", "nodes", "", node)));
+                    let (node_labels, node_taints) = marks.map(|m| (m.labels, m.taints)).unzip();
+                    Packet::with(Down::Pod { pod, node_labels, node_taints }, entry.value)
                 }
                 None => Packet::bare(Down::PodGone { pod }),
             }
@@ -384,19 +406,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_said_first_and_whenever_they_changed() {
-        let node = |at: u64, labels: Value| {
-            let value = json!({"metadata": {"labels": labels}}).to_string().into();
-            let key = Key::object("", "nodes", "", "n1");
+    fn marks_are_said_first_and_whenever_they_changed() {
+        let node = |at: u64, labels: Value, taints: Value| {
+            let object = json!({"metadata": {"labels": labels}, "spec": {"taints": taints}});
+            let (key, value) = (Key::object("", "nodes", "", "n1"), object.to_string().into());
             Some(Entry { key, value, created: Revision(1), modified: Revision(at) })
         };
+        let taint = |key: &str, effect: &str| json!({"key": key, "effect": effect});
+        let colour = |c: &str| BTreeMap::from([("colour".to_owned(), c.to_owned())]);
+        let (none, blue) = (Marks::default(), Marks { labels: colour("blue"), taints: vec![] });
+        let out = NodeTaint { key: "out".to_owned(), value: String::new() };
+        let leaving = Marks { labels: colour("blue"), taints: vec![out] };
+        let both = json!([taint("full", "NoSchedule"), taint("out", "NoExecute")]);
         let mut said = Said::default();
         assert_eq!(said.renew(None), None);
-        assert_eq!(said.renew(node(1, Value::Null)), Some(BTreeMap::new()));
-        assert_eq!(said.renew(node(1, Value::Null)), None);
-        let blue = BTreeMap::from([("colour".to_owned(), "blue".to_owned())]);
-        assert_eq!(said.renew(node(2, json!({"colour": "blue"}))), Some(blue));
-        assert_eq!(said.renew(node(3, json!({"colour": "blue"}))), None, "its status changed");
-        assert_eq!(said.renew(node(4, json!({}))), Some(BTreeMap::new()));
+        assert_eq!(said.renew(node(1, Value::Null, Value::Null)), Some(none.clone()));
+        assert_eq!(said.renew(node(1, Value::Null, Value::Null)), None);
+        assert_eq!(said.renew(node(2, json!({"colour": "blue"}), Value::Null)), Some(blue.clone()));
+        assert_eq!(said.renew(node(3, json!({"colour": "blue"}), Value::Null)), None, "its status changed");
+        assert_eq!(said.renew(node(4, json!({"colour": "blue"}), both)), Some(leaving));
+        assert_eq!(
+            said.renew(node(5, json!({"colour": "blue"}), json!([taint("full", "NoSchedule")]))),
+            Some(blue)
+        );
+        assert_eq!(said.renew(node(6, json!({}), json!([]))), Some(none));
     }
 }

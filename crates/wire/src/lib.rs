@@ -9,7 +9,7 @@ mod tunnel;
 
 pub use session::{
     Down, HEAD_LEN_MAX, HeldPod, JOIN_PATH, JoinRequest, JoinResponse, NodeCondition, NodeImage, NodeReport,
-    OBJECT_LEN_MAX, Occurrence, PODS_MAX, PROTOCOL, Packet, PacketError, PodRef, Referent, SESSION_PATH,
-    TUNNELS_PATH, Up,
+    NodeTaint, OBJECT_LEN_MAX, Occurrence, PODS_MAX, PROTOCOL, Packet, PacketError, PodRef, Referent,
+    SESSION_PATH, TUNNELS_PATH, Up,
 };
 pub use tunnel::{Channel, FRAME_LEN_MAX, Frame, FrameError, LogOptions, TunnelRequest};

@@ -152,6 +152,15 @@ impl Referent {
     }
 }
 
+/// A taint of a node, of an effect that is understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeTaint {
+    /// Its key.
+    pub key: String,
+    /// Its value, often empty.
+    pub value: String,
+}
+
 /// What a machine is: sent in the hello and whenever it changes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -336,6 +345,9 @@ pub enum Down {
         /// whether a pod belongs here, so none may come before them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node_labels: Option<BTreeMap<String, String>>,
+        /// Its taints that let nobody run who does not tolerate them (`NoExecute`), said together with the labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node_taints: Option<Vec<NodeTaint>>,
     },
     /// A pod is not desired any more: its object is gone.
     PodGone {
@@ -423,7 +435,7 @@ mod tests {
     proptest! {
         #[test]
         fn packets_survive_any_cut(object in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..500) {
-            let packet = Packet::with(Down::Pod { pod: pod(), node_labels: None }, Bytes::from(object));
+            let packet = Packet::with(Down::Pod { pod: pod(), node_labels: None, node_taints: None }, Bytes::from(object));
             let (head, object) = packet.encode().unwrap();
             let mut whole = BytesMut::from(&head[..]);
             whole.extend_from_slice(&object);

@@ -3,7 +3,7 @@
 use super::Agent;
 use crate::events::Kind;
 use crate::observed::Doom;
-use crate::refuse::{self, Ability, Room};
+use crate::refuse::{self, Ability, Node, Room};
 use crate::worker::Nudge;
 use crate::{node, pod};
 use k8s_openapi::api::core::v1::Pod;
@@ -21,18 +21,19 @@ impl Agent {
         let refused = refuse::check_ability(pod, &ability);
         // A kubelet gives CPUs away before it looks for room, so that is what is heard of first.
         let refused = refused.or_else(|| self.shared.cpus.admit(&uid, pod).err().map(refuse::unexpected));
-        let refused = refused.or_else(|| {
-            let is_elsewhere = {
-                let labels = self.shared.node_labels.lock();
-                refuse::check_affinity(pod, &options.name, &labels)
+        let refused = refused.or_else(|| refuse::check_os(pod)).or_else(|| {
+            let marks = self.shared.marks.lock().clone();
+            let node = Node {
+                name: &options.name,
+                marks: &marks,
+                allocatable: &self.shared.allocatable,
+                pods_max: options.pods_max,
             };
-            let claims = self.shared.claims.lock();
-            match refuse::find_room(pod, claims.iter(), &self.shared.allocatable, options.pods_max) {
+            // Not held while others are told to make room.
+            let room = refuse::find_room(pod, &node, self.shared.claims.lock().iter());
+            match room {
                 Room::None { reason, message } => Some(Doom::Rejected { reason, message }),
-                // Nobody makes room for what does not belong here.
-                Room::After(_) if is_elsewhere.is_some() => is_elsewhere,
                 Room::After(victims) => {
-                    drop(claims);
                     victims.iter().for_each(|uid| self.displace(uid));
                     None
                 }

@@ -173,7 +173,7 @@ impl Session {
     }
 
     async fn pod(&self, pod: &Value) {
-        let head = Down::Pod { pod: reference(pod), node_labels: None };
+        let head = Down::Pod { pod: reference(pod), node_labels: None, node_taints: None };
         self.down.send(Packet::with(head, Bytes::from(pod.to_string()))).await.unwrap();
     }
 
@@ -304,7 +304,7 @@ async fn a_pod_is_judged_by_the_labels_that_came_with_it() {
         pod["metadata"]["uid"] = json!(uid);
         pod["spec"]["nodeSelector"] = json!({"colour": "green"});
         let labels = [("colour".to_owned(), label.to_owned())].into();
-        let head = Down::Pod { pod: reference(&pod), node_labels: Some(labels) };
+        let head = Down::Pod { pod: reference(&pod), node_labels: Some(labels), node_taints: Some(vec![]) };
         session.down.send(Packet::with(head, Bytes::from(pod.to_string()))).await.unwrap();
         let status = session.hear(|packet| match &packet.head {
             Up::Status { pod: of } if of.uid == uid => {

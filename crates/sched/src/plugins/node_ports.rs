@@ -2,6 +2,9 @@
 
 use crate::{Reason, Room, Shape};
 
+/// Why a node where a host port is taken is ruled out.
+pub const TAKEN: &str = "node(s) didn't have free ports for the requested pod ports";
+
 /// Whether all host ports are free.
 pub fn fits(shape: &Shape, room: &Room) -> bool {
     shape.requests.ports.is_empty() || !shape.requests.ports.intersects(&room.ports)
@@ -10,6 +13,6 @@ pub fn fits(shape: &Shape, room: &Room) -> bool {
 /// Rules out nodes where a host port is taken.
 pub fn filter(shape: &Shape, room: &Room, reasons: &mut Vec<Reason>) {
     if !fits(shape, room) {
-        reasons.push(Reason::curable("node(s) didn't have free ports for the requested pod ports"));
+        reasons.push(Reason::curable(TAKEN));
     }
 }

@@ -2,13 +2,22 @@
 
 use crate::pod::Tolerates;
 use crate::{NodeInfo, Reason, Shape};
-use stoa_kube::typed::Taint;
+use stoa_kube::typed::{PodSpec, Taint};
+
+/// Why a node does not keep a pod, in the words of an agent.
+pub const UNTOLERATED: &str = "node(s) had taints that the pod didn't tolerate";
 
 /// Whether the toleration covers the taint.
 pub fn tolerates(t: &Tolerates, taint: &Taint) -> bool {
     let effect = t.effect.is_empty() || t.effect == taint.effect;
     let key = t.key == taint.key || (t.key.is_empty() && t.exists);
     effect && key && (t.exists || t.value == taint.value.as_deref().unwrap_or_default())
+}
+
+/// Whether a pod tolerates a taint: what an agent asks once more when the pod comes, since a pod may be bound past the
+/// scheduler.
+pub fn is_tolerated(spec: &PodSpec, taint: &Taint) -> bool {
+    spec.tolerations.iter().flatten().any(|t| tolerates(&crate::pod::tolerates(t), taint))
 }
 
 /// Rules out nodes with a taint that is not tolerated.
