@@ -14,6 +14,7 @@ def test_a_node_has_a_history(cluster):
     now = lambda reason: ("kubelet", "Normal", reason, f"Node {node} status is now: {reason}")
     first = {
         ("kubelet", "Normal", "Starting", "Starting kubelet."),
+        ("kubelet", "Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods"),
         ("node-controller", "Normal", "RegisteredNode", f"Node {node} event: Registered Node {node} in Controller"),
         now("NodeHasSufficientMemory"), now("NodeHasNoDiskPressure"), now("NodeHasSufficientPID"), now("NodeReady"),
     }

@@ -61,6 +61,17 @@ struct State {
     shown: Vec<NodeCondition>,
     settle_until: Option<Time>,
     collector: Collector,
+    /// The disk has no size, and that was said.
+    is_sizeless: bool,
+}
+
+impl State {
+    /// What is said of a disk of this size: once when it is none, until it is one again.
+    fn note_size(&mut self, total: u64) -> Option<&'static str> {
+        let is_new = total == 0 && !self.is_sizeless;
+        self.is_sizeless = total == 0;
+        is_new.then_some("invalid capacity 0 on image filesystem")
+    }
 }
 
 impl Keeper {
@@ -135,6 +146,10 @@ impl Keeper {
         let now = shared.now();
         let options = &shared.options;
         let disk = read_disk(&options.data_dir);
+        let invalid = self.state.lock().note_size(disk.total);
+        if let Some(message) = invalid {
+            shared.recorder.record_node(&options.name, Kind::Warning, "InvalidDiskCapacity", message);
+        }
         let bounds = Bounds { high: options.image_gc_high_percent, low: options.image_gc_low_percent };
         let bytes = bytes.or_else(|| excess(disk.total, disk.available, bounds));
         let chosen = {
@@ -314,4 +329,16 @@ fn usage(dir: &Path) -> (u64, u64) {
         }
     }
     (bytes, files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_a_size_is_told_of_once_until_it_has_one_again() {
+        let mut state = State::default();
+        let said: Vec<bool> = [1, 0, 0, 7, 0].map(|total| state.note_size(total).is_some()).into();
+        assert_eq!(said, [false, true, false, false, true]);
+    }
 }

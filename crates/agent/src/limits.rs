@@ -168,6 +168,16 @@ pub(crate) fn of_pod(pod: &Pod, pids_max: Option<i64>) -> Limits {
     }
 }
 
+/// The limits of all pods together: what the machine has, less what is kept for it. Memory only where it was measured; what an
+/// operator gave is kept to by eviction, which ends whole pods and not what happens to ask last.
+pub(crate) fn of_all(milli_cpu: u64, memory_bytes: Option<u64>) -> Limits {
+    Limits {
+        cpu_shares: Some(shares(Some(milli_cpu))),
+        memory_bytes: memory_bytes.and_then(|m| i64::try_from(m).ok()),
+        ..Limits::default()
+    }
+}
+
 /// The same without a bound on CPU time.
 pub(crate) fn without_quota(limits: Limits) -> Limits {
     Limits { cpu_quota_us: None, cpu_period_us: None, ..limits }

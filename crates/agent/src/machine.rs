@@ -64,6 +64,8 @@ pub trait Machine: Send + Sync {
     async fn kill_all(&self, id: &str) -> Result<(), RuntimeError>;
     /// Removes a container, its root file system included.
     async fn remove(&self, id: &str) -> Result<(), RuntimeError>;
+    /// Limits all containers together.
+    async fn limit_all(&self, limits: Limits) -> Result<(), RuntimeError>;
     /// Gives a pod other limits.
     async fn update_pod(&self, uid: &str, limits: Limits) -> Result<(), RuntimeError>;
     /// Gives a running container other limits, and other annotations.

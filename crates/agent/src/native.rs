@@ -172,6 +172,10 @@ impl Machine for Native {
         self.runtime.remove(id).await
     }
 
+    async fn limit_all(&self, limits: Limits) -> Result<(), RuntimeError> {
+        self.runtime.limit_all(limits).await
+    }
+
     async fn update_pod(&self, uid: &str, limits: Limits) -> Result<(), RuntimeError> {
         self.runtime.update_pod(uid, limits).await
     }

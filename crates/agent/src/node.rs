@@ -232,6 +232,18 @@ pub(crate) fn reserved_milli_cpu(options: &Options) -> Result<u64, String> {
     Ok(reserved.and_then(|r| r.milli_cpu).unwrap_or(0))
 }
 
+/// CPU in thousandths and bytes of memory of the machine, less what is kept for it by name.
+pub(crate) fn unreserved(
+    options: &Options,
+    capacity: &BTreeMap<String, String>,
+) -> Result<(u64, u64), String> {
+    let reserved = options.system_reserved.as_deref().map(parse_resources).transpose()?.unwrap_or_default();
+    let whole = |name: &str| capacity.get(name).and_then(|q| Quantity::parse(q).ok());
+    let milli = whole("cpu").map_or(0, |q| q.milli_ceil()).saturating_sub(reserved_milli_cpu(options)?);
+    let memory = whole("memory").map_or(0, |q| q.value_ceil());
+    Ok((milli, memory.saturating_sub(reserved.memory_bytes.unwrap_or(0))))
+}
+
 /// What pods may use: all of it where the operator said how much to give, else what is measured less what is reserved, and
 /// less the memory and disk below which pods would be evicted. What is reserved by name is always kept.
 fn allocatable(
@@ -239,11 +251,8 @@ fn allocatable(
     capacity: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, String> {
     let reserved = options.system_reserved.as_deref().map(parse_resources).transpose()?.unwrap_or_default();
-    let whole = |name: &str| capacity.get(name).and_then(|q| Quantity::parse(q).ok());
-    let (memory, disk) = (
-        whole("memory").map_or(0, |q| q.value_ceil()),
-        whole("ephemeral-storage").map_or(0, |q| q.value_ceil()),
-    );
+    let whole =
+        |name: &str| capacity.get(name).and_then(|q| Quantity::parse(q).ok()).map_or(0, |q| q.value_ceil());
     let kept = |signal: Signal, whole: u64| {
         let threshold =
             options.eviction_hard.iter().find(|t| t.signal == signal).filter(|_| options.resources.is_none());
@@ -252,10 +261,9 @@ fn allocatable(
             Amount::Percent(p) => (whole as f64 * p / 100.0) as u64,
         })
     };
-    let milli = whole("cpu").map_or(0, |q| q.milli_ceil()).saturating_sub(reserved_milli_cpu(options)?);
-    let memory = memory
-        .saturating_sub(reserved.memory_bytes.unwrap_or(0))
-        .saturating_sub(kept(Signal::Memory, memory));
+    let (milli, memory) = unreserved(options, capacity)?;
+    let memory = memory.saturating_sub(kept(Signal::Memory, whole("memory")));
+    let disk = whole("ephemeral-storage");
     let disk = disk.saturating_sub(reserved.disk_bytes.unwrap_or(0)).saturating_sub(kept(Signal::Disk, disk));
     let mut out = capacity.clone();
     out.insert("cpu".to_owned(), Quantity::from_milli(milli as i64).to_string());

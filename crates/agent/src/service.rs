@@ -157,6 +157,7 @@ impl Service {
         agent.look_at_images().await;
         let (recorder, name) = (&agent.shared.recorder, &agent.shared.options.name);
         recorder.record_node(name, events::Kind::Normal, "Starting", "Starting kubelet.");
+        agent.limit_all().await.map_err(Error::Options)?;
         let endpoint = Endpoint::bind(&agent.shared.options).await.map_err(|cause| Error::Io {
             what: "bind the Mesos API of",
             path: agent.shared.options.data_dir.clone(),
@@ -202,6 +203,30 @@ impl Service {
 }
 
 impl Agent {
+    /// Keeps all pods together to what is theirs, and says so. Where that cannot be done each is kept to its own all the same.
+    async fn limit_all(&self) -> Result<(), String> {
+        let options = &self.shared.options;
+        let (milli, memory) = node::unreserved(options, &self.report.lock().capacity)?;
+        let limits = crate::limits::of_all(milli, Some(memory).filter(|_| options.resources.is_none()));
+        let (kind, reason, message) = match self.shared.machine.limit_all(limits).await {
+            Ok(()) => (
+                events::Kind::Normal,
+                "NodeAllocatableEnforced",
+                "Updated Node Allocatable limit across pods".to_owned(),
+            ),
+            Err(error) => {
+                let (all, why) = (options.cgroup_parent(), chain(&error));
+                (
+                    events::Kind::Warning,
+                    "FailedNodeAllocatableEnforcement",
+                    format!("Failed to update Node Allocatable Limits [\"{all}\"]: {why}"),
+                )
+            }
+        };
+        self.shared.recorder.record_node(&options.name, kind, reason, message);
+        Ok(())
+    }
+
     /// Sweeps now and then: what could not be removed at once is tried again.
     async fn keep_swept(&self) {
         let mut ticks = tokio::time::interval(SWEEP_EVERY);

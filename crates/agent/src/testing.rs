@@ -26,6 +26,8 @@ pub(crate) struct Scripted {
     pub(crate) stubborn: Mutex<HashSet<String>>,
     /// Name of a container that ends right after somebody looked, before anybody could hear of it.
     pub(crate) ends_once_seen: Mutex<Option<String>>,
+    /// Whether it refuses to limit all containers together.
+    pub(crate) is_stubborn_about_limits: std::sync::atomic::AtomicBool,
     exits: broadcast::Sender<Exit>,
 }
 
@@ -41,6 +43,7 @@ impl Scripted {
             log: Mutex::default(),
             stubborn: Mutex::default(),
             ends_once_seen: Mutex::default(),
+            is_stubborn_about_limits: Default::default(),
             exits: broadcast::channel(64).0,
         })
     }
@@ -145,6 +148,13 @@ impl Machine for Scripted {
     }
     async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
         self.containers.lock().retain(|c| c.spec.id != id);
+        Ok(())
+    }
+    async fn limit_all(&self, limits: Limits) -> Result<(), RuntimeError> {
+        self.note(format!("all shares {}", limits.cpu_shares.unwrap_or(0)));
+        if self.is_stubborn_about_limits.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(RuntimeError::NotFound("the cgroup".to_owned()));
+        }
         Ok(())
     }
     async fn update_pod(&self, _: &str, limits: Limits) -> Result<(), RuntimeError> {

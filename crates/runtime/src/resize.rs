@@ -83,6 +83,16 @@ impl Runtime {
         .await
     }
 
+    /// Limits all containers together.
+    pub async fn limit_all(&self, limits: Limits) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let parent = format!("/{}", inner.options.cgroup_parent);
+            inner.tree.create(&parent, &limits).map_err(Error::io("limit cgroup", parent))
+        })
+        .await
+    }
+
     /// The CPUs that containers may be given, in the kernel's list form; an error where none can be kept to some of them.
     pub async fn cpus(&self) -> Result<String, Error> {
         let inner = self.inner.clone();

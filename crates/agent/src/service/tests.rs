@@ -320,6 +320,42 @@ async fn a_pod_is_judged_by_the_labels_that_came_with_it() {
 }
 
 #[tokio::test]
+async fn a_node_says_whether_its_pods_are_kept_to_what_is_theirs() {
+    let machine = Scripted::new(Arc::new(SystemClock));
+    for (fails, expected) in [
+        (false, ("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")),
+        (
+            true,
+            (
+                "Warning",
+                "FailedNodeAllocatableEnforcement",
+                "Failed to update Node Allocatable Limits [\"stoa-c\"]: no container `the cgroup`",
+            ),
+        ),
+    ] {
+        let mut leader = Leader::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        machine.is_stubborn_about_limits.store(fails, Ordering::SeqCst);
+        let mut options = Options::new("n1", dir.path(), "c");
+        options.resources = Some("cpus:4;mem:1024".to_owned());
+        options.system_reserved = Some("cpus:1".to_owned());
+        let _stop = start_with(&leader, &machine, options).drop_guard();
+        let mut session = leader.session().await;
+        session.welcome().await;
+        let said = session
+            .hear(|p| match &p.head {
+                Up::Event { occurrence } if occurrence.reason.contains("Allocatable") => {
+                    Some(occurrence.clone())
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!((said.kind.as_str(), said.reason.as_str(), said.message.as_str()), expected);
+        assert!(machine.log.lock().contains(&"all shares 3072".to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn containers_outlive_a_broken_session_and_all_is_said_again() {
     let mut leader = Leader::start().await;
     let machine = Scripted::new(Arc::new(SystemClock));
