@@ -87,6 +87,11 @@ impl Collector {
     }
 }
 
+/// Ids of the images that nobody needs or wants kept and a registry could give again: what an operator has pruned.
+pub(crate) fn unneeded(images: &[StoredImage], used: &BTreeSet<String>) -> Vec<String> {
+    images.iter().filter(|i| i.is_replaceable && !used.contains(&i.id)).map(|i| i.id.clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +134,6 @@ mod tests {
         assert_eq!(choose(11), ["older", "old"]);
         assert_eq!(choose(1_000), ["older", "old"], "not what came a moment ago");
         assert!(choose(0).is_empty());
+        assert_eq!(unneeded(&all, &set(&["used", "old"])), ["older", "fresh"]);
     }
 }

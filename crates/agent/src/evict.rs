@@ -1,7 +1,7 @@
 //! Keeps the machine out of want: measures it, says what it is short of, collects images, and at last evicts pods, one at a
 //! time, so that each loss is felt before the next.
 
-use crate::collect::{Bounds, Collector, excess};
+use crate::collect::{Bounds, Collector, excess, unneeded};
 use crate::events::Kind;
 use crate::machine::Machine;
 use crate::pressure::{self, Candidate, Conditions, Crossed, Signal, Since, Threshold};
@@ -142,7 +142,7 @@ impl Keeper {
     /// Removes images that are not needed: `bytes` of them, or as many as the bounds ask for.
     async fn collect(&self, shared: &Arc<Shared>, bytes: Option<u64>) {
         let images = shared.machine.stored_images().await;
-        let used = used_images(shared, &images);
+        let used = used_images(shared, &images, &[]);
         let now = shared.now();
         let options = &shared.options;
         let disk = read_disk(&options.data_dir);
@@ -189,8 +189,30 @@ fn look(shared: &Shared) -> Vec<Crossed> {
     pressure::crossed(&all, &measures)
 }
 
-/// Ids of the images that pods of this node need.
-fn used_images(shared: &Shared, images: &[crate::collect::StoredImage]) -> BTreeSet<String> {
+/// Removes every image that a registry could give again, save those that pods need and those named in `kept`.
+///
+/// # Errors
+///
+/// What could not be removed, and why; the others are gone.
+pub(crate) async fn prune(shared: &Shared, kept: &[String]) -> Result<(), String> {
+    let images = shared.machine.stored_images().await;
+    let used = used_images(shared, &images, kept);
+    let mut failures = Vec::new();
+    for id in unneeded(&images, &used) {
+        match shared.machine.remove_image(&id).await {
+            Ok(()) => tracing::info!(image = %id, "pruned an image that nobody uses"),
+            Err(error) => failures.push(format!("{id}: {error}")),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+}
+
+/// Ids of the images that pods of this node need, and of those that have one of the `further` names.
+fn used_images(
+    shared: &Shared,
+    images: &[crate::collect::StoredImage],
+    further: &[String],
+) -> BTreeSet<String> {
     let canonical =
         |name: &str| stoa_image::Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.to_string());
     let live = shared.live.lock();
@@ -198,6 +220,7 @@ fn used_images(shared: &Shared, images: &[crate::collect::StoredImage]) -> BTree
         .values()
         .filter(|l| l.connected)
         .flat_map(|l| crate::images::of(&l.object))
+        .chain(further.iter().cloned())
         .map(|n| canonical(&n))
         .collect();
     images

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use stoa_mesos::Verbosity;
 use stoa_units::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +89,8 @@ pub struct Options {
     pub executor_api: SocketAddr,
     /// The Mesos API for operators; only the master reaches it when `None`.
     pub mesos_api: Option<OperatorApi>,
+    /// How much operators of that API want to be said.
+    pub verbosity: Arc<Verbosity>,
     /// Longest wait between two attempts to reach a leader.
     pub reconnect_max: Duration,
     /// Where time comes from.
@@ -137,6 +140,7 @@ impl Options {
             pod_pids_max: 8_192,
             executor_api: SocketAddr::from((Ipv4Addr::LOCALHOST, 5051)),
             mesos_api: None,
+            verbosity: Arc::default(),
             reconnect_max: Duration::from_secs(5),
             clock: Arc::new(SystemClock),
         }

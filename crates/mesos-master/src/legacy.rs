@@ -135,12 +135,11 @@ impl Master {
                     return Err(Refusal::Forbidden);
                 }
                 let query = parse_query(query);
-                let level = query.get("level").and_then(|l| l.parse().ok());
-                let level = level.ok_or_else(|| Refusal::Bad("Expecting 'level=value' in query".into()))?;
-                let lasts = query.get("duration").and_then(|d| stoa_mesos::json::parse_duration(d));
-                let lasts =
-                    lasts.ok_or_else(|| Refusal::Bad("Expecting 'duration=value' in query".into()))?;
-                self.set_logging_level(level, lasts)
+                let part = |name: &str| query.get(name).map(String::as_str);
+                let toggle = stoa_mesos::verbosity::read_toggle(part("level"), part("duration"));
+                let (level, lasts) = toggle.map_err(Refusal::Bad)?;
+                self.options.verbosity.set(level, lasts, self.now());
+                Ok(())
             }
             _ => self.remove_quota(path.trim_start_matches("/quota/"), principal).await,
         }
@@ -183,8 +182,7 @@ impl Master {
             "/metrics/snapshot" => json(&self.view_metrics()),
             "/system/stats" => json(&crate::view::view_system()),
             "/logging/toggle" => {
-                let level = self.state.lock().logging_level(tokio::time::Instant::now());
-                text(StatusCode::OK, format!("{level}\n"))
+                text(StatusCode::OK, format!("{}\n", self.options.verbosity.level(self.now())))
             }
             "/tasks" => {
                 // Less than nothing means all, as a number without a sign that was made of it would.

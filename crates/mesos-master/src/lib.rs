@@ -54,6 +54,7 @@ pub use master::Leader;
 pub use options::{Anonymous, Credential, Options};
 pub use service::{Error, Handle, Service};
 pub use stoa_authz::Acls;
+pub use stoa_mesos::Verbosity;
 
 #[cfg(test)]
 mod tests;

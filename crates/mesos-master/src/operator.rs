@@ -186,9 +186,17 @@ impl Master {
                 if !self.options.acls.may(principal, Action::SetLogLevel, Some("*")) {
                     return Some(Err(Refusal::Forbidden));
                 }
-                let level = part["level"].as_u64().unwrap_or(0);
-                let lasts = nanoseconds(&part["duration"]).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-                done(self.set_logging_level(level, Duration::from_nanos(lasts)))
+                let absent = |name: &str| {
+                    Some(Err(Refusal::Bad(format!(
+                        "Failed to validate master::Call: Expecting '{name}' to be present"
+                    ))))
+                };
+                let level = part["level"].as_u64().and_then(|n| u32::try_from(n).ok());
+                let Some(level) = level else { return absent("level") };
+                let lasts = nanoseconds(&part["duration"]).and_then(|n| u64::try_from(n).ok());
+                let Some(lasts) = lasts else { return absent("duration") };
+                self.options.verbosity.set(level, Duration::from_nanos(lasts), self.now());
+                done(Ok(()))
             }
             "TEARDOWN" => {
                 let Some(id) = part["framework_id"]["value"].as_str() else {
@@ -200,15 +208,6 @@ impl Master {
             }
             _ => None,
         }
-    }
-
-    /// Sets the verbosity for a while.
-    pub fn set_logging_level(&self, level: u64, lasts: Duration) -> Result<(), Refusal> {
-        if level > 10 {
-            return Err(Refusal::Bad(format!("Invalid level '{level}'")));
-        }
-        self.state.lock().logging = (level, tokio::time::Instant::now().checked_add(lasts));
-        Ok(())
     }
 
     /// Ends a framework on an operator's behalf.
@@ -231,15 +230,5 @@ impl Master {
         self.flush().await;
         self.tell_ledger();
         Ok(())
-    }
-}
-
-impl crate::state::State {
-    /// The verbosity now; what was set for a while ends by itself.
-    pub fn logging_level(&self, now: tokio::time::Instant) -> u64 {
-        match self.logging {
-            (level, Some(until)) if now < until => level,
-            _ => 0,
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stoa_authz::Acls;
 pub use stoa_authz::{Anonymous, Credential};
+use stoa_mesos::Verbosity;
 
 /// Options of the Mesos door.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Options {
     pub frameworks_max: usize,
     /// How many tasks one framework may have at a time.
     pub tasks_per_framework_max: usize,
+    /// How much operators want to be said.
+    pub verbosity: Arc<Verbosity>,
 }
 
 impl Default for Options {
@@ -53,6 +56,7 @@ impl Default for Options {
             completed_tasks_max: 200,
             frameworks_max: 10_000,
             tasks_per_framework_max: 100_000,
+            verbosity: Arc::default(),
         }
     }
 }

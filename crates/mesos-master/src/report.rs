@@ -251,7 +251,7 @@ impl Master {
                 json!({"metrics": metrics.map(|(k, v)| json!({"name": k, "value": v})).collect::<Vec<_>>()})
             }
             "get_logging_level" => {
-                json!({"level": self.state.lock().logging_level(tokio::time::Instant::now())})
+                json!({"level": self.options.verbosity.level(self.now())})
             }
             "get_master" => json!({"master_info": self.info(), "start_time": self.started.as_secs_f64(),
                 "elected_time": self.started.as_secs_f64()}),

@@ -152,8 +152,6 @@ pub(crate) struct State {
     pub log: Log,
     /// Directories of destroyed volumes whose removal is under way.
     pub cleaning: BTreeSet<String>,
-    /// The verbosity, and until when.
-    pub logging: (u64, Option<Instant>),
 }
 
 pub(crate) fn to_bytes<T: Serialize>(record: &T) -> Bytes {
@@ -189,7 +187,6 @@ impl State {
             watchers: Watchers::default(),
             log: Log::default(),
             cleaning: BTreeSet::new(),
-            logging: (0, None),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod recordio;
 pub mod resource;
 pub mod scheduler;
 pub mod task;
+pub mod verbosity;
 
 pub use agent::{Address, AgentInfo, MasterInfo};
 pub use encoding::Encoding;
@@ -34,6 +35,7 @@ pub use mark::Mark;
 pub use offer::{Filters, Offer, Operation};
 pub use resource::Resource;
 pub use task::{ExecutorId, Reason, Source, TaskInfo, TaskState, TaskStatus};
+pub use verbosity::Verbosity;
 
 /// The Mesos version this vocabulary answers as. Clients split it at the dots and parse each part as an integer, so it
 /// must never carry a suffix.

@@ -9,6 +9,7 @@ mod cluster;
 mod down;
 mod image;
 mod join;
+mod logging;
 mod master;
 mod printer;
 mod reference;
@@ -89,9 +90,7 @@ fn version(format: cli::Format) -> Result<()> {
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     // One provider of cryptography for the whole process; a second call only says that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STOA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hickory_server=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    logging::init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -232,6 +232,7 @@ fn mesos_options(cluster: &Cluster, doors: &Doors) -> Result<mesos::Options> {
         credentials,
         acls: Arc::new(acls),
         domain,
+        verbosity: crate::logging::verbosity("master"),
         ..Default::default()
     })
 }

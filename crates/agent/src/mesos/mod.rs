@@ -22,7 +22,6 @@ mod server;
 mod sessions;
 mod stream;
 mod tasks;
-mod verbosity;
 mod view;
 
 pub(crate) use access::Asker;
@@ -33,7 +32,6 @@ pub(crate) use fetch::{As, Fetched, Fetcher, uris};
 pub(crate) use server::{Door, run, serve};
 pub(crate) use sessions::Sessions;
 pub(crate) use tasks::Tasks;
-pub(crate) use verbosity::Verbosity;
 
 /// On the pods of Mesos tasks and executors.
 const FRAMEWORK: &str = "stoa.dev/framework-id";

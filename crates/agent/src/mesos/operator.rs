@@ -143,10 +143,11 @@ async fn answer(call: &Call<'_>) -> Result<Response<Body>, String> {
             if !call.asker.may(Action::SetLogLevel, "*") {
                 return Ok(empty(StatusCode::FORBIDDEN));
             }
-            let level = call.part["level"].as_u64().ok_or("Expecting 'level' to be present")?;
+            let level = call.part["level"].as_u64().and_then(|n| u32::try_from(n).ok());
+            let level = level.ok_or("Expecting 'level' to be present")?;
             let lasts = call.part["duration"]["nanoseconds"].as_u64().map(Duration::from_nanos);
             let lasts = lasts.ok_or("Expecting 'duration' to be present")?;
-            call.shared.verbosity.set(level, lasts)?;
+            call.shared.options.verbosity.set(level, lasts, call.shared.now());
             Ok(empty(StatusCode::OK))
         }
         "LIST_FILES" => list_files(call),
@@ -171,12 +172,17 @@ async fn answer(call: &Call<'_>) -> Result<Response<Body>, String> {
             })
         }
         "ATTACH_CONTAINER_OUTPUT" => attach_output(call).await,
-        // Images are collected by the agent itself; asked for it, it has done what can be done.
-        // Saying that it was done would be a lie.
-        "PRUNE_IMAGES" if call.asker.may(Action::PruneImages, "*") => Ok(text(
-            StatusCode::NOT_IMPLEMENTED,
-            "PRUNE_IMAGES: this agent removes unused images by itself, by its disk's thresholds",
-        )),
+        "PRUNE_IMAGES" if call.asker.may(Action::PruneImages, "*") => {
+            let excluded = call.part["excluded_images"].as_array().into_iter().flatten();
+            let kept: Vec<String> = excluded
+                .filter_map(|i| i["docker"]["name"].as_str().or_else(|| i["appc"]["name"].as_str()))
+                .map(str::to_owned)
+                .collect();
+            Ok(match crate::evict::prune(call.shared, &kept).await {
+                Ok(()) => empty(StatusCode::OK),
+                Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, why),
+            })
+        }
         "PRUNE_IMAGES" => Ok(empty(StatusCode::FORBIDDEN)),
         kind @ ("ADD_RESOURCE_PROVIDER_CONFIG"
         | "UPDATE_RESOURCE_PROVIDER_CONFIG"

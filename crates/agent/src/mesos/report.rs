@@ -23,7 +23,7 @@ pub(crate) fn report(shared: &Shared, name: &str, part: &Value, asker: &Asker) -
             let all = figures::metrics(shared);
             json!({"metrics": all.iter().map(|(k, v)| json!({"name": k, "value": v})).collect::<Vec<_>>()})
         }
-        "get_logging_level" => json!({"level": shared.verbosity.level()}),
+        "get_logging_level" => json!({"level": shared.options.verbosity.level(shared.now())}),
         "get_state" => json!({"get_tasks": tasks(shared, asker), "get_executors": executors(shared, asker),
             "get_frameworks": frameworks(shared, asker)}),
         "get_tasks" => tasks(shared, asker),

@@ -232,19 +232,18 @@ const HELP: &str = "/api/v1 /api/v1/executor /state /containers /monitor/statist
 
 fn set_verbosity(shared: &Shared, asker: &Asker, query: &files::Query) -> Response<Body> {
     if query.is_empty() {
-        return text(StatusCode::OK, format!("{}\n", shared.verbosity.level()));
+        return text(StatusCode::OK, format!("{}\n", shared.options.verbosity.level(shared.now())));
     }
     if !asker.may(Action::SetLogLevel, "*") {
         return empty(StatusCode::FORBIDDEN);
     }
-    let bad = |name: &str| text(StatusCode::BAD_REQUEST, format!("Expecting '{name}=value' in query.\n"));
-    let Some(level) = query.get("level").and_then(|l| l.parse().ok()) else { return bad("level") };
-    let Some(lasts) = query.get("duration").and_then(|d| stoa_mesos::json::parse_duration(d)) else {
-        return bad("duration");
-    };
-    match shared.verbosity.set(level, lasts) {
-        Ok(()) => empty(StatusCode::OK),
-        Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}.\n")),
+    let part = |name: &str| query.get(name).map(String::as_str);
+    match stoa_mesos::verbosity::read_toggle(part("level"), part("duration")) {
+        Ok((level, lasts)) => {
+            shared.options.verbosity.set(level, lasts, shared.now());
+            empty(StatusCode::OK)
+        }
+        Err(why) => text(StatusCode::BAD_REQUEST, why),
     }
 }
 

@@ -379,7 +379,7 @@ async fn the_log_is_a_file_and_its_level_reverts() {
     let w = World::new(options()).await;
     done(&w, "SET_LOGGING_LEVEL", json!({"level": 2, "duration": {"nanoseconds": 60_000_000_000i64}})).await;
     assert_eq!(get(&w, "GET_LOGGING_LEVEL").await["level"], 2);
-    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    w.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(get(&w, "GET_LOGGING_LEVEL").await["level"], 0);
     assert_eq!(form(&w, "/logging/toggle?level=1&duration=10secs", "").await, 200);
     assert_eq!(get(&w, "GET_LOGGING_LEVEL").await["level"], 1);
