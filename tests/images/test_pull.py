@@ -1,13 +1,17 @@
 """Images come from a registry: Debian's, with a private certificate and a password."""
 
 import json
+import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "mesos_http"))
 from conftest import ROOT, STOA, until
+from plain import get, operator
 from registry import Registry, machine
 
 BUSYBOX = ROOT / ".stoa/images/busybox"
@@ -56,6 +60,27 @@ def waiting(k, name):
 def events(k, name):
     found = json.loads(k("get", "events", "-o", "json", f"--field-selector=involvedObject.name={name}"))["items"]
     return [(e["reason"], e["message"]) for e in sorted(found, key=lambda e: e["metadata"]["name"])]
+
+
+def test_an_operator_prunes_what_nobody_uses(cluster, namespace, registry, k):
+    for name in ["kept", "unused", "excluded"]:
+        registry.push("team/prune", name, [BUSYBOX, {name: b"x"}])
+        cluster.apply(pod(name, f"{registry.host}/team/prune:{name}", "sleep 3600"), "-n", namespace)
+    k("wait", "--for=condition=Ready", "pod/kept", "pod/unused", "pod/excluded", "--timeout=60s")
+    k("delete", "pod", "unused", "excluded", "--now")
+    slave = get(cluster.mesos, "/slaves")["slaves"][0]
+    excluded = [{"type": "DOCKER", "docker": {"name": f"{registry.host}/team/prune:excluded"}}]
+
+    def pruned():
+        operator(slave["pid"].split("@")[1], "PRUNE_IMAGES", excluded_images=excluded)
+        listed = cluster.stoa("image", "list")
+        assert "team/prune:kept" in listed and "team/prune:excluded" in listed, listed
+        return "team/prune:unused" not in listed
+
+    # Of a pod that was just deleted something may be left for a moment.
+    until(pruned, what="the unused image to be gone")
+    assert BUSYBOX.name in cluster.stoa("image", "list"), "what no registry could give again stays"
+    assert k("exec", "kept", "--", "ls", "/kept") == "/kept\n"
 
 
 def test_a_pod_pulls_with_its_secret_and_says_how(cluster, namespace, registry, k):

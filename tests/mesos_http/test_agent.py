@@ -118,6 +118,104 @@ def test_a_nested_container_runs_beside_its_task(cluster, scheduler):
                "wait_nested_container": {"container_id": nested}}), Content_Type=JSON)[0] == 404
 
 
+def call(address, kind, **part):
+    """An agent's call as it is answered: status and text."""
+    status, _, text = ask(address, "POST", "/api/v1", json.dumps({"type": kind, kind.lower(): part}), Content_Type=JSON)
+    return status, text
+
+
+def standalone(cluster):
+    """Pods of standalone containers, by name, with their phases."""
+    pods = json.loads(cluster.kubectl("get", "pods", "-n", "kube-system", "-o", "json"))["items"]
+    return {p["metadata"]["name"]: p["status"].get("phase") for p in pods if p["metadata"]["name"].startswith("standalone-")}
+
+
+def test_an_operators_own_container_runs_until_it_is_removed(cluster):
+    address, _ = announced(cluster)
+    own = {"value": "Own.1"}
+    command = {"value": "echo said; trap 'exit 3' TERM; while :; do sleep 0.1; done", "user": "nobody"}
+    part = dict(container_id=own, command=command, resources=[scalar("cpus", 0.1), scalar("mem", 32)])
+    assert call(address, "LAUNCH_CONTAINER", **part) == (200, "")
+    assert call(address, "LAUNCH_CONTAINER", **part)[0] == 202, "it is there already"
+    listed = [c for c in operator(address, "GET_CONTAINERS", show_standalone=True)["containers"] if c["container_id"] == own]
+    assert len(listed) == 1 and "framework_id" not in listed[0]
+    assert own not in [c["container_id"] for c in operator(address, "GET_CONTAINERS")["containers"]]
+    assert not any(e["executor_info"]["executor_id"]["value"] == "Own.1" for e in operator(address, "GET_EXECUTORS")["executors"])
+    # The other face sees it, and counts it.
+    pods = until(lambda: {n: p for n, p in standalone(cluster).items() if p == "Running"}, what="its mirror")
+    (name,) = pods
+    until(lambda: cluster.kubectl("logs", "-n", "kube-system", name) == "said\n", what="its output")
+    assert cluster.kubectl("exec", "-n", "kube-system", name, "--", "id", "-un") == "nobody\n"
+    nested = {"value": "within", "parent": own}
+    operator(address, "LAUNCH_CONTAINER", container_id=nested, command={"value": "exit 7"})
+    assert operator(address, "WAIT_CONTAINER", container_id=nested)["exit_status"] == 7 << 8
+    assert call(address, "REMOVE_CONTAINER", container_id=own)[0] == 400, "it runs still"
+    assert call(address, "KILL_CONTAINER", container_id=own, signal=15)[0] == 200
+    assert operator(address, "WAIT_CONTAINER", container_id=own)["exit_status"] == 3 << 8
+    assert call(address, "REMOVE_CONTAINER", container_id=own)[0] == 200
+    until(lambda: not standalone(cluster), what="the end of its mirror")
+    assert call(address, "WAIT_CONTAINER", container_id=own) == (404, "Container Own.1 cannot be found")
+
+
+@pytest.mark.parametrize("part, words", [
+    ({}, "says nothing to run"),
+    ({"command": {"value": "true", "user": "no-such-user"}}, "no-such-user"),
+    ({"command": {"value": "true"}, "resources": [scalar("cpus", 10_000)]}, "cpu"),
+    ({"command": {"value": "true"}, "resources": [scalar("cpus", -1)]}, "Invalid resources"),
+    ({"command": {"value": "true"}, "container": {"type": "MESOS", "volumes": [
+        {"mode": "RO", "container_path": "/x", "host_path": "/../x"}]}}, "is no valid host path"),
+])
+def test_an_operators_container_that_cannot_run_is_refused(cluster, part, words):
+    address, _ = announced(cluster)
+    status, text = call(address, "LAUNCH_CONTAINER", container_id={"value": "bad"}, **part)
+    assert status == 400 and words in text, text
+    assert call(address, "WAIT_CONTAINER", container_id={"value": "bad"})[0] == 404, "nothing is left of it"
+
+
+def test_an_operators_container_outlives_its_agent(own_cluster):
+    cluster = own_cluster
+    address, _ = announced(cluster)
+    own = {"value": "steady"}
+    assert call(address, "LAUNCH_CONTAINER", container_id=own, command={"value": "echo $$ > pid; sleep 600"}) == (200, "")
+    over = {"value": "over"}
+    assert call(address, "LAUNCH_CONTAINER", container_id=over, command={"value": "exit 5"}) == (200, "")
+    assert operator(address, "WAIT_CONTAINER", container_id=over)["exit_status"] == 5 << 8
+    (name,) = until(lambda: [n for n, p in standalone(cluster).items() if p == "Running"], what="its mirror")
+    read_pid = lambda: cluster.kubectl("exec", "-n", "kube-system", name, "--", "sh", "-c", "cat $MESOS_SANDBOX/pid")
+    pid = read_pid()
+    cluster.kill9()
+    cluster.start()
+    address, _ = announced(cluster)
+    until(lambda: standalone(cluster).get(name) == "Running", what="the mirror after the restart")
+    assert read_pid() == pid, "it was not started again"
+    assert call(address, "WAIT_CONTAINER", container_id=over)[0] == 200, "how it ended is known still"
+    assert call(address, "KILL_CONTAINER", container_id=own)[0] == 200
+    assert operator(address, "WAIT_CONTAINER", container_id=own)["exit_status"] == 9
+    for one in [own, over]:
+        assert call(address, "REMOVE_CONTAINER", container_id=one)[0] == 200
+    until(lambda: not standalone(cluster), what="the end of the mirrors")
+
+
+def test_a_louder_log_becomes_quiet_again(cluster):
+    address, _ = announced(cluster)
+
+    def levels():
+        return [line.rsplit("level=", 1)[1] for line in cluster.log_tail(100_000).splitlines() if "the log's level is set" in line]
+
+    before = len(levels())
+    assert call(address, "SET_LOGGING_LEVEL", level=2, duration={"nanoseconds": 600_000_000}) == (200, "")
+    until(lambda: levels()[before:] == ["2", "0"], what="both changes of the level")
+    assert operator(address, "GET_LOGGING_LEVEL") == {"level": 0}
+    status, _, body = ask(cluster.mesos, "POST", "/logging/toggle?level=1&duration=500ms")
+    assert (status, body) == (200, "")
+    until(lambda: levels()[before:] == ["2", "0", "1", "0"], what="both changes by the master")
+    for query, words in [("level=1", "Expecting 'duration=value' in query."), ("duration=1secs", "Expecting 'level=value' in query."),
+                         ("level=-1&duration=1secs", "Invalid level '-1'.")]:
+        for at in [address, cluster.mesos]:
+            status, _, body = ask(at, "POST", f"/logging/toggle?{query}")
+            assert status == 400 and words in body, (query, body)
+
+
 def basic(name, secret):
     return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
 

@@ -18,6 +18,17 @@ from conftest import until
 HERE = pathlib.Path(__file__).resolve().parent
 
 
+# Says something to an agent, and prints the answer's status.
+SPEAK = """
+import json, sys, urllib.request as u
+request = u.Request(sys.argv[1], sys.argv[2].encode(), {'Content-Type': 'application/json', **json.loads(sys.argv[3])})
+try:
+    print(u.urlopen(request).status)
+except u.HTTPError as e:
+    print(e.code)
+"""
+
+
 class Listener(Recorder):
     def __init__(self):
         super().__init__()
@@ -33,10 +44,14 @@ class Listener(Recorder):
 class Executors(Framework):
     recorder = Listener
 
+    network = None
+
     def executor(self, name="echo"):
         info = Dict(name=name)
         info.executor_id.value = name
         info.command.value = f"exec {sys.executable} {HERE / 'echo_executor.py'}"
+        if self.network:
+            info.container = Dict(type="MESOS", network_infos=[Dict(name=self.network)])
         info.resources = [
             Dict(name="cpus", type="SCALAR", scalar=Dict(value=0.1)),
             Dict(name="mem", type="SCALAR", scalar=Dict(value=32)),
@@ -70,6 +85,45 @@ def pods_of(cluster, framework):
     found = cluster.json("get", "pods", "-n", "mesos")["items"]
     mine = framework.scheduler.framework_id
     return [p for p in found if p["metadata"]["annotations"].get("stoa.dev/framework-id") == mine]
+
+
+def test_an_executor_with_a_network_of_its_own_finds_its_agent(own_cluster):
+    cluster = own_cluster
+    framework = Executors(cluster.mesos, name="apart", checkpoint=True)
+    framework.registered()
+    framework.network = "pods"
+    framework.start(framework.offer(), {"n1": "one", "n2": "hold"})
+    seen = framework.wait_states({"n1": "TASK_FINISHED", "n2": "TASK_RUNNING"})
+    assert [decode_data(u["data"]) for t, s, u in seen if (t, s) == ("n1", "TASK_FINISHED")] == [b"ONE"]
+    (pod,) = pods_of(cluster, framework)
+    assert not pod["spec"].get("hostNetwork") and pod["status"]["podIP"] != pod["status"]["hostIP"]
+    # Nobody else of the pods' network may speak for it.
+    name, mine = pod["metadata"]["name"], framework.scheduler.framework_id
+    env = dict(line.split("=", 1) for line in cluster.kubectl(
+        "exec", "-n", "mesos", name, "--", "sh", "-c", "env; ip -4 -o addr show eth0 | sed 's/^/IP=/'"
+    ).splitlines() if "=" in line)
+    assert pod["status"]["podIP"] in env["IP"] and env["LIBPROCESS_IP"] == pod["status"]["podIP"]
+    assert env["MESOS_AGENT_ENDPOINT"].split(":")[0] not in ("127.0.0.1", pod["status"]["podIP"])
+    call = json.dumps({"type": "MESSAGE", "framework_id": {"value": mine}, "executor_id": {"value": "echo"}, "message": {"data": "eA=="}})
+    url = f"http://{env['MESOS_AGENT_ENDPOINT']}/api/v1/executor"
+    own, token = {}, {"Authorization": "Bearer " + env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"]}
+    wrong = {"Authorization": "Bearer x"}
+
+    def status(headers, inside):
+        command = [sys.executable, "-c", SPEAK, url, call, json.dumps(headers)]
+        if inside:
+            return cluster.kubectl("exec", "-n", "mesos", name, "--", *command).strip()
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    assert [status(h, True) for h in (own, token, wrong)] == ["202", "202", "401"]
+    assert [status(h, False) for h in (own, token, wrong)] == ["401", "202", "401"]
+    # A restarted agent is found where the one before was.
+    cluster.kill9()
+    cluster.start()
+    framework.registered(seconds=60)
+    framework.driver.killTask({"value": "n2"})
+    framework.wait_states({"n2": "TASK_KILLED"}, seconds=90)
+    framework.stop()
 
 
 def test_many_tasks_share_one_executor_and_its_pod(cluster, framework):

@@ -21,8 +21,6 @@ pub(crate) const NOTE_IMAGE_ID: &str = "stoa.dev/image-id";
 pub(crate) const NOTE_IMAGE: &str = "stoa.dev/image";
 /// See [`NOTE_NAMESPACE`]: its resources as the spec had them when they were last set, as JSON.
 pub(crate) const NOTE_RESOURCES: &str = "stoa.dev/resources";
-/// On pods of Mesos tasks.
-const TASK_LABEL: &str = "stoa.dev/framework-id";
 /// See [`NOTE_NAMESPACE`]: how often the container was started again.
 pub(crate) const NOTE_RESTARTS: &str = "stoa.dev/restarts";
 
@@ -201,7 +199,7 @@ pub(crate) fn build(pod: &Pod, container: &Container, found: Found<'_>) -> Resul
     out.stdin = container.stdin == Some(true);
     out.stdin_once = container.stdin_once == Some(true);
     // A framework's kill is a signal to whatever the command started, as its own executor would send it.
-    out.init = is_host || pod.metadata.labels.as_ref().is_some_and(|l| l.contains_key(TASK_LABEL));
+    out.init = is_host || is_task;
     out.joins = found.joins;
     out.oom_score_adj = limits::oom_score_adj(pod, container, found.node_memory);
     let reference = pod::reference(pod);

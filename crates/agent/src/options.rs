@@ -176,6 +176,10 @@ impl Options {
         std::iter::once(&self.data_dir).chain(&self.hidden_dirs).cloned().collect()
     }
 
+    pub(crate) fn standalone_dir(&self) -> PathBuf {
+        self.data_dir.join("standalone")
+    }
+
     pub(crate) fn executors_dir(&self) -> PathBuf {
         self.data_dir.join("executors")
     }

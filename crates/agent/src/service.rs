@@ -185,6 +185,7 @@ impl Service {
         tokio::select! {
             () = serve(endpoint.executors, Some(mesos::Door::Executors)) => {}
             () = serve(endpoint.operators, operators) => {}
+            () = agent.serve_pods() => {}
             () = agent.keep_executors() => {}
             () = agent.watch_exits() => {}
             () = agent.keep_swept() => {}
@@ -423,7 +424,7 @@ impl Agent {
 
     async fn desire(&self, reference: PodRef, bytes: &Bytes) {
         let pod: Arc<Pod> = match serde_json::from_slice(bytes) {
-            Ok(pod) => Arc::new(pod::absorb_ephemeral(pod)),
+            Ok(pod) => Arc::new(statics::disown(pod::absorb_ephemeral(pod))),
             Err(error) => {
                 tracing::error!(pod = %reference.name, %error, "the leader sent a pod that cannot be read");
                 return;
@@ -625,17 +626,38 @@ impl Agent {
         }
     }
 
-    /// Answers pods' questions for names, once they have a network.
-    async fn keep_names(&self) {
+    /// The gateway of the pods' network, once there is one. A leader that welcomes this agent names its services, too.
+    async fn gateway(&self) -> Option<std::net::Ipv4Addr> {
         let mut changes = self.shared.services.changes();
-        let gateway = loop {
-            if changes.changed().await.is_err() {
-                return;
-            }
+        loop {
             if let Some(gateway) = self.shared.machine.gateway() {
-                break gateway;
+                return Some(gateway);
+            }
+            changes.changed().await.ok()?;
+        }
+    }
+
+    /// Serves executors that have a network of their own.
+    async fn serve_pods(&self) {
+        let Some(gateway) = self.gateway().await else { return std::future::pending().await };
+        let listener = loop {
+            match mesos::bind_for_pods(&self.shared.options, gateway).await {
+                Ok(listener) => break listener,
+                Err(error) => {
+                    tracing::warn!(%gateway, %error, "executors with a network of their own find no API yet");
+                    tokio::time::sleep(NAMES_RETRY).await;
+                }
             }
         };
+        if let Ok(address) = listener.local_addr() {
+            self.shared.executors.set_of_pods(address);
+        }
+        mesos::run(Arc::clone(&self.shared), listener, mesos::Door::Pods).await;
+    }
+
+    /// Answers pods' questions for names, once they have a network.
+    async fn keep_names(&self) {
+        let Some(gateway) = self.gateway().await else { return };
         let zone = Arc::new(Names(Arc::clone(&self.shared)));
         let upstream = std::fs::read_to_string("/etc/resolv.conf").map(|t| stoa_dns::upstream_of(&t));
         let upstream = upstream.unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::desired::Pushed;
 use crate::etc_files::ClusterDns;
 use crate::events::Recorder;
 use crate::machine::{Machine, PublishedPort};
-use crate::mesos::{Executors, Fetcher, Sessions, Tasks};
+use crate::mesos::{Executors, Fetcher, Sessions, Standalone, Tasks};
 use crate::options::Options;
 use crate::outbox::Outbox;
 use crate::refuse::{Claim, Marks};
@@ -107,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) tasks: Tasks,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) standalone: Standalone,
     /// Since when this agent runs.
     pub(crate) started: Time,
     pub(crate) cluster: Mutex<Cluster>,
@@ -146,6 +147,7 @@ impl Shared {
             volumes: Volumes::new(options.pods_dir()),
             tasks: Tasks::default(),
             sessions: Arc::default(),
+            standalone: Standalone::open(options.standalone_dir()),
             started: Clock::now(&*options.clock),
             fetcher: Arc::new(Fetcher::new(options.fetch_dir(), options.hidden_from_tasks())),
             executors: Arc::new(Executors::new(options.executors_dir(), &options.name, &host_ips)),

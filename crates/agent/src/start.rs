@@ -73,10 +73,14 @@ impl Worker {
             }
         })?;
         if crate::mesos::is_executor(&self.pod) {
-            let own = self
-                .shared
-                .executors
-                .environment(&self.reference.uid, &self.task_sandbox().to_string_lossy());
+            let ip = match &self.observed.sandbox {
+                Sandbox::Ready { ips } if !pod::is_host_network(&self.pod) => ips.first().map(String::as_str),
+                _ => None,
+            };
+            let sandbox = self.task_sandbox();
+            let own = self.shared.executors.environment(&self.reference.uid, &sandbox.to_string_lossy(), ip);
+            let own =
+                own.ok_or((Refusal { reason: "ContainerCreating", message: String::new() }, RETRY_AFTER))?;
             for (name, value) in own {
                 env.entry(name).or_insert(value);
             }
@@ -331,10 +335,14 @@ impl Worker {
             let safe = stoa_units::check_label_value(value).is_ok() && !value.is_empty();
             if safe { value.to_owned() } else { "none".to_owned() }
         };
+        let framework = match mesos::is_standalone(&self.pod) {
+            true => "standalone".to_owned(),
+            false => label("stoa.dev/framework-id"),
+        };
         self.shared
             .options
             .sandboxes_dir()
-            .join(label("stoa.dev/framework-id"))
+            .join(framework)
             .join(match &*label("stoa.dev/task-id") {
                 "none" => label("stoa.dev/executor-id"),
                 task => task.to_owned(),

@@ -13,7 +13,7 @@ use stoa_wire::PodRef;
 /// Says where a pod comes from.
 pub(crate) const SOURCE: &str = "kubernetes.io/config.source";
 /// Says which edition of its file it is.
-const HASH: &str = "kubernetes.io/config.hash";
+pub(crate) const HASH: &str = "kubernetes.io/config.hash";
 /// On a mirror: the edition that it shows.
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Manifests that are read; a folder with more is misused.
@@ -95,6 +95,14 @@ fn parse(text: &str, path: &Path, node: &str) -> Result<Pod, String> {
     }
     object["spec"]["automountServiceAccountToken"] = false.into();
     serde_json::from_value(object).map_err(|e| e.to_string())
+}
+
+/// A pod that the leader sent is none of this machine's own, whatever it says of itself: those are trusted with more.
+pub(crate) fn disown(mut pod: Pod) -> Pod {
+    if let Some(annotations) = pod.metadata.annotations.as_mut().filter(|a| !a.contains_key(MIRROR)) {
+        annotations.remove(SOURCE);
+    }
+    pod
 }
 
 /// What the leader is asked to show of a pod.
@@ -214,8 +222,9 @@ mod tests {
             assert!(parse(bad, Path::new("/m/x.yaml"), "n").is_err(), "{bad:?}");
         }
         let mirror: Value = serde_json::from_slice(&mirror_of(&pod).unwrap()).unwrap();
-        assert_eq!(mirror["metadata"]["annotations"][MIRROR], pod.metadata.uid.unwrap().as_str());
+        assert_eq!(mirror["metadata"]["annotations"][MIRROR], pod.metadata.uid.clone().unwrap().as_str());
         assert!(mirror["metadata"]["uid"].is_null());
+        assert!(!disown(pod).metadata.annotations.unwrap().contains_key(SOURCE));
     }
 
     #[test]

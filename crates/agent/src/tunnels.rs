@@ -197,7 +197,8 @@ pub(crate) async fn serve(
         }
         Opened::MesosApi(asker) => {
             let (near, far) = tokio::io::duplex(CHUNK_LEN);
-            let served = tokio::spawn(crate::mesos::serve(Arc::clone(&shared), near, Door::Master(asker)));
+            let served =
+                tokio::spawn(crate::mesos::serve(Arc::clone(&shared), near, Door::Master(asker), None));
             forward(tokio::io::split(far), input, output).await;
             served.abort();
         }

@@ -488,6 +488,7 @@ impl Worker {
     fn show(&self) {
         self.shared.executors.see(&self.pod, &self.observed, self.shared.now());
         self.shared.tasks.see(&self.pod, &self.observed, || self.task_sandbox());
+        self.shared.standalone.see(&self.pod, &self.observed);
         let live = LivePod {
             pod: self.reference.clone(),
             object: Arc::clone(&self.pod),

@@ -6,10 +6,9 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stoa_mesos::Mark;
+use stoa_mesos::render;
 use stoa_mesos::task::ContainerInfo;
 
-/// Where the sandbox is in a container, in Mesos' words. The agent puts its own place in there.
-pub(crate) const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Most mounts of one task.
 const MOUNTS_MAX: usize = 64;
 
@@ -20,19 +19,6 @@ pub(crate) struct Mounts {
     pub mounts: Vec<Value>,
 }
 
-/// A path in the container, or why not.
-fn inside(path: &str) -> Result<String, String> {
-    if path.is_empty() || path.contains('\0') || path.split('/').any(|p| p == "..") {
-        return Err(format!("'{path}' is no valid container path"));
-    }
-    let path = path.trim_end_matches('/');
-    match path.strip_prefix('/') {
-        Some("") | None if path.is_empty() => Err("'/' is no valid container path".into()),
-        Some(_) => Ok(path.into()),
-        None => Ok(format!("{SANDBOX}/{}", path.trim_start_matches("./"))),
-    }
-}
-
 /// The directory of a persistent volume on the machine.
 pub(crate) fn volume_dir(base: &str, mark: &Mark) -> String {
     // A role is a path: spelled so that two roles never share a directory.
@@ -40,10 +26,6 @@ pub(crate) fn volume_dir(base: &str, mark: &Mark) -> String {
     let hash: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
     let role: String = mark.role().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("{base}/{role}-{hash}/{}", mark.volume().unwrap_or_default())
-}
-
-fn is_read_only(mode: &Value) -> bool {
-    mode.as_str() == Some("RO")
 }
 
 /// What a container mounts. `base` is the agent's directory of persistent volumes.
@@ -63,26 +45,13 @@ pub(crate) fn mounts<'a>(
     };
     for mark in marked.filter(|m| m.volume().is_some()) {
         let base = base.ok_or("The agent does not say where its persistent volumes are")?;
-        let path = inside(mark.container_path().unwrap_or_default())?;
+        let path = render::inside(mark.container_path().unwrap_or_default())?;
         let volume = json!({"hostPath": {"path": volume_dir(base, mark), "type": "DirectoryOrCreate"}});
-        add(volume, path, mark.disk.as_ref().is_some_and(|d| is_read_only(&d["volume"]["mode"])));
+        add(volume, path, mark.disk.as_ref().is_some_and(|d| render::is_read_only(&d["volume"]["mode"])));
     }
     for v in container.iter().flat_map(|c| &c.volumes) {
-        let path = inside(v["container_path"].as_str().unwrap_or_default())?;
-        let source = &v["source"];
-        let host = source["host_path"]["path"].as_str().or_else(|| v["host_path"].as_str());
-        let volume = match (host, source["type"].as_str()) {
-            (Some(host), _) if host.starts_with('/') => {
-                if host.split('/').any(|p| p == "..") {
-                    return Err(format!("'{host}' is no valid host path"));
-                }
-                json!({"hostPath": {"path": host}})
-            }
-            // A directory of the sandbox: empty at first and gone with the task.
-            (Some(_), _) | (None, Some("SANDBOX_PATH")) | (None, None) => json!({"emptyDir": {}}),
-            (None, Some(kind)) => return Err(format!("Volumes of type {kind} are not supported")),
-        };
-        add(volume, path, is_read_only(&v["mode"]));
+        let (volume, path, is_read_only) = render::volume(v)?;
+        add(volume, path, is_read_only);
     }
     if out.mounts.len() > MOUNTS_MAX {
         return Err(format!("More than {MOUNTS_MAX} volumes"));

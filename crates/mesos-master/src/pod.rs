@@ -4,10 +4,9 @@ use crate::check;
 use crate::mount::{self, Mounts};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use stoa_mesos::Blob;
 use stoa_mesos::framework::FrameworkInfo;
-use stoa_mesos::resource::Scalar;
-use stoa_mesos::task::{CommandInfo, ContainerInfo, ExecutorInfo, TaskInfo, Variable};
+use stoa_mesos::render::{self, HOST_IMAGE, has_own_network};
+use stoa_mesos::task::{CommandInfo, ContainerInfo, ExecutorInfo, TaskInfo};
 use stoa_offers::{Group, Launch};
 use stoa_units::{AgentId, FrameworkId, Resources, check_dns_label, check_label_value};
 
@@ -15,8 +14,6 @@ use stoa_units::{AgentId, FrameworkId, Resources, check_dns_label, check_label_v
 pub(crate) const CONTAINER: &str = "task";
 /// The one container of a custom executor's pod.
 pub(crate) const EXECUTOR_CONTAINER: &str = "executor";
-/// The image that stands for the agent's own files.
-pub(crate) const HOST_IMAGE: &str = "stoa.dev/host";
 /// On pods: whose it is, and which task.
 pub(crate) const FRAMEWORK_LABEL: &str = "stoa.dev/framework-id";
 const TASK_LABEL: &str = "stoa.dev/task-id";
@@ -34,8 +31,6 @@ pub(crate) const ROLE_LABEL: &str = "stoa.dev/role";
 const KILL_GRACE_SECONDS_DEFAULT: i64 = 3;
 /// Between a custom executor's SHUTDOWN and its kill, unless it says otherwise.
 const SHUTDOWN_GRACE_SECONDS_DEFAULT: i64 = 5;
-/// Memory limits below this are raised to it, as Mesos does: nothing starts with less.
-const MEMORY_LIMIT_BYTES_MIN: u64 = 32 << 20;
 /// The namespace of the default role.
 const DEFAULT_NAMESPACE: &str = "mesos";
 
@@ -123,7 +118,7 @@ pub(crate) fn render_executor(
         env.push(("MESOS_RECOVERY_TIMEOUT", "15mins".into()));
         env.push(("MESOS_SUBSCRIPTION_BACKOFF_MAX", "2secs".into()));
     }
-    let mut resources = render_resources(&BTreeMap::new(), amount);
+    let mut resources = render::resources(&BTreeMap::new(), amount);
     // Its tasks' memory is its own, and they come and go: no limit stays right.
     if let Some(limits) = resources["limits"].as_object_mut() {
         limits.remove("memory");
@@ -182,7 +177,7 @@ fn task_part<'a>(
         name,
         command: launch.task.command.as_ref(),
         container: launch.task.container.as_ref(),
-        resources: render_resources(&launch.task.limits, &launch.resources),
+        resources: render::resources(&launch.task.limits, &launch.resources),
         ports: &launch.resources,
         env,
         mounts,
@@ -243,14 +238,6 @@ fn render(place: Place<'_>, parts: &[Part<'_>]) -> Value {
     pod
 }
 
-/// Whether a container has a network of its own, where all others share the machine's.
-fn has_own_network(container: Option<&ContainerInfo>) -> bool {
-    container.is_some_and(|c| {
-        let docker = c.docker.as_ref().and_then(|d| d.network.as_deref());
-        matches!(docker, Some("BRIDGE" | "USER")) || c.network_infos.iter().any(|n| n.name.is_some())
-    })
-}
-
 /// Ports of the machine and the ports of the container that they lead to.
 fn port_mappings(container: Option<&ContainerInfo>) -> Vec<(u64, u64, String)> {
     let docker = container.iter().flat_map(|c| &c.docker).flat_map(|d| &d.port_mappings);
@@ -288,27 +275,11 @@ fn render_container(part: &Part<'_>, is_on_host: bool) -> Value {
     let command = part.command.unwrap_or(&default);
     let mut container = json!({
         "name": part.name,
-        "image": image(part.container).unwrap_or(HOST_IMAGE),
-        "imagePullPolicy": pull_policy(part.container),
+        "image": render::image(part.container).unwrap_or(HOST_IMAGE),
+        "imagePullPolicy": render::pull_policy(part.container),
         "resources": part.resources,
     });
-    let value = command.value.as_deref().unwrap_or_default();
-    let literals = |texts: &[String]| texts.iter().map(|t| literal(t)).collect::<Vec<_>>();
-    if command.shell.unwrap_or(true) {
-        container["command"] = json!(["/bin/sh", "-c", literal(value)]);
-    } else if value.is_empty() {
-        container["args"] = json!(literals(&command.arguments));
-    } else {
-        // `arguments` is argv, its first entry being the name by which the executable is called.
-        container["command"] = json!([literal(value)]);
-        container["args"] = json!(literals(command.arguments.get(1..).unwrap_or_default()));
-    }
-    let mut env: Vec<Value> =
-        part.env.iter().map(|(name, value)| json!({"name": name, "value": literal(value)})).collect();
-    for v in command.environment.iter().flat_map(|e| &e.variables) {
-        env.push(render_variable(v));
-    }
-    container["env"] = env.into();
+    render::command(&mut container, command, &part.env);
     if !part.mounts.mounts.is_empty() {
         container["volumeMounts"] = part.mounts.mounts.clone().into();
     }
@@ -330,64 +301,6 @@ fn render_container(part: &Part<'_>, is_on_host: bool) -> Value {
     container
 }
 
-fn pull_policy(container: Option<&ContainerInfo>) -> &'static str {
-    let docker = container.and_then(|c| c.docker.as_ref());
-    if docker.is_some_and(|d| d.force_pull_image == Some(true)) { "Always" } else { "IfNotPresent" }
-}
-
-/// A variable; one that is a secret by reference is read from the Secret of that name beside the pod.
-fn render_variable(v: &Variable) -> Value {
-    let Some(secret) = v.secret.as_ref().filter(|_| v.kind.as_deref() == Some("SECRET")) else {
-        return json!({"name": v.name, "value": literal(v.value.as_deref().unwrap_or_default())});
-    };
-    if let Some(name) = secret["reference"]["name"].as_str() {
-        let key = secret["reference"]["key"].as_str().unwrap_or("value");
-        return json!({"name": v.name, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}});
-    }
-    let data: Blob = serde_json::from_value(secret["value"]["data"].clone()).unwrap_or_default();
-    json!({"name": v.name, "value": literal(&String::from_utf8_lossy(&data.0))})
-}
-
-fn image(container: Option<&ContainerInfo>) -> Option<&str> {
-    let container = container?;
-    let docker = container.docker.as_ref().map(|d| d.image.as_str());
-    docker.or_else(|| container.mesos.as_ref()?.image.as_ref()?.docker.as_ref().map(|d| d.name.as_str()))
-}
-
-/// Requests are what the ledger books. Memory is limited to it, as Mesos limits it; the processor is only shared by it.
-fn render_resources(beyond: &BTreeMap<String, Scalar>, want: &Resources) -> Value {
-    let mut requests = Map::new();
-    let mut limits = Map::new();
-    if want.milli_cpu > 0 {
-        requests.insert("cpu".into(), format!("{}m", want.milli_cpu).into());
-    }
-    if want.memory_bytes > 0 {
-        requests.insert("memory".into(), want.memory_bytes.to_string().into());
-        limits.insert("memory".into(), want.memory_bytes.max(MEMORY_LIMIT_BYTES_MIN).to_string().into());
-    }
-    if want.disk_bytes > 0 {
-        requests.insert("ephemeral-storage".into(), want.disk_bytes.to_string().into());
-    }
-    for (name, milli) in &want.extended {
-        // Extended resources are whole numbers and equal to their limit.
-        let amount = Value::from(milli.div_ceil(1000).to_string());
-        requests.insert(name.to_string(), amount.clone());
-        limits.insert(name.to_string(), amount);
-    }
-    if let Some(l) = beyond.get("cpus").filter(|l| l.value.0.is_finite()) {
-        limits.insert("cpu".into(), format!("{}m", (l.value.0 * 1000.0).ceil() as u64).into());
-    }
-    if let Some(l) = beyond.get("mem") {
-        if l.value.0.is_finite() {
-            let bytes = (l.value.0 * 1_048_576.0) as u64;
-            limits.insert("memory".into(), bytes.max(MEMORY_LIMIT_BYTES_MIN).to_string().into());
-        } else {
-            limits.remove("memory");
-        }
-    }
-    json!({"requests": requests, "limits": limits})
-}
-
 /// The task's grace period between the polite signal and the kill, in whole seconds.
 pub(crate) fn kill_grace_seconds(task: &TaskInfo) -> i64 {
     let own = task.kill_policy.as_ref().and_then(|k| k.grace_period.as_ref());
@@ -403,11 +316,6 @@ pub(crate) fn shutdown_grace_seconds(info: &ExecutorInfo) -> i64 {
 /// Nanoseconds in whole seconds, rounded up.
 pub(crate) fn seconds_ceil(nanoseconds: i64) -> i64 {
     nanoseconds.max(0).div_euclid(1_000_000_000) + i64::from(nanoseconds.max(0) % 1_000_000_000 != 0)
-}
-
-/// Text that survives the expansion of `$(VAR)` in a pod's command and environment.
-fn literal(text: &str) -> String {
-    text.replace('$', "$$")
 }
 
 /// A label's value for any text: the text itself if it may be one, else its hash.

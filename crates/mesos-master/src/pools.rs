@@ -304,10 +304,10 @@ impl Master {
                 "nodeName": agent.as_str(), "restartPolicy": "Never", "hostNetwork": true,
                 "automountServiceAccountToken": false, "tolerations": [{"operator": "Exists"}],
                 "volumes": [{"name": "volumes", "hostPath": {"path": base, "type": "DirectoryOrCreate"}}],
-                "containers": [{"name": "remove", "image": crate::pod::HOST_IMAGE,
+                "containers": [{"name": "remove", "image": stoa_mesos::render::HOST_IMAGE,
                     // Never across mounts: what is mounted there is not the volume's.
                     "command": ["/bin/sh", "-c", "rm -rf --one-file-system -- \"$$MESOS_SANDBOX/volumes/$$1/$$2\"", "-", role, id],
-                    "volumeMounts": [{"name": "volumes", "mountPath": format!("{}/volumes", mount::SANDBOX)}]}],
+                    "volumeMounts": [{"name": "volumes", "mountPath": format!("{}/volumes", stoa_mesos::render::SANDBOX)}]}],
             },
         });
         match self.registry.create(&self.context, self.pod_target(&namespace, &name), pod).await {

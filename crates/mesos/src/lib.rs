@@ -22,6 +22,7 @@ pub mod offer;
 pub mod plane;
 pub mod proto;
 pub mod recordio;
+pub mod render;
 pub mod resource;
 pub mod scheduler;
 pub mod task;

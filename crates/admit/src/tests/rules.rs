@@ -363,6 +363,11 @@ fn what_may_not_change_is_named() {
     let host =
         changes("", "pods", pod(|_| {}), |o| o["spec"]["containers"][0]["image"] = json!("stoa.dev/host:1"));
     assert_eq!(host.len(), 1, "an update is no way around: {host:?}");
+    let mirror = changes("", "pods", pod(|_| {}), |o| {
+        o["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    });
+    let at = "metadata.annotations[kubernetes.io/config.mirror]";
+    assert_eq!(mirror, [format!("{at}: Forbidden: may not add mirror pod annotation")]);
     let tolerated = changes(
         "",
         "pods",

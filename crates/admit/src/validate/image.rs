@@ -11,7 +11,8 @@ use crate::value::{NULL, at, items, path, text};
 
 const RESERVED: &str = "stoa.dev/host";
 /// What an agent believes of a pod because the Mesos door wrote it: whose task it is, as whom it runs, what is fetched for it.
-const RESERVED_ANNOTATIONS: [&str; 5] = [
+const RESERVED_ANNOTATIONS: [&str; 6] = [
+    "stoa.dev/container-id",
     "stoa.dev/framework-id",
     "stoa.dev/user",
     "stoa.dev/fetch",
@@ -45,11 +46,18 @@ fn pod_spec<'a>(request: &Request<'_>, object: &'a Value) -> Option<(&'a Value, 
     })
 }
 
+/// Whether a node shows a pod that it runs on its own account: no agent runs what is only shown, and what makes it a mirror
+/// stays for as long as it lives.
+fn is_mirror(request: &Request<'_>, old: Option<&Value>, object: &Value) -> bool {
+    let note = path(object, &["metadata", "annotations", "kubernetes.io/config.mirror"]);
+    old.is_none() && request.is_on("", "pods") && request.user.node_name().is_some() && note.is_string()
+}
+
 /// Refuses the reserved image to tenants, in pods and in templates. What the cluster has put there may stay: a label on a
 /// task's pod is anybody's who may write the pod, as long as the container itself (of a template: all of it) is not touched.
 pub(super) fn check(request: &Request<'_>, old: Option<&Value>, object: &Value, errors: &mut Errors) {
     let Some((spec, at_spec)) = pod_spec(request, object) else { return };
-    if request.user.is_internal() {
+    if request.user.is_internal() || is_mirror(request, old, object) {
         return;
     }
     let stored = old.and_then(|o| pod_spec(request, o)).map_or(&NULL, |(spec, _)| spec);

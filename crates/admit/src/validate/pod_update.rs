@@ -6,13 +6,14 @@ use stoa_kube::Cause;
 use super::field::{Errors, Path, indexed};
 use super::{meta, pod, pod_diff};
 use crate::default::qos_class;
-use crate::value::{at, int, items, items_mut, set, text};
+use crate::value::{at, int, items, items_mut, path, set, text};
 
 const SPEC: Path<'static> = Path::root("spec");
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Errors) {
+    mirror(old, new, errors);
     pod::pod(new, errors);
     match subresource {
         "" => main(at(old, "spec"), at(new, "spec"), errors),
@@ -20,6 +21,19 @@ pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Er
         "resize" => resized(old, new, errors),
         _ => {}
     }
+}
+
+/// What a node shows of a pod of its own remains that.
+fn mirror(old: &Value, new: &Value, errors: &mut Errors) {
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let note = |pod: &Value| path(pod, &["metadata", "annotations", MIRROR]).as_str().map(str::to_owned);
+    let why = match (note(old), note(new)) {
+        (old, new) if old == new => return,
+        (Some(_), _) => "may not remove or update mirror pod annotation",
+        (None, _) => "may not add mirror pod annotation",
+    };
+    let at = Path::root("metadata");
+    errors.push(Cause::forbidden(at.child("annotations").key(MIRROR), why));
 }
 
 /// A pod grows and shrinks within its class.

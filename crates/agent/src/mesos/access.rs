@@ -80,7 +80,9 @@ impl Asker {
 
     /// Whether they may know of its container.
     pub(crate) fn may_view_container(&self, entry: &Entry) -> bool {
-        self.may(Action::ViewContainer, &entry.user)
+        let action =
+            if entry.is_standalone { Action::ViewStandaloneContainer } else { Action::ViewContainer };
+        self.may(action, &entry.user)
     }
 
     /// Whether they may look into its sandbox.

@@ -1,5 +1,5 @@
-//! Where the API listens: for executors on loopback, where those on the machine's network reach it; for operators where the
-//! options say. On loopback one listener serves both, as Mesos' agents have one.
+//! Where the API listens: for executors on loopback, where those on the machine's network reach it, and on the gateway of the
+//! pods' network, where the others do; for operators where the options say. On loopback one listener serves both, as Mesos' agents have one.
 
 use crate::options::Options;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,6 +8,18 @@ use tokio::net::TcpListener;
 
 /// The file that remembers the port of loopback: executors that run keep looking for it after a restart of the agent.
 const PORT_FILE: &str = "executor-port";
+
+/// The same of the port on the pods' gateway.
+const POD_PORT_FILE: &str = "executor-pod-port";
+
+/// Binds on the pods' gateway, at the port that was remembered, else at the usual one, else at any.
+pub(crate) async fn bind_for_pods(options: &Options, gateway: Ipv4Addr) -> std::io::Result<TcpListener> {
+    let file = options.data_dir.join(POD_PORT_FILE);
+    let at = |port| SocketAddr::new(IpAddr::V4(gateway), port);
+    let listener = bind_near(read_port(&file).map(at), at(options.executor_api.port())).await?;
+    remember(&file, listener.local_addr()?.port())?;
+    Ok(listener)
+}
 
 /// The listeners.
 pub(crate) struct Endpoint {

@@ -69,6 +69,8 @@ pub(crate) struct Executors {
     hostname: String,
     /// Where executors find the API.
     endpoint: OnceLock<std::net::SocketAddr>,
+    /// Where those with a network of their own find it.
+    of_pods: OnceLock<std::net::SocketAddr>,
     /// Where operators find it.
     operators: OnceLock<std::net::SocketAddr>,
     changed: watch::Sender<u64>,
@@ -87,6 +89,7 @@ impl Executors {
             ips: ips.to_vec(),
             hostname: read_hostname().unwrap_or_else(|| agent.to_owned()),
             endpoint: OnceLock::new(),
+            of_pods: OnceLock::new(),
             operators: OnceLock::new(),
             changed: watch::Sender::new(0),
         }
@@ -95,6 +98,11 @@ impl Executors {
     /// Where the API is, once it is bound.
     pub(crate) fn set_endpoint(&self, address: std::net::SocketAddr) {
         let _ = self.endpoint.set(address);
+    }
+
+    /// Where executors with a network of their own find the API, once it is bound.
+    pub(crate) fn set_of_pods(&self, address: std::net::SocketAddr) {
+        let _ = self.of_pods.set(address);
     }
 
     /// Where operators find the API, once it is bound.
@@ -179,29 +187,34 @@ impl Executors {
             if matches!(observed.doom, Some(Doom::Deleted | Doom::Gone)) {
                 executor.shut_down(Wanted::Pod);
             }
-            if let Some(end) = find_end(observed) {
+            if let Some(end) = find_end(observed, CONTAINER) {
                 executor.end(&end, counter, now);
             }
             executor.is_gone |= is_gone;
         });
     }
 
-    /// What an executor's environment says of this agent.
-    pub(crate) fn environment(&self, pod: &str, sandbox: &str) -> Vec<(String, String)> {
+    /// What an executor's environment says of this agent; `ip` is its own, where it is not the machine's. Nothing as long as
+    /// there is no door that it could come to.
+    pub(crate) fn environment(
+        &self,
+        pod: &str,
+        sandbox: &str,
+        ip: Option<&str>,
+    ) -> Option<Vec<(String, String)>> {
         let state = self.state.lock();
-        let (Some(executor), Some(endpoint)) = (state.executors.get(pod), self.endpoint.get()) else {
-            return vec![];
-        };
+        let executor = state.executors.get(pod)?;
+        let endpoint = if ip.is_some() { self.of_pods.get()? } else { self.endpoint.get()? };
         let own = |name: &str, value: String| (name.to_owned(), value);
-        vec![
+        Some(vec![
             own("MESOS_AGENT_ENDPOINT", endpoint.to_string()),
             own("MESOS_SLAVE_PID", format!("slave(1)@{endpoint}")),
             own("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", executor.token.clone()),
             own("MESOS_DIRECTORY", sandbox.to_owned()),
             own("MESOS_SANDBOX", sandbox.to_owned()),
-            own("LIBPROCESS_IP", endpoint.ip().to_string()),
+            own("LIBPROCESS_IP", ip.map_or_else(|| endpoint.ip().to_string(), str::to_owned)),
             own("LIBPROCESS_PORT", "0".to_owned()),
-        ]
+        ])
     }
 
     /// Executors that took too long, with their containers. Each is named once.
@@ -436,8 +449,8 @@ fn read_identity(pod: &Pod) -> Option<Identity> {
     }
 }
 
-/// How the executor's container ended, or why it will never be.
-fn find_end(observed: &Observed) -> Option<End> {
+/// How a pod's one container ended, or why it will never be.
+pub(super) fn find_end(observed: &Observed, container: &str) -> Option<End> {
     let failed = match &observed.doom {
         Some(
             Doom::Failed { reason, message }
@@ -445,13 +458,13 @@ fn find_end(observed: &Observed) -> Option<End> {
             | Doom::Disrupted { reason, message, .. },
         ) => Some((reason.clone(), message.clone())),
         Some(Doom::Deleted | Doom::Gone) => {
-            Some((String::new(), "Executor was removed before it ran".to_owned()))
+            Some((String::new(), "The container was removed before it ran".to_owned()))
         }
         None => None,
     };
     let never =
         |(reason, message): (String, String)| End { code: 1, signal: None, reason, message, has_run: false };
-    match observed.seen(CONTAINER).map(|s| &s.life) {
+    match observed.seen(container).map(|s| &s.life) {
         Some(ContainerLife::Ended(e)) => Some(End {
             code: e.code,
             signal: e.signal,

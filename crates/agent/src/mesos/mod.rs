@@ -20,23 +20,26 @@ pub(crate) mod plane;
 mod report;
 mod server;
 mod sessions;
+mod standalone;
 mod stream;
 mod tasks;
 mod view;
 
 pub(crate) use access::Asker;
 pub use access::OperatorApi;
-pub(crate) use endpoint::{Endpoint, announced};
+pub(crate) use endpoint::{Endpoint, announced, bind_for_pods};
 pub(crate) use executors::{CONTAINER, Executors, is_executor};
 pub(crate) use fetch::{As, Fetched, Fetcher, uris};
 pub(crate) use server::{Door, run, serve};
 pub(crate) use sessions::Sessions;
+pub(crate) use standalone::{Standalone, is_standalone};
 pub(crate) use tasks::Tasks;
 
 /// On the pods of Mesos tasks and executors.
 const FRAMEWORK: &str = "stoa.dev/framework-id";
 
-/// Whether a pod is a framework's. Only the master may say so of a pod: admission keeps the annotation from others.
+/// Whether a pod is a framework's, or a standalone container. Only the master and this agent may say so of a pod: admission
+/// keeps the annotations from others.
 pub(crate) fn is_task(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(FRAMEWORK))
+    pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(FRAMEWORK)) || is_standalone(pod)
 }

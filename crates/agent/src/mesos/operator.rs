@@ -10,6 +10,7 @@ use super::files::open_in;
 use super::report;
 use super::server::{Body, NOT_ACCEPTABLE, accepted, check_call, empty, media_type, read_body, text};
 use super::sessions::{self, Ended, Input};
+use super::standalone;
 use super::tasks::Entry;
 use crate::machine::chain;
 use crate::shared::Shared;
@@ -158,10 +159,16 @@ async fn answer(call: &Call<'_>) -> Result<Response<Body>, String> {
         "KILL_NESTED_CONTAINER" | "KILL_CONTAINER" => kill(call).await,
         "REMOVE_NESTED_CONTAINER" | "REMOVE_CONTAINER" => {
             let id = call.container()?;
-            if let Some(refused) = judge(call, &id, Action::RemoveNestedContainer) {
+            let actions = (Action::RemoveStandaloneContainer, Action::RemoveNestedContainer);
+            if let Some(refused) = judge(call, &id, actions) {
                 return Ok(refused);
             }
-            Ok(match call.shared.sessions.remove(&id) {
+            let is_standalone = call.shared.standalone.user_of(&id).is_some();
+            let removed = match is_standalone {
+                true => call.shared.standalone.remove(&id.value),
+                false => call.shared.sessions.remove(&id),
+            };
+            Ok(match removed {
                 Ended::Unknown => {
                     text(StatusCode::NOT_FOUND, format!("Container {} cannot be found", id.key()))
                 }
@@ -198,16 +205,18 @@ async fn answer(call: &Call<'_>) -> Result<Response<Body>, String> {
 /// The task that a container is in.
 fn find(shared: &Shared, id: &ContainerId) -> Option<Entry> {
     let root = &id.root().value;
-    let all = shared.tasks.list();
+    let all = shared.tasks.containers();
     let mut mine: Vec<Entry> = all.into_iter().filter(|e| e.is(root)).collect();
     let at = mine.iter().position(Entry::is_live).unwrap_or(0);
     (at < mine.len()).then(|| mine.swap_remove(at))
 }
 
-/// Refuses what the ACLs do not let somebody do to a container. One that nobody knows is nobody's.
-fn judge(call: &Call<'_>, id: &ContainerId, action: Action) -> Option<Response<Body>> {
-    let entry = find(call.shared, id)?;
-    (!call.asker.may(action, &entry.user)).then(|| empty(StatusCode::FORBIDDEN))
+/// Refuses what the ACLs do not let somebody do to a container: one action is asked about where it is in no other container,
+/// the other where it is. One that nobody knows is nobody's.
+fn judge(call: &Call<'_>, id: &ContainerId, actions: (Action, Action)) -> Option<Response<Body>> {
+    let action = if id.parent.is_none() { actions.0 } else { actions.1 };
+    let user = call.shared.standalone.user_of(id.root()).or_else(|| find(call.shared, id).map(|e| e.user))?;
+    (!call.asker.may(action, &user)).then(|| empty(StatusCode::FORBIDDEN))
 }
 
 /// The runtime's container that a name means: a task's own, or the first that runs of a pod.
@@ -230,13 +239,27 @@ async fn launch(call: &Call<'_>, bound: Bound) -> Result<Response<Body>, String>
             let name = call.kind.to_ascii_lowercase();
             return Err(format!("Expecting '{name}.container_id.parent' to be present"));
         }
-        return Ok(text(StatusCode::NOT_IMPLEMENTED, "Standalone containers are pods: create one"));
+        return launch_standalone(call, &id).await;
     };
+    if call.part["resources"].as_array().is_some_and(|r| !r.is_empty()) {
+        let name = call.kind.to_ascii_lowercase();
+        return Err(format!(
+            "Resources may not be specified when using '{name}' to launch nested containers"
+        ));
+    }
+    // It is a process in its parent's files; what asks for files of its own is no such thing.
+    let container = &call.part["container"];
+    if !(container["mesos"]["image"].is_null()
+        && container["docker"].is_null()
+        && container["volumes"].is_null())
+    {
+        return Ok(text(StatusCode::BAD_REQUEST, "The provided ContainerInfo is not supported"));
+    }
     let action = match bound {
         Bound::Session => Action::LaunchNestedContainerSession,
         Bound::Nobody => Action::LaunchNestedContainer,
     };
-    if let Some(refused) = judge(call, &id, action) {
+    if let Some(refused) = judge(call, &id, (Action::LaunchStandaloneContainer, action)) {
         return Ok(refused);
     }
     // A container within one that was put there itself is in the same task.
@@ -272,6 +295,27 @@ async fn launch(call: &Call<'_>, bound: Bound) -> Result<Response<Body>, String>
             });
             empty(StatusCode::OK)
         }
+    })
+}
+
+/// Has this machine run something that no framework asked for, and waits until it runs.
+async fn launch_standalone(call: &Call<'_>, id: &ContainerId) -> Result<Response<Body>, String> {
+    let shared = call.shared;
+    let salt = shared.now().since(stoa_units::Time::EPOCH).as_nanos() as u64;
+    let (pod, user) = standalone::render(&id.value, &call.part, &shared.options.name, salt)?;
+    if !call.asker.may(Action::LaunchStandaloneContainer, &user) {
+        return Ok(empty(StatusCode::FORBIDDEN));
+    }
+    let failed =
+        |why: &str| text(StatusCode::BAD_REQUEST, format!("Failed to launch container {}: {why}", id.key()));
+    match shared.standalone.begin(&id.value, &user, pod) {
+        Ok(true) => {}
+        Ok(false) => return Ok(empty(StatusCode::ACCEPTED)),
+        Err(why) => return Ok(failed(&why)),
+    }
+    Ok(match shared.standalone.started(&id.value).await {
+        Ok(()) => empty(StatusCode::OK),
+        Err(why) => failed(&why),
     })
 }
 
@@ -312,14 +356,21 @@ fn stream(output: tokio::sync::mpsc::Receiver<Bytes>, call: &Call<'_>) -> Respon
 
 async fn wait(call: &Call<'_>) -> Result<Response<Body>, String> {
     let id = call.container()?;
-    if let Some(refused) = judge(call, &id, Action::WaitNestedContainer) {
+    if let Some(refused) = judge(call, &id, (Action::WaitStandaloneContainer, Action::WaitNestedContainer)) {
         return Ok(refused);
     }
-    let waited = tokio::time::timeout(WAIT_MAX, call.shared.sessions.wait(&id)).await;
-    let Ok(Some(code)) = waited else {
+    let waiting = async {
+        match call.shared.standalone.user_of(&id) {
+            Some(_) => call.shared.standalone.wait(&id.value).await.map(|exit| (exit.code, exit.signal)),
+            None => {
+                let code = call.shared.sessions.wait(&id).await;
+                code.map(|code| (code, (code > 128).then_some(code - 128)))
+            }
+        }
+    };
+    let Ok(Some((code, signal))) = tokio::time::timeout(WAIT_MAX, waiting).await else {
         return Ok(text(StatusCode::NOT_FOUND, format!("Container {} cannot be found", id.key())));
     };
-    let signal = (code > 128).then_some(code - 128);
     let status = stoa_mesos::plane::wait_status(code, signal);
     let state = if status == 0 { "TASK_FINISHED" } else { "TASK_FAILED" };
     Ok(call.answer(value!({"exit_status": status, "state": state})))
@@ -327,7 +378,7 @@ async fn wait(call: &Call<'_>) -> Result<Response<Body>, String> {
 
 async fn kill(call: &Call<'_>) -> Result<Response<Body>, String> {
     let (shared, id) = (call.shared, call.container()?);
-    if let Some(refused) = judge(call, &id, Action::KillNestedContainer) {
+    if let Some(refused) = judge(call, &id, (Action::KillStandaloneContainer, Action::KillNestedContainer)) {
         return Ok(refused);
     }
     let signal = call.part["signal"].as_i64().map_or(Some(9), |n| i32::try_from(n).ok()).unwrap_or(0);
@@ -349,7 +400,7 @@ async fn kill(call: &Call<'_>) -> Result<Response<Body>, String> {
 
 async fn attach_output(call: &Call<'_>) -> Result<Response<Body>, String> {
     let (shared, id) = (call.shared, call.container()?);
-    if let Some(refused) = judge(call, &id, Action::AttachContainerOutput) {
+    if let Some(refused) = judge(call, &id, (Action::AttachContainerOutput, Action::AttachContainerOutput)) {
         return Ok(refused);
     }
     let found = if id.parent.is_none() { running(shared, &id) } else { None };

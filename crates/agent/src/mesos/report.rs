@@ -117,26 +117,33 @@ fn tasks(shared: &Shared, asker: &Asker) -> Value {
 
 fn containers(shared: &Shared, part: &Value, asker: &Asker) -> Value {
     let is_asked = |name: &str| part[name].as_bool().unwrap_or(false);
-    let all = shared.tasks.list();
+    let all = shared.tasks.containers();
     let live: Vec<&Entry> = all.iter().filter(|e| e.is_running() && asker.may_view_container(e)).collect();
-    let mut out: Vec<Value> = live
-        .iter()
+    let whose = |e: &Entry, mut out: Value| {
+        if !e.is_standalone {
+            out["framework_id"] = json!({"value": e.framework});
+            out["executor_id"] = json!({"value": e.executor});
+            out["executor_name"] = e.name.as_str().into();
+        }
+        out
+    };
+    let shown = live.iter().filter(|e| !e.is_standalone || is_asked("show_standalone"));
+    let mut out: Vec<Value> = shown
         .map(|e| {
-            json!({
-                "framework_id": {"value": e.framework}, "executor_id": {"value": e.executor},
-                "executor_name": e.name, "container_id": {"value": e.uid}, "container_status": view::status(e),
-                "resource_statistics": figures::statistics(shared, e),
-            })
+            whose(
+                e,
+                json!({
+                    "container_id": {"value": e.container_id()}, "container_status": view::status(e),
+                    "resource_statistics": figures::statistics(shared, e),
+                }),
+            )
         })
         .collect();
     if is_asked("show_nested") {
         for id in shared.sessions.list() {
             // Whoever may not see what it is in does not see it either.
             if let Some(e) = live.iter().find(|e| e.is(&id.root().value)) {
-                out.push(json!({
-                    "framework_id": {"value": e.framework}, "executor_id": {"value": e.executor},
-                    "executor_name": e.name, "container_id": id, "container_status": {"container_id": id},
-                }));
+                out.push(whose(e, json!({"container_id": id, "container_status": {"container_id": id}})));
             }
         }
     }

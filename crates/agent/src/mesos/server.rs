@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_authz::Action;
@@ -39,6 +39,8 @@ const KNOWN_WAIT: Duration = Duration::from_secs(30);
 pub(crate) enum Door {
     /// Loopback, where everybody of the machine comes from: executors.
     Executors,
+    /// The gateway of the pods' network: executors with a network of their own.
+    Pods,
     /// The operators' door of this agent, at an address. On loopback executors use it as well.
     Operators(Arc<OperatorApi>, SocketAddr),
     /// The master, on behalf of somebody whose rights it tells.
@@ -92,12 +94,12 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, door: Door) 
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Records are small and wanted at once.
                 let _ = stream.set_nodelay(true);
                 let (shared, door) = (Arc::clone(&shared), door.clone());
                 tokio::spawn(async move {
-                    serve(shared, stream, door).await;
+                    serve(shared, stream, door, Some(peer.ip())).await;
                     drop(permit);
                 });
             }
@@ -115,10 +117,11 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     door: Door,
+    peer: Option<IpAddr>,
 ) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (shared, door) = (Arc::clone(&shared), door.clone());
-        async move { Ok::<_, Infallible>(handle(&shared, request, &door).await) }
+        async move { Ok::<_, Infallible>(handle(&shared, request, &door, peer).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
@@ -131,15 +134,21 @@ pub(crate) async fn serve(
     }
 }
 
-async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, door: &Door) -> Response<Body> {
+async fn handle(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    door: &Door,
+    peer: Option<IpAddr>,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let path = normalize(parts.uri.path());
     match path {
         "/api/v1/executor" => {
-            let trust = match door {
-                Door::Executors => Trust::Machine,
-                Door::Operators(_, at) if at.ip().is_loopback() => Trust::Machine,
-                Door::Operators(..) | Door::Master(_) => Trust::Nobody,
+            let trust = match (door, peer) {
+                (Door::Executors, _) => Trust::Machine,
+                (Door::Operators(_, at), _) if at.ip().is_loopback() => Trust::Machine,
+                (Door::Pods, Some(peer)) => Trust::Pod(peer),
+                (Door::Pods | Door::Operators(..) | Door::Master(_), _) => Trust::Nobody,
             };
             return executor_call(shared, &parts.method, &parts.headers, body, trust).await;
         }
@@ -148,7 +157,9 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, door: &Door) -
         _ => {}
     }
     let asker = match door {
-        Door::Executors => return text(StatusCode::NOT_FOUND, format!("No such endpoint: {path}")),
+        Door::Executors | Door::Pods => {
+            return text(StatusCode::NOT_FOUND, format!("No such endpoint: {path}"));
+        }
         Door::Master(asker) => asker.clone(),
         Door::Operators(api, at) => {
             let names = [shared.options.name.as_str(), shared.executors.hostname()];
@@ -312,6 +323,8 @@ pub(crate) fn accepted(headers: &HeaderMap, name: &str) -> Option<Encoding> {
 enum Trust {
     /// Yes, as Mesos does unless told otherwise: the libraries of old do not know of tokens, and it came from this machine.
     Machine,
+    /// If this address is its own: of the pods each has one, and the libraries of old are in them, too.
+    Pod(IpAddr),
     /// No: it came from wherever.
     Nobody,
 }
@@ -386,7 +399,12 @@ fn authenticate(
     trust: Trust,
 ) -> Result<(), Box<Response<Body>>> {
     let shown = headers.get(header::AUTHORIZATION);
-    if shown.is_none() && trust == Trust::Machine {
+    let is_believed = match trust {
+        Trust::Machine => true,
+        Trust::Pod(ip) => shared.tasks.is_at(framework.as_str(), &executor.0, &ip.to_string()),
+        Trust::Nobody => false,
+    };
+    if shown.is_none() && is_believed {
         return Ok(());
     }
     let shown = shown.and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));

@@ -42,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) user: String,
     /// In the framework's words; a command task's is the task's.
     pub(crate) executor: String,
+    /// No framework's, but an operator's own container; `executor` is its id.
+    pub(crate) is_standalone: bool,
     /// Of a custom executor.
     pub(crate) executor_info: Option<ExecutorInfo>,
     /// The task's name, of a command task.
@@ -55,6 +57,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// What its container is called.
+    pub(crate) fn container_id(&self) -> &str {
+        if self.is_standalone { &self.executor } else { &self.uid }
+    }
+
     /// Whether something of it runs or will.
     pub(crate) fn is_live(&self) -> bool {
         self.containers.iter().any(|c| !c.state.is_terminal())
@@ -112,7 +119,12 @@ impl Tasks {
             framework_user: framework_info.as_ref().map_or_else(|| user.clone(), |i| i.user.clone()),
             framework_info,
             user,
-            executor: if executor.is_empty() { task.clone() } else { executor },
+            executor: match note(super::standalone::CONTAINER_ID) {
+                id if !id.is_empty() => id,
+                _ if executor.is_empty() => task.clone(),
+                _ => executor,
+            },
+            is_standalone: super::is_standalone(pod),
             executor_info: serde_json::from_str(&note("stoa.dev/executor-info")).ok(),
             name: note("stoa.dev/task-name"),
             role: note("stoa.dev/role"),
@@ -132,9 +144,22 @@ impl Tasks {
         self.all.lock().remove(uid);
     }
 
-    /// All, by uid.
+    /// Those of frameworks, by uid.
     pub(crate) fn list(&self) -> Vec<Entry> {
+        self.all.lock().values().filter(|e| !e.is_standalone).cloned().collect()
+    }
+
+    /// Those of frameworks and standalone containers, by uid.
+    pub(crate) fn containers(&self) -> Vec<Entry> {
         self.all.lock().values().cloned().collect()
+    }
+
+    /// Whether a custom executor's pod has an address.
+    pub(crate) fn is_at(&self, framework: &str, executor: &str, ip: &str) -> bool {
+        let all = self.all.lock();
+        let mut mine =
+            all.values().filter(|e| e.is_executor && e.framework == framework && e.executor == executor);
+        mine.any(|e| e.ips.iter().any(|own| own == ip))
     }
 
     /// The sandbox that a path is in, whose it is, and the path within it.

@@ -211,11 +211,11 @@ fn view_executor(shared: &Shared, entry: &Entry, asker: &Asker) -> Value {
 
 /// `/containers`: one for each executor, as Mesos counts them.
 pub(crate) fn containers(shared: &Shared, asker: &Asker) -> Value {
-    let all = shared.tasks.list();
+    let all = shared.tasks.containers();
     let live = all.iter().filter(|e| e.is_running() && asker.may_view_container(e));
     live.map(|e| {
         let mut out = usage(shared, e);
-        out["container_id"] = e.uid.as_str().into();
+        out["container_id"] = e.container_id().into();
         out["status"] = status(e);
         out
     })
@@ -229,10 +229,18 @@ pub(crate) fn statistics(shared: &Shared, asker: &Asker) -> Value {
 }
 
 fn usage(shared: &Shared, e: &Entry) -> Value {
-    json!({
-        "framework_id": e.framework, "executor_id": e.executor, "executor_name": e.name,
-        "source": e.executor, "statistics": figures::statistics(shared, e),
-    })
+    let mut out = json!({"statistics": figures::statistics(shared, e)});
+    if !e.is_standalone {
+        for (key, value) in [
+            ("framework_id", &e.framework),
+            ("executor_id", &e.executor),
+            ("executor_name", &e.name),
+            ("source", &e.executor),
+        ] {
+            out[key] = value.as_str().into();
+        }
+    }
+    out
 }
 
 /// A container's status, as updates have it.
@@ -240,5 +248,5 @@ pub(crate) fn status(entry: &Entry) -> Value {
     let address =
         |ip: &String| json!({"protocol": if ip.contains(':') { "IPv6" } else { "IPv4" }, "ip_address": ip});
     let addresses: Vec<Value> = entry.ips.iter().map(address).collect();
-    json!({"container_id": {"value": entry.uid}, "network_infos": [{"ip_addresses": addresses}]})
+    json!({"container_id": {"value": entry.container_id()}, "network_infos": [{"ip_addresses": addresses}]})
 }

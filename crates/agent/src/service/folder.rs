@@ -1,4 +1,5 @@
-//! The pods of this machine's own folder: started, replaced and ended as its files come, change and go.
+//! The pods of this machine's own: those of its folder, started, replaced and ended as its files come, change and go, and the
+//! standalone containers that operators of Mesos' kind have run here.
 
 use super::Agent;
 use crate::pod;
@@ -12,42 +13,53 @@ use stoa_wire::PodRef;
 /// How often the folder is looked at. Its files are few, and a look costs less than keeping a watch alive would.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+fn by_uid(pods: Vec<Pod>) -> HashMap<String, Pod> {
+    pods.into_iter().filter_map(|p| Some((p.metadata.uid.clone()?, p))).collect()
+}
+
 impl Agent {
-    /// Keeps to the folder, if there is one.
+    /// Keeps to the folder, if there is one, and to the standalone containers.
     pub(super) async fn keep_static_pods(&self) {
-        let Some(dir) = self.shared.options.static_pods_dir.clone() else {
-            self.folder_read.cancel();
-            return std::future::pending().await;
-        };
+        let dir = self.shared.options.static_pods_dir.clone();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut standalone = self.shared.standalone.changes();
         let mut seen: Option<Vec<Stamp>> = None;
-        let mut wanted: HashMap<String, Pod> = HashMap::new();
+        let mut of_folder: HashMap<String, Pod> = HashMap::new();
+        // Of the folder nothing is heard, it has to be looked at; with neither folder nor pods there is nothing to do.
+        let mut is_idle = false;
         loop {
-            ticks.tick().await;
-            let (dir, node) = (dir.clone(), self.shared.options.name.clone());
-            let before = seen.clone();
-            let looked = tokio::task::spawn_blocking(move || {
-                let files = statics::list(&dir);
-                let pods = (before.as_ref() != Some(&files)).then(|| statics::read(&files, &node));
-                (files, pods)
-            });
-            let Ok((files, pods)) = looked.await else { continue };
-            seen = Some(files);
-            if let Some(pods) = pods {
-                wanted = pods.into_iter().filter_map(|p| Some((p.metadata.uid.clone()?, p))).collect();
+            tokio::select! {
+                _ = ticks.tick(), if dir.is_some() || !is_idle => {}
+                Ok(()) = standalone.changed() => {}
             }
-            self.follow_folder(&wanted).await;
+            if let Some(dir) = dir.clone() {
+                let (node, before) = (self.shared.options.name.clone(), seen.clone());
+                let looked = tokio::task::spawn_blocking(move || {
+                    let files = statics::list(&dir);
+                    let pods = (before.as_ref() != Some(&files)).then(|| statics::read(&files, &node));
+                    (files, pods)
+                });
+                let Ok((files, pods)) = looked.await else { continue };
+                seen = Some(files);
+                if let Some(pods) = pods {
+                    of_folder = by_uid(pods);
+                }
+            }
+            let mut wanted = by_uid(self.shared.standalone.pods());
+            wanted.extend(of_folder.iter().map(|(uid, pod)| (uid.clone(), pod.clone())));
+            self.follow(&wanted).await;
+            is_idle = self.shared.statics.uids().len() == wanted.len();
             self.folder_read.cancel();
         }
     }
 
-    async fn follow_folder(&self, wanted: &HashMap<String, Pod>) {
+    async fn follow(&self, wanted: &HashMap<String, Pod>) {
         for uid in self.shared.statics.uids() {
             if wanted.contains_key(&uid) {
                 continue;
             }
-            tracing::info!(%uid, "a manifest is gone");
+            tracing::info!(%uid, "a pod of this machine's own is wanted no more");
             let mirror = self.shared.statics.remove(&uid);
             self.gone(&uid).await;
             if let Some(mirror) = mirror {
@@ -61,7 +73,7 @@ impl Agent {
             if self.shared.statics.has(uid) || self.is_held(&reference) {
                 continue;
             }
-            tracing::info!(pod = %reference.name, "a manifest is followed");
+            tracing::info!(pod = %reference.name, "a pod of this machine's own is begun");
             self.shared.statics.put(uid, pod.clone());
             self.begin(reference, Arc::new(pod.clone()));
         }
