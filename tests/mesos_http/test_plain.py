@@ -25,6 +25,33 @@ def scheduler(cluster):
     s.stop()
 
 
+def docker(name, offer, command, parameters, **more):
+    listed = [{"key": k, "value": v} for k, v in parameters]
+    return task(name, offer, command, container={"type": "DOCKER", "docker": {"image": "busybox", "parameters": listed, **more}})
+
+
+def test_dockers_raw_parameters_do_what_docker_run_does(cluster, scheduler):
+    offer = scheduler.offer()
+    show = "echo $COLOUR; grep CapBnd /proc/self/status; id -u; pwd; grep db /etc/hosts; cat /seen/hostname; df -k /dev/shm | tail -1"
+    parameters = [("env", "COLOUR=green"), ("cap-drop", "ALL"), ("cap-add", "NET_RAW"), ("user", "7:8"), ("workdir", "/tmp"),
+                  ("add-host", "db:192.0.2.1"), ("volume", "/etc/hostname:/seen/hostname:ro"), ("shm-size", "1m")]
+    scheduler.launch(offer, [docker("flags", offer, show, parameters, network="BRIDGE"),
+                             docker("all", offer, "grep CapBnd /proc/self/status", [], privileged=True)])
+    scheduler.wait_all({"flags": "TASK_FINISHED", "all": "TASK_FINISHED"})
+    offer = scheduler.offer()
+    scheduler.launch(offer, [docker("bad", offer, "true", [("device", "/dev/x")])])
+    assert "Docker parameter 'device' is not supported" in scheduler.wait("bad", "TASK_ERROR")["message"]
+
+    def output(name):
+        (pod,) = cluster.json("get", "pods", "-A", "-l", f"stoa.dev/task-id={name}")["items"]
+        return cluster.kubectl("logs", "-n", pod["metadata"]["namespace"], pod["metadata"]["name"]).splitlines()
+
+    lines = output("flags")
+    assert lines[0] == "green" and lines[1].split()[1] == f"{1 << 13:016x}" and lines[2:4] == ["7", "/tmp"], lines
+    assert lines[4].split() == ["192.0.2.1", "db"] and lines[5].strip() and lines[6].split()[1] == "1024", lines
+    assert int(output("all")[0].split()[1], 16) > 1 << 30
+
+
 def test_plain_json_runs_a_task_that_both_faces_see(cluster, scheduler):
     offer = scheduler.offer()
     scheduler.launch(offer, [task("hello", offer, "echo hello; sleep 600")])

@@ -28,12 +28,13 @@ pub(crate) fn volume_dir(base: &str, mark: &Mark) -> String {
     format!("{base}/{role}-{hash}/{}", mark.volume().unwrap_or_default())
 }
 
-/// What a container mounts. `base` is the agent's directory of persistent volumes.
+/// What a container mounts, `further` volumes last. `base` is the agent's directory of persistent volumes.
 pub(crate) fn mounts<'a>(
     prefix: &str,
     container: Option<&ContainerInfo>,
     marked: impl Iterator<Item = &'a Mark>,
     base: Option<&str>,
+    further: &[(Value, String, bool)],
 ) -> Result<Mounts, String> {
     let mut out = Mounts::default();
     let mut add = |volume: Value, path: String, read_only: bool| {
@@ -52,6 +53,9 @@ pub(crate) fn mounts<'a>(
     for v in container.iter().flat_map(|c| &c.volumes) {
         let (volume, path, is_read_only) = render::volume(v)?;
         add(volume, path, is_read_only);
+    }
+    for (volume, path, is_read_only) in further {
+        add(volume.clone(), path.clone(), *is_read_only);
     }
     if out.mounts.len() > MOUNTS_MAX {
         return Err(format!("More than {MOUNTS_MAX} volumes"));
@@ -73,7 +77,7 @@ mod tests {
             "reservations": [{"type": "DYNAMIC", "role": "eng/db"}],
             "disk": {"persistence": {"id": "v1"}, "volume": {"container_path": "data", "mode": "RW"}}}))
         .unwrap();
-        let m = mounts("", None, [&mark].into_iter(), Some("/d")).unwrap();
+        let m = mounts("", None, [&mark].into_iter(), Some("/d"), &[]).unwrap();
         let path = m.volumes[0]["hostPath"]["path"].as_str().unwrap();
         assert!(path.starts_with("/d/eng-db-") && path.ends_with("/v1"), "{path}");
         assert_eq!(
@@ -88,7 +92,7 @@ mod tests {
             ..mark.clone()
         };
         assert_ne!(volume_dir("/d", &mark), volume_dir("/d", &other));
-        assert!(mounts("", None, [&mark].into_iter(), None).is_err());
+        assert!(mounts("", None, [&mark].into_iter(), None, &[]).is_err());
     }
 
     #[test]
@@ -97,7 +101,7 @@ mod tests {
             {"mode": "RO", "container_path": "/etc/x", "host_path": "/etc/x"},
             {"mode": "RW", "container_path": "scratch", "source": {"type": "SANDBOX_PATH", "sandbox_path": {"type": "SELF", "path": "scratch"}}},
         ]));
-        let m = mounts("c-", Some(&c), [].into_iter(), None).unwrap();
+        let m = mounts("c-", Some(&c), [].into_iter(), None, &[]).unwrap();
         assert_eq!(m.volumes[0]["hostPath"]["path"], "/etc/x");
         assert_eq!(
             (m.mounts[0]["readOnly"].as_bool(), m.mounts[1]["name"].as_str()),
@@ -110,7 +114,7 @@ mod tests {
             json!([{"container_path": "/x", "host_path": "/a/../b"}]),
             json!([{"container_path": "/x", "source": {"type": "SECRET"}}]),
         ] {
-            assert!(mounts("", Some(&container(bad.clone())), [].into_iter(), None).is_err(), "{bad}");
+            assert!(mounts("", Some(&container(bad.clone())), [].into_iter(), None, &[]).is_err(), "{bad}");
         }
     }
 }

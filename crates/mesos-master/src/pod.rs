@@ -5,6 +5,7 @@ use crate::mount::{self, Mounts};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use stoa_mesos::framework::FrameworkInfo;
+use stoa_mesos::options::Options;
 use stoa_mesos::render::{self, HOST_IMAGE, has_own_network};
 use stoa_mesos::task::{CommandInfo, ContainerInfo, ExecutorInfo, TaskInfo};
 use stoa_offers::{Group, Launch};
@@ -56,6 +57,7 @@ struct Part<'a> {
     ports: &'a Resources,
     env: Vec<(&'static str, String)>,
     mounts: Mounts,
+    options: Options,
     /// Whose checks it has.
     task: Option<&'a TaskInfo>,
 }
@@ -118,6 +120,7 @@ pub(crate) fn render_executor(
         env.push(("MESOS_RECOVERY_TIMEOUT", "15mins".into()));
         env.push(("MESOS_SUBSCRIPTION_BACKOFF_MAX", "2secs".into()));
     }
+    let options = options_of(info.container.as_ref())?;
     let mut resources = render::resources(&BTreeMap::new(), amount);
     // Its tasks' memory is its own, and they come and go: no limit stays right.
     if let Some(limits) = resources["limits"].as_object_mut() {
@@ -130,7 +133,14 @@ pub(crate) fn render_executor(
         resources,
         ports: amount,
         env,
-        mounts: mount::mounts("", info.container.as_ref(), [].into_iter(), place.volumes_dir)?,
+        mounts: mount::mounts(
+            "",
+            info.container.as_ref(),
+            [].into_iter(),
+            place.volumes_dir,
+            &options.volumes,
+        )?,
+        options,
         task: None,
     };
     let mut pod = render(place, &[part]);
@@ -159,6 +169,10 @@ fn common_env(place: Place<'_>, executor: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn options_of(container: Option<&ContainerInfo>) -> Result<Options, String> {
+    container.map_or_else(|| Ok(Options::default()), stoa_mesos::options::options)
+}
+
 fn task_part<'a>(
     place: Place<'_>,
     name: &'a str,
@@ -170,17 +184,20 @@ fn task_part<'a>(
     let marks = launch.marked.iter().map(|(mark, _)| mark);
     // Volumes of a pod's containers have different names.
     let prefix = if name == CONTAINER { String::new() } else { format!("{}-", short_hash(name)) };
-    let mounts = mount::mounts(&prefix, launch.task.container.as_ref(), marks, place.volumes_dir)?;
+    let container = launch.task.container.as_ref();
+    let options = options_of(container)?;
+    let mounts = mount::mounts(&prefix, container, marks, place.volumes_dir, &options.volumes)?;
     let mut env = vec![("MESOS_TASK_ID", launch.task.task_id.value.to_string())];
     env.extend(common_env(place, executor));
     Ok(Part {
         name,
         command: launch.task.command.as_ref(),
-        container: launch.task.container.as_ref(),
+        container,
         resources: render::resources(&launch.task.limits, &launch.resources),
         ports: &launch.resources,
         env,
         mounts,
+        options,
         task: Some(&launch.task),
     })
 }
@@ -231,6 +248,14 @@ fn render(place: Place<'_>, parts: &[Part<'_>]) -> Value {
     if !volumes.is_empty() {
         pod["spec"]["volumes"] = volumes.into();
     }
+    for part in parts {
+        for (key, value) in &part.options.annotations {
+            pod["metadata"]["annotations"][key] = value.clone();
+        }
+        for (key, value) in &part.options.pod {
+            pod["spec"][key] = value.clone();
+        }
+    }
     let hostname = parts.iter().find_map(|p| p.container?.hostname.as_deref());
     if let Some(name) = hostname.filter(|name| !is_on_host && check_dns_label(name).is_ok()) {
         pod["spec"]["hostname"] = name.into();
@@ -279,7 +304,10 @@ fn render_container(part: &Part<'_>, is_on_host: bool) -> Value {
         "imagePullPolicy": render::pull_policy(part.container),
         "resources": part.resources,
     });
-    render::command(&mut container, command, &part.env);
+    let own = part.env.iter().map(|(name, value)| (*name, value.as_str()));
+    let env = own.chain(part.options.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    render::command(&mut container, command, env);
+    part.options.apply(&mut container);
     if !part.mounts.mounts.is_empty() {
         container["volumeMounts"] = part.mounts.mounts.clone().into();
     }

@@ -19,6 +19,7 @@ pub mod framework;
 pub mod json;
 pub mod mark;
 pub mod offer;
+pub mod options;
 pub mod plane;
 pub mod proto;
 pub mod recordio;

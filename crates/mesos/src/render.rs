@@ -16,7 +16,11 @@ pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 const MEMORY_LIMIT_BYTES_MIN: u64 = 32 << 20;
 
 /// Puts a command into a container: what it runs, and its environment, that of `env` first.
-pub fn command(container: &mut Value, command: &CommandInfo, env: &[(&'static str, String)]) {
+pub fn command<'a>(
+    container: &mut Value,
+    command: &CommandInfo,
+    env: impl Iterator<Item = (&'a str, &'a str)>,
+) {
     let value = command.value.as_deref().unwrap_or_default();
     let literals = |texts: &[String]| texts.iter().map(|t| literal(t)).collect::<Vec<_>>();
     if command.shell.unwrap_or(true) {
@@ -28,7 +32,7 @@ pub fn command(container: &mut Value, command: &CommandInfo, env: &[(&'static st
         container["command"] = json!([literal(value)]);
         container["args"] = json!(literals(command.arguments.get(1..).unwrap_or_default()));
     }
-    let own = env.iter().map(|(name, value)| json!({"name": name, "value": literal(value)}));
+    let own = env.map(|(name, value)| json!({"name": name, "value": literal(value)}));
     let variables = command.environment.iter().flat_map(|e| &e.variables).map(variable);
     container["env"] = own.chain(variables).collect();
 }

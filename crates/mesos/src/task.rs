@@ -190,6 +190,12 @@ message! {
             mesos: Option<MesosContainerInfo>,
             /// The networks it joins.
             network_infos: Vec<NetworkInfo>,
+            /// What is Linux' own about it.
+            linux_info: Option<Opaque>,
+            /// Limits of its processes.
+            rlimit_info: Option<Opaque>,
+            /// Whether it has a terminal.
+            tty_info: Option<Opaque>,
         }
     }
 }

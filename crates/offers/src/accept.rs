@@ -493,17 +493,10 @@ fn check_container(container: &ContainerInfo) -> Result<(), String> {
         (ContainerKind::Docker, None, _) => {
             Err("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo".into())
         }
-        (ContainerKind::Docker, Some(docker), _) => {
-            if docker.privileged == Some(true) || !docker.parameters.is_empty() {
-                return Err(
-                    "DockerInfo.privileged and DockerInfo.parameters are not supported by this master".into(),
-                );
-            }
-            match docker.network.as_deref() {
-                None | Some("HOST" | "BRIDGE" | "USER") => Ok(()),
-                Some(other) => Err(format!("Docker network {other} is not supported by this master")),
-            }
-        }
+        (ContainerKind::Docker, Some(docker), _) => match docker.network.as_deref() {
+            None | Some("HOST" | "BRIDGE" | "USER") => Ok(()),
+            Some(other) => Err(format!("Docker network {other} is not supported by this master")),
+        },
         (ContainerKind::Mesos, _, Some(mesos)) => match &mesos.image {
             Some(image) if image.docker.is_none() => {
                 Err("Only images of type DOCKER are supported by this master".into())

@@ -279,9 +279,12 @@ pub(crate) fn render(id: &str, part: &Value, node: &str, salt: u64) -> Result<(P
         "image": image.unwrap_or(HOST_IMAGE),
         "imagePullPolicy": render::pull_policy(container.as_ref()),
         "resources": render::resources(&limits, &amount.resources),
-        "tty": part["container"]["tty_info"].is_object(),
     });
-    render::command(&mut spec, &command, &[]);
+    let options = match &container {
+        Some(container) => stoa_mesos::options::options(container)?,
+        None => stoa_mesos::options::Options::default(),
+    };
+    render::command(&mut spec, &command, options.env.iter().map(|(n, v)| (n.as_str(), v.as_str())));
     if says_nothing {
         // The image says what it runs.
         for key in ["command", "args"] {
@@ -291,8 +294,10 @@ pub(crate) fn render(id: &str, part: &Value, node: &str, salt: u64) -> Result<(P
         }
     }
     let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
-    for v in container.iter().flat_map(|c| &c.volumes) {
-        let (mut volume, path, is_read_only) = render::volume(v)?;
+    options.apply(&mut spec);
+    let of_container = container.iter().flat_map(|c| &c.volumes).map(render::volume);
+    for volume in of_container.chain(options.volumes.iter().cloned().map(Ok)) {
+        let (mut volume, path, is_read_only) = volume?;
         let name = format!("v{}", volumes.len());
         volume["name"] = name.as_str().into();
         volumes.push(volume);
@@ -306,7 +311,7 @@ pub(crate) fn render(id: &str, part: &Value, node: &str, salt: u64) -> Result<(P
     if !command.uris.is_empty() {
         annotations["stoa.dev/fetch"] = json!({CONTAINER: command.uris}).to_string().into();
     }
-    let pod = json!({
+    let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": format!("standalone-{stem}-{}", &uid[..10]), "namespace": NAMESPACE, "uid": uid,
             "annotations": annotations},
@@ -318,6 +323,9 @@ pub(crate) fn render(id: &str, part: &Value, node: &str, salt: u64) -> Result<(P
             "containers": [spec], "volumes": volumes,
         },
     });
+    for (key, value) in options.pod {
+        pod["spec"][key] = value;
+    }
     Ok((serde_json::from_value(pod).map_err(|e| e.to_string())?, user))
 }
 

@@ -110,8 +110,8 @@ fn a_bad_task_is_refused_with_mesos_words() {
         ),
         (
             "t",
-            r#"{"container":{"type":"DOCKER","docker":{"image":"x","privileged":true}}}"#,
-            "DockerInfo.privileged and DockerInfo.parameters are not supported by this master",
+            r#"{"container":{"type":"DOCKER","docker":{"image":"x","network":"NONE"}}}"#,
+            "Docker network NONE is not supported by this master",
         ),
     ] {
         let p = launch(&[task(id, more)]);
