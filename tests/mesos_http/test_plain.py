@@ -25,6 +25,51 @@ def scheduler(cluster):
     s.stop()
 
 
+def lent(offer, name="cpus"):
+    found = [r for r in offer["resources"] if "revocable" in r and r["name"] == name]
+    return found[0]["scalar"]["value"] if found else 0
+
+
+def test_what_an_agent_lends_is_used_beside_what_it_has_and_taken_back(own_cluster):
+    cluster = own_cluster
+    cluster.stop()
+    cluster.start("--revocable-resources", "cpus:3;mem:64")
+    slave = until(lambda: get(cluster.mesos, "/slaves")["slaves"][0], what="the agent")
+    until(lambda: get(cluster.mesos, "/slaves")["slaves"][0]["resources"]["cpus_revocable"] == 3, what="what it lends")
+    cpus = slave["resources"]["cpus"]
+    keeps = Json(cluster.mesos, info("keeps"))
+    offer = keeps.offer()
+    assert not lent(offer)
+    # All that is not lent is taken; what is lent is beside it.
+    keeps.launch(offer, [task("kept", offer, "sleep 600", resources=[r for r in offer["resources"] if r["name"] in ("cpus", "mem")])])
+    keeps.wait("kept", "TASK_RUNNING")
+    lends = Json(cluster.mesos, info("lends", capabilities=[{"type": "REVOCABLE_RESOURCES"}, {"type": "PARTITION_AWARE"}]))
+    offer = lends.offer(lent)
+    assert (lent(offer), lent(offer, "mem")) == (3, 64)
+    revocable = [{**scalar("cpus", 2), "revocable": {}}, {**scalar("mem", 64), "revocable": {}}]
+    lends.launch(offer, [task("mixed", offer, "true", resources=[*revocable, scalar("cpus", 1)]),
+                         task("lent", offer, "sleep 600", resources=revocable)])
+    lends.wait("lent", "TASK_RUNNING")
+    slave = get(cluster.mesos, "/slaves")["slaves"][0]
+    assert slave["used_resources"]["cpus_revocable"] == 2 and slave["used_resources"]["cpus"] == cpus
+    (pod,) = cluster.json("get", "pods", "-A", "-l", "stoa.dev/task-id=lent")["items"]
+    wanted = pod["spec"]["containers"][0]["resources"]
+    assert wanted["requests"]["cpu"] == "0" and wanted["limits"] == {"memory": str(64 << 20)}, wanted
+    assert lent(lends.offer(lent)) == 1, "the rest is offered again"
+    # It is remembered across a death; and when the machine has too much to do, it is taken back.
+    cluster.kill9()
+    cluster.start("--revocable-resources", "cpus:3;mem:64", "--qos-load-5min=-1")
+    again = Json(cluster.mesos, info("lends", id=lends.id, capabilities=[{"type": "REVOCABLE_RESOURCES"}, {"type": "PARTITION_AWARE"}]))
+    status = again.wait("lent", "TASK_GONE", seconds=60)
+    assert status["reason"] == "REASON_CONTAINER_PREEMPTED" and "was lent is taken back" in status["message"], status
+    offered = 0
+    while offered < 3:
+        offered += lent(again.offer(lent))
+    assert offered == 3, "all that is lent is offered again"
+    kept = [t for f in get(cluster.mesos, "/state")["frameworks"] for t in f["tasks"] if t["id"] == "kept"]
+    assert kept[0]["state"] == "TASK_RUNNING", "what was not lent stays"
+
+
 def docker(name, offer, command, parameters, **more):
     listed = [{"key": k, "value": v} for k, v in parameters]
     return task(name, offer, command, container={"type": "DOCKER", "docker": {"image": "busybox", "parameters": listed, **more}})

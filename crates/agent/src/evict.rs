@@ -4,6 +4,7 @@
 use crate::collect::{Bounds, Collector, excess, unneeded};
 use crate::events::Kind;
 use crate::machine::Machine;
+use crate::node;
 use crate::pressure::{self, Candidate, Conditions, Crossed, Signal, Since, Threshold};
 use crate::shared::{LivePod, Shared};
 use crate::stats::{read_disk, read_machine};
@@ -20,6 +21,8 @@ use stoa_wire::NodeCondition;
 pub(crate) const MEASURE_EVERY: Duration = Duration::from_secs(2);
 /// How often containers are sampled, in measures.
 const SAMPLE_EVERY: u64 = 5;
+/// How often the load is looked at where something is lent, in measures.
+const LOAD_EVERY: u64 = 3;
 /// How often the disk's images are looked at, in measures.
 const COLLECT_EVERY: u64 = 15;
 /// Files that are counted to say how much of the disk a pod uses.
@@ -101,6 +104,14 @@ impl Keeper {
         if ticks % COLLECT_EVERY == 1 {
             self.collect(shared, None).await;
         }
+        if ticks % LOAD_EVERY == 1
+            && let Some(message) = overload(shared)
+        {
+            let victims = lent_to(shared, &message);
+            if !victims.is_empty() {
+                return Verdict { victims, changed: false };
+            }
+        }
         let crossed = look(shared);
         let now = shared.now();
         let hold = shared.options.pressure_hold;
@@ -169,6 +180,33 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Why what is lent has to be taken back, if so.
+fn overload(shared: &Shared) -> Option<String> {
+    let bounds = shared.options.revocable_load_max;
+    if bounds == [None; 2] {
+        return None;
+    }
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let mut loads = text.split_ascii_whitespace().skip(1).map_while(|w| w.parse::<f64>().ok());
+    let over = ["5 minutes", "15 minutes"].into_iter().zip(bounds).find_map(|(span, max)| {
+        let load = loads.next()?;
+        max.filter(|max| load > *max).map(|max| (span, load, max))
+    });
+    let (span, load, max) = over?;
+    Some(format!("The average load of {span} is {load}, above {max}: what was lent is taken back"))
+}
+
+/// Pods that have what is lent.
+fn lent_to(shared: &Shared, message: &str) -> Vec<Victim> {
+    let live = shared.live.lock();
+    let is_lent = |l: &&LivePod| {
+        let notes = l.object.metadata.annotations.as_ref();
+        l.is_active && notes.is_some_and(|a| a.contains_key(node::REVOCABLE_ANNOTATION))
+    };
+    let one = |l: &LivePod| Victim { uid: l.pod.uid.clone(), message: message.to_owned(), grace: AT_ONCE };
+    live.values().filter(is_lent).map(one).collect()
 }
 
 fn resource(signal: Signal) -> &'static str {

@@ -30,8 +30,17 @@ fn amount(map: Option<&BTreeMap<String, Text>>) -> Amount {
 
 fn requests(container: &Container) -> Amount {
     let own = container.resources.as_ref();
-    let (asked, limit) = (amount(own.and_then(|r| r.requests.as_ref())), limits_of(container));
-    Amount { milli_cpu: asked.milli_cpu.or(limit.milli_cpu), memory: asked.memory.or(limit.memory) }
+    asked(own.and_then(|r| r.requests.as_ref()), own.and_then(|r| r.limits.as_ref()))
+}
+
+/// A limit stands in for a request that is not named; one of nothing is named.
+fn asked(requests: Option<&BTreeMap<String, Text>>, limits: Option<&BTreeMap<String, Text>>) -> Amount {
+    let names = |name: &str| requests.is_some_and(|r| r.contains_key(name));
+    let (own, limit) = (amount(requests), amount(limits));
+    Amount {
+        milli_cpu: if names("cpu") { own.milli_cpu } else { limit.milli_cpu },
+        memory: if names("memory") { own.memory } else { limit.memory },
+    }
 }
 
 fn limits_of(container: &Container) -> Amount {
@@ -41,9 +50,8 @@ fn limits_of(container: &Container) -> Amount {
 /// Requests and limits of the pod as a whole, where it names them; a limit stands in for a missing request.
 fn pod_level(pod: &Pod) -> (Amount, Amount) {
     let own = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
-    let asked = amount(own.and_then(|r| r.requests.as_ref()));
-    let limit = amount(own.and_then(|r| r.limits.as_ref()));
-    (asked.or(limit), limit)
+    let limits = own.and_then(|r| r.limits.as_ref());
+    (asked(own.and_then(|r| r.requests.as_ref()), limits), amount(limits))
 }
 
 /// What the runtime class of a pod adds.
@@ -272,6 +280,14 @@ mod tests {
 
     fn pod(containers: Value) -> Pod {
         serde_json::from_value(json!({"metadata": {}, "spec": {"containers": containers}})).unwrap()
+    }
+
+    #[test]
+    fn a_request_of_nothing_claims_nothing_whatever_the_limit() {
+        let p = pod(
+            json!([{"name": "c", "resources": {"requests": {"cpu": "0"}, "limits": {"cpu": "1", "memory": "1Gi"}}}]),
+        );
+        assert_eq!((claim(&p), qos(&p)), ((0, 1 << 30), Qos::Burstable));
     }
 
     #[test]

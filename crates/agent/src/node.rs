@@ -20,6 +20,8 @@ const ATTRIBUTE_PREFIX: &str = "attribute.stoa.dev/";
 const PORTS_ANNOTATION: &str = "stoa.dev/ports";
 /// The annotation that holds what is reserved from the start.
 const RESERVED_ANNOTATION: &str = "stoa.dev/reserved";
+/// The annotation that holds what frameworks are lent.
+pub(crate) const REVOCABLE_ANNOTATION: &str = "stoa.dev/revocable";
 /// The annotation that says where persistent volumes of Mesos' kind are. They outlive pods, and nothing collects them.
 const VOLUMES_ANNOTATION: &str = "stoa.dev/volumes-dir";
 /// The annotation that says where the agent's Mesos API is, if operators have a door there.
@@ -213,6 +215,7 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
         annotations: [
             (PORTS_ANNOTATION.to_owned(), given.ports.unwrap_or_else(|| PORTS_DEFAULT.to_owned())),
             (RESERVED_ANNOTATION.to_owned(), given.reserved.join(";")),
+            (REVOCABLE_ANNOTATION.to_owned(), revocable(options)?),
             (MESOS_API_ANNOTATION.to_owned(), String::new()),
             (VOLUMES_ANNOTATION.to_owned(), options.persistent_dir().display().to_string()),
         ]
@@ -242,6 +245,16 @@ pub(crate) fn unreserved(
     let milli = whole("cpu").map_or(0, |q| q.milli_ceil()).saturating_sub(reserved_milli_cpu(options)?);
     let memory = whole("memory").map_or(0, |q| q.value_ceil());
     Ok((milli, memory.saturating_sub(reserved.memory_bytes.unwrap_or(0))))
+}
+
+/// What frameworks are lent, checked: ports and what is reserved cannot be.
+fn revocable(options: &Options) -> Result<String, String> {
+    let Some(text) = &options.revocable else { return Ok(String::new()) };
+    let given = parse_resources(text)?;
+    if given.ports.is_some() || !given.reserved.is_empty() {
+        return Err(format!("revocable resources {text:?} are scalars that are reserved for nobody"));
+    }
+    Ok(text.clone())
 }
 
 /// What pods may use: all of it where the operator said how much to give, else what is measured less what is reserved, and

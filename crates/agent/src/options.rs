@@ -37,6 +37,10 @@ pub struct Options {
     pub key_pem: String,
     /// Resources in Mesos' form (`cpus:4;mem:8192;ports:[31000-32000]`) in place of what the machine has.
     pub resources: Option<String>,
+    /// What Mesos frameworks may have beside that until it is taken back, in the same form.
+    pub revocable: Option<String>,
+    /// Above these load averages, of five and of fifteen minutes, it is taken back.
+    pub revocable_load_max: [Option<f64>; 2],
     /// Attributes in Mesos' form (`rack:r1;zone:z`); they become labels.
     pub attributes: Option<String>,
     /// The node's address; the one that leads to the first master when `None`.
@@ -115,6 +119,8 @@ impl Options {
             cert_pem: String::new(),
             key_pem: String::new(),
             resources: None,
+            revocable: None,
+            revocable_load_max: [None; 2],
             attributes: None,
             node_ip: None,
             pod_cidr: "10.244.0.0/24".to_owned(),

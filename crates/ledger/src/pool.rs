@@ -1,4 +1,4 @@
-//! Pools: pieces of an agent that not everybody may use, namely reservations and volumes.
+//! Pools: pieces of an agent that not everybody may use, namely reservations and volumes, and what an agent lends beside itself.
 
 use crate::book::{add_amounts, subtract_amounts};
 use crate::ledger::ANY_ROLE;
@@ -17,6 +17,8 @@ pub enum PoolKind {
     Whole,
     /// As a whole by any number: a shared volume.
     Shared,
+    /// In parts, each by somebody else, beside what the agent has: what is lent and may be taken back.
+    Spare,
 }
 
 /// A pool of an agent.
@@ -34,7 +36,7 @@ pub struct Pool {
 type Draws = Vec<(Arc<str>, Resources)>;
 
 /// An amount, and which parts of it are drawn from which pools. Volumes are drawn beside the amount: their space is not the
-/// claim's.
+/// claim's; so is what is lent, which is not the agent's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     /// How much of the agent, drawn parts of divisible pools included.
@@ -97,6 +99,7 @@ impl Ledger {
                 let holder = Holder::Pool(id.clone(), name.clone());
                 self.pages.get(id).and_then(|p| p.claims.get(&holder)).cloned().unwrap_or_default()
             }
+            PoolKind::Spare => self.undrawn(id, name, pool),
             PoolKind::Whole if self.pool_users(id, name).next().is_some() => Resources::default(),
             PoolKind::Whole | PoolKind::Shared => pool.total.clone(),
         }
@@ -123,6 +126,8 @@ impl Ledger {
         if all.is_empty() {
             self.pools.remove(id);
         }
+        // What is lent is reserved for nobody.
+        let old = old.filter(|p| p.kind != PoolKind::Spare);
         if let Some(old) = old
             && let Some(usage) = self.usage.get_mut(&old.role)
         {
@@ -131,7 +136,7 @@ impl Ledger {
                 self.usage.remove(&old.role);
             }
         }
-        if let Some(new) = pool {
+        if let Some(new) = pool.filter(|p| p.kind != PoolKind::Spare) {
             add_amounts(&mut self.usage.entry(new.role).or_default().reserved, &new.total);
         }
         self.refresh_pool(id, name);
@@ -157,17 +162,22 @@ impl Ledger {
         let holder = Holder::Pool(id.clone(), name.clone());
         let rest = match self.pool(id, name) {
             None => Resources::default(),
-            Some(pool) if pool.kind != PoolKind::Divisible => pool.total.clone(),
-            Some(pool) => {
-                let claims = self.pages.get(id).into_iter().flat_map(|p| p.claims.keys());
-                let parts = claims.flat_map(|h| self.draws(h)).filter(|(n, _)| n == name);
-                parts.fold(pool.total.clone(), |rest, (_, part)| rest.minus(part))
-            }
+            Some(pool) => match pool.kind {
+                PoolKind::Divisible => self.undrawn(id, name, pool),
+                PoolKind::Whole | PoolKind::Shared => pool.total.clone(),
+                PoolKind::Spare => Resources::default(),
+            },
         };
         self.release(&holder);
         if !rest.is_empty() {
             self.write(id, holder, ANY_ROLE.into(), rest);
         }
+    }
+
+    fn undrawn(&self, id: &AgentId, name: &Arc<str>, pool: &Pool) -> Resources {
+        let claims = self.pages.get(id).into_iter().flat_map(|p| p.claims.keys());
+        let parts = claims.flat_map(|h| self.draws(h)).filter(|(n, _)| n == name);
+        parts.fold(pool.total.clone(), |rest, (_, part)| rest.minus(part))
     }
 
     /// What a claim takes of the unreserved part of its agent.

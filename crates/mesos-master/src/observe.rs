@@ -83,6 +83,16 @@ fn observe_container(name: &str, is_leaving: bool, pod: &Pod) -> Observation {
     let base = Observation::at(Rank::Staging, container_status(name, pod));
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
     let cause = status.and_then(|s| s.reason.as_deref()).unwrap_or_default();
+    if matches!(cause, "Evicted" | "Preempting") && !is_leaving {
+        let mut seen = base;
+        seen.source = Source::Agent;
+        seen.has_run = Run::Once;
+        let text = status.and_then(|s| s.message.clone()).unwrap_or_else(|| "Container preempted".into());
+        // What was lent was taken back: nobody failed.
+        let is_lent = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(crate::pod::LENT));
+        let state = if is_lent { TaskState::Gone } else { TaskState::Failed };
+        return seen.ended(state, text, Some(Reason::ContainerPreempted));
+    }
     if let Some(ContainerState { terminated: Some(end), .. }) = container.and_then(|c| c.state.as_ref()) {
         let mut seen = base;
         let why = end.reason.as_deref().unwrap_or_default();
@@ -114,7 +124,6 @@ fn observe_container(name: &str, is_leaving: bool, pod: &Pod) -> Observation {
         let (state, reason) = match cause {
             _ if is_leaving => (TaskState::Killed, Reason::TaskKilledDuringLaunch),
             "DeadlineExceeded" => (TaskState::Failed, Reason::MaxCompletionTimeReached),
-            "Evicted" | "Preempting" => (TaskState::Failed, Reason::ContainerPreempted),
             _ => (TaskState::Failed, Reason::ContainerLaunchFailed),
         };
         return seen.ended(state, text, Some(reason));

@@ -26,6 +26,8 @@ const EXECUTOR_INFO: &str = "stoa.dev/executor-info";
 const FRAMEWORK_INFO: &str = "stoa.dev/framework-info";
 /// On pods: what the agent fetches into the sandbox before a container starts, by container.
 const FETCH: &str = "stoa.dev/fetch";
+/// On pods: what of their agent's is lent to them. The agent ends such pods first when it runs short.
+pub(crate) const LENT: &str = "stoa.dev/revocable";
 /// On namespaces: which role pays for the pods in it.
 pub(crate) const ROLE_LABEL: &str = "stoa.dev/role";
 /// Between the polite signal and the kill, unless the task says otherwise: the command executor's own default.
@@ -58,6 +60,8 @@ struct Part<'a> {
     env: Vec<(&'static str, String)>,
     mounts: Mounts,
     options: Options,
+    /// What is lent to it, and may be taken back.
+    lent: Resources,
     /// Whose checks it has.
     task: Option<&'a TaskInfo>,
 }
@@ -121,7 +125,7 @@ pub(crate) fn render_executor(
         env.push(("MESOS_SUBSCRIPTION_BACKOFF_MAX", "2secs".into()));
     }
     let options = options_of(info.container.as_ref())?;
-    let mut resources = render::resources(&BTreeMap::new(), amount);
+    let mut resources = render::resources(&BTreeMap::new(), amount, &Resources::default());
     // Its tasks' memory is its own, and they come and go: no limit stays right.
     if let Some(limits) = resources["limits"].as_object_mut() {
         limits.remove("memory");
@@ -141,6 +145,7 @@ pub(crate) fn render_executor(
             &options.volumes,
         )?,
         options,
+        lent: Resources::default(),
         task: None,
     };
     let mut pod = render(place, &[part]);
@@ -185,6 +190,7 @@ fn task_part<'a>(
     // Volumes of a pod's containers have different names.
     let prefix = if name == CONTAINER { String::new() } else { format!("{}-", short_hash(name)) };
     let container = launch.task.container.as_ref();
+    let lent = launch.lent();
     let options = options_of(container)?;
     let mounts = mount::mounts(&prefix, container, marks, place.volumes_dir, &options.volumes)?;
     let mut env = vec![("MESOS_TASK_ID", launch.task.task_id.value.to_string())];
@@ -193,11 +199,12 @@ fn task_part<'a>(
         name,
         command: launch.task.command.as_ref(),
         container,
-        resources: render::resources(&launch.task.limits, &launch.resources),
+        resources: render::resources(&launch.task.limits, &launch.resources, &lent),
         ports: &launch.resources,
         env,
         mounts,
         options,
+        lent,
         task: Some(&launch.task),
     })
 }
@@ -221,6 +228,10 @@ fn render(place: Place<'_>, parts: &[Part<'_>]) -> Value {
         .collect();
     if !fetch.is_empty() {
         annotations.insert(FETCH.into(), Value::from(fetch).to_string().into());
+    }
+    let lent = parts.iter().fold(Resources::default(), |sum, p| sum.plus(&p.lent));
+    if !lent.is_empty() {
+        annotations.insert(LENT.into(), stoa_mesos::resource::text(&lent).into());
     }
     let is_on_host = !parts.iter().any(|p| has_own_network(p.container));
     let volumes: Vec<Value> = parts.iter().flat_map(|p| p.mounts.volumes.clone()).collect();

@@ -11,10 +11,10 @@ use serde_json::Value;
 use std::sync::Arc;
 use stoa_authz::Action;
 use stoa_kube::typed::Pod;
-use stoa_ledger::{Ledger, Pool, PoolKind};
+use stoa_ledger::{Ledger, Pool};
 use stoa_mesos::Mark;
 use stoa_mesos::offer::{Operation, OperationKind};
-use stoa_offers::{Change, Context, Stock, plan_operation};
+use stoa_offers::{Change, Context, Stock, kind_of, plan_operation};
 use stoa_store::Key;
 use stoa_units::{AgentId, OfferId, Resources};
 
@@ -32,14 +32,6 @@ pub(crate) struct Entry {
     pub total: Resources,
 }
 
-fn kind_of(mark: &Mark) -> PoolKind {
-    match (mark.volume(), mark.shared) {
-        (None, _) => PoolKind::Divisible,
-        (Some(_), None) => PoolKind::Whole,
-        (Some(_), Some(_)) => PoolKind::Shared,
-    }
-}
-
 fn pool(mark: &Mark, total: Resources) -> Option<Pool> {
     (!total.is_empty()).then(|| Pool { role: mark.role().into(), kind: kind_of(mark), total })
 }
@@ -52,6 +44,23 @@ impl State {
             ledger.set_pool(agent, &name, pool(&entry.mark, entry.total));
             self.marks.entry(agent.clone()).or_default().insert(name, entry.mark);
         }
+    }
+
+    /// What an agent lends from now on. Offers of more are taken back; who has more keeps it.
+    pub fn set_lent(&mut self, ledger: &mut Ledger, agent: &AgentId, total: Resources) {
+        let mark = Mark::lent();
+        let name = mark.name();
+        if ledger.pool(agent, &name).map(|p| &p.total).unwrap_or(&Resources::default()) == &total {
+            return;
+        }
+        let offers: Vec<OfferId> = ledger.offers(agent).cloned().collect();
+        for offer in offers {
+            if ledger.draws(&stoa_ledger::Holder::Offer(offer.clone())).iter().any(|(n, _)| *n == name) {
+                self.drop_offer(ledger, &offer, Tell::Rescind);
+            }
+        }
+        ledger.set_pool(agent, &name, pool(&mark, total));
+        self.marks.entry(agent.clone()).or_default().insert(name, mark);
     }
 
     /// What changes make of an agent's pools.

@@ -78,7 +78,9 @@ pub(crate) fn total(state: &State, ledger: &Ledger, id: &AgentId) -> Vec<Value> 
     let mut rest = ledger.agent(id).map(|a| a.capacity).unwrap_or_default();
     let mut marked = Vec::new();
     for (name, pool) in ledger.pools(id) {
-        rest = rest.minus(&pool.total);
+        if pool.kind != stoa_ledger::PoolKind::Spare {
+            rest = rest.minus(&pool.total);
+        }
         if let Some(mark) = state.mark(id, name) {
             marked.extend(mark.list(&pool.total, None, Format::Both));
         }

@@ -261,6 +261,8 @@ impl State {
         let Some(f) = self.frameworks.get_mut(&key.0) else { return };
         let killing = if f.has(Capability::TaskKillingState) { Killing::Told } else { Killing::Hidden };
         let is_removed = f.is_removed();
+        let seen =
+            &Observation { state: spell(seen.state, f.has(Capability::PartitionAware)), ..seen.clone() };
         let Some(task) = f.tasks.get_mut(&key.1) else { return };
         let had_ended = task.record.ended.is_some();
         if !task.advance(seen, killing, now) {
@@ -541,16 +543,20 @@ impl State {
         now: Time,
     ) -> TaskStatus {
         let is_aware = self.frameworks.get(framework).is_some_and(|f| f.has(Capability::PartitionAware));
-        let state = match state {
-            S::Dropped | S::Unreachable | S::Gone | S::GoneByOperator | S::Unknown if !is_aware => S::Lost,
-            other => other,
-        };
-        use TaskState as S;
-        let mut status = TaskStatus::new(task.clone(), state);
+        let mut status = TaskStatus::new(task.clone(), spell(state, is_aware));
         status.agent_id = agent.map(|a| stoa_mesos::Id { value: a.clone() });
         status.source = Some(Source::Master);
         status.timestamp = Some(stoa_mesos::Double(now.as_secs_f64()));
         status
+    }
+}
+
+/// A state as a framework knows it: to those of old, everything that is not there is lost.
+fn spell(state: TaskState, is_aware: bool) -> TaskState {
+    use TaskState as S;
+    match state {
+        S::Dropped | S::Unreachable | S::Gone | S::GoneByOperator | S::Unknown if !is_aware => S::Lost,
+        other => other,
     }
 }
 

@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use stoa_authz::Action;
 use stoa_kube::typed::Pod;
-use stoa_ledger::Ledger;
+use stoa_ledger::{Ledger, PoolKind};
 use stoa_mesos::mark::Format;
 use stoa_mesos::resource::{flat, list};
-use stoa_mesos::{Resource, TaskState};
+use stoa_mesos::{Mark, Resource, TaskState};
 use stoa_store::Key;
 use stoa_units::{AgentId, NamespacedName, Quantity, Resources, Time};
 
@@ -567,7 +567,9 @@ fn view_agent(state: &State, id: &AgentId, agent: &Agent, ledger: &Ledger) -> Va
     let (mut reserved, mut reserved_full): (BTreeMap<String, Resources>, Map<String, Value>) =
         Default::default();
     let mut unreserved = capacity.clone();
-    for (name, pool) in ledger.pools(id) {
+    let lent_name = Mark::lent().name();
+    let lent = ledger.pool(id, &lent_name).map(|p| p.total.clone()).unwrap_or_default();
+    for (name, pool) in ledger.pools(id).filter(|(_, p)| p.kind != PoolKind::Spare) {
         unreserved = unreserved.minus(&pool.total);
         let sum = reserved.entry(pool.role.to_string()).or_default();
         *sum = sum.plus(&pool.total);
@@ -581,13 +583,19 @@ fn view_agent(state: &State, id: &AgentId, agent: &Agent, ledger: &Ledger) -> Va
     }
     let reserved: BTreeMap<String, Value> =
         reserved.iter().map(|(role, r)| (role.clone(), flat(r))).collect();
-    let full: Vec<Resource> = list(&unreserved, None);
+    let mut full: Vec<Resource> = list(&unreserved, None);
+    full.extend(Mark::lent().list(&lent, None, Format::Both));
+    let of_lent = |of: fn(&stoa_ledger::Holder) -> bool| {
+        let draws = ledger.claims(id).filter(|(h, _)| of(h)).flat_map(|(h, _)| ledger.draws(h));
+        draws.filter(|(n, _)| *n == lent_name).fold(Resources::default(), |sum, (_, part)| sum.plus(part))
+    };
     let mut out = json!({
         "id": id.as_str(), "hostname": agent.hostname, "port": agent.port(),
         "pid": agent.pid(), "attributes": attributes,
         "registered_time": seconds(agent.since), "reregistered_time": seconds(agent.since),
-        "resources": flat(&capacity), "used_resources": flat(&used), "offered_resources": flat(&offered),
-        "reserved_resources": reserved, "unreserved_resources": flat(&unreserved),
+        "resources": with_lent(&capacity, &lent), "used_resources": with_lent(&used, &of_lent(is_pod)),
+        "offered_resources": with_lent(&offered, &of_lent(is_offer)),
+        "reserved_resources": reserved, "unreserved_resources": with_lent(&unreserved, &lent),
         "reserved_resources_full": reserved_full, "unreserved_resources_full": full,
         "used_resources_full": held(state, ledger, id, is_pod), "offered_resources_full": held(state, ledger, id, is_offer),
         "active": agent.is_ready && ledger.is_active(id), "deactivated": state.rules.deactivated.contains(id), "version": stoa_mesos::VERSION,
@@ -598,6 +606,16 @@ fn view_agent(state: &State, id: &AgentId, agent: &Agent, ledger: &Ledger) -> Va
     }
     if let Some(info) = crate::report::drain_info(state, id) {
         out["drain_info"] = info;
+    }
+    out
+}
+
+/// As tools of old read it: what is lent has names of its own.
+fn with_lent(plain: &Resources, lent: &Resources) -> Value {
+    let mut out = flat(plain);
+    for (name, value) in flat(lent).as_object().into_iter().flatten().filter(|(_, v)| v.as_f64() != Some(0.0))
+    {
+        out[format!("{name}_revocable")] = value.clone();
     }
     out
 }

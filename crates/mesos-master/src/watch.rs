@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ATTRIBUTE_PREFIX: &str = "attribute.stoa.dev/";
 /// On nodes: what is reserved from the start, as `--agent-resources` writes it.
 const RESERVED_ANNOTATION: &str = "stoa.dev/reserved";
+/// On nodes: what the agent lends and may take back, spelled like that.
+const LENT_ANNOTATION: &str = "stoa.dev/revocable";
 /// On nodes: where the Mesos API of the agent is.
 const MESOS_API_ANNOTATION: &str = "stoa.dev/mesos-api";
 /// On nodes: where persistent volumes are.
@@ -261,12 +263,15 @@ impl Master {
 
     /// Static reservations are what the agent says of itself; they change only when it starts with others.
     fn load_static(&self, state: &mut State, id: &AgentId, node: &Node) {
-        let said = node.metadata.annotations.as_ref().and_then(|a| a.get(RESERVED_ANNOTATION));
-        let sorted = said.and_then(|text| {
+        let said = |key: &str| {
+            let text = node.metadata.annotations.as_ref().and_then(|a| a.get(key))?;
             let list = stoa_mesos::mark::parse_text(text).ok()?;
             stoa_mesos::mark::sort(&list).ok()
-        });
+        };
+        let sorted = said(RESERVED_ANNOTATION);
         let mut ledger = self.ledger.lock();
+        let lent = said(LENT_ANNOTATION).map(|s| s.plain).unwrap_or_default();
+        state.set_lent(&mut ledger, id, lent);
         let want: Vec<crate::pools::Entry> = sorted
             .into_iter()
             .flat_map(|s| s.marked)

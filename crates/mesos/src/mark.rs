@@ -89,6 +89,17 @@ impl Mark {
         self.disk.as_ref()?["volume"]["container_path"].as_str()
     }
 
+    /// The mark of what an agent lends and may take back.
+    pub fn lent() -> Mark {
+        Mark { revocable: Some(Empty {}), ..Mark::default() }
+    }
+
+    /// Whether it is drawn beside what a task takes of its agent: a volume's space is the volume's, and what is lent is not
+    /// the agent's.
+    pub fn is_beside(&self) -> bool {
+        self.volume().is_some() || self.revocable.is_some()
+    }
+
     /// The newest reservation, if it can be undone.
     pub fn dynamic(&self) -> Option<&Reservation> {
         self.reservations.last().filter(|r| r.kind.as_deref() != Some("STATIC"))

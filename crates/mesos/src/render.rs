@@ -76,8 +76,9 @@ pub fn has_own_network(container: Option<&ContainerInfo>) -> bool {
     })
 }
 
-/// Requests are what the ledger books. Memory is limited to it, as Mesos limits it; the processor is only shared by it.
-pub fn resources(beyond: &BTreeMap<String, Scalar>, want: &Resources) -> Value {
+/// Requests are what the ledger books. Memory is limited to it, as Mesos limits it; the processor is only shared by it. What is
+/// `lent` is booked nowhere, and bounds all the same.
+pub fn resources(beyond: &BTreeMap<String, Scalar>, want: &Resources, lent: &Resources) -> Value {
     let mut requests = Map::new();
     let mut limits = Map::new();
     if want.milli_cpu > 0 {
@@ -89,6 +90,14 @@ pub fn resources(beyond: &BTreeMap<String, Scalar>, want: &Resources) -> Value {
     }
     if want.disk_bytes > 0 {
         requests.insert("ephemeral-storage".into(), want.disk_bytes.to_string().into());
+    }
+    // Said, for otherwise a request would be what the limit is.
+    if lent.milli_cpu > 0 {
+        requests.insert("cpu".into(), "0".into());
+    }
+    if lent.memory_bytes > 0 {
+        requests.insert("memory".into(), "0".into());
+        limits.insert("memory".into(), lent.memory_bytes.max(MEMORY_LIMIT_BYTES_MIN).to_string().into());
     }
     for (name, milli) in &want.extended {
         // Extended resources are whole numbers and equal to their limit.

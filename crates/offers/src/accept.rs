@@ -43,9 +43,9 @@ pub struct Accept<'a> {
 pub struct Launch {
     /// The task.
     pub task: TaskInfo,
-    /// What it takes without its executor, reserved parts included, volumes not.
+    /// What it takes without its executor, reserved parts included, volumes and what is lent not.
     pub resources: Resources,
-    /// What of it is drawn from reservations, and the volumes it uses.
+    /// What of it is drawn from reservations, the volumes it uses, and what is lent to it.
     pub marked: Vec<(Mark, Resources)>,
     /// The custom executor that it runs under.
     pub under: Option<Under>,
@@ -118,6 +118,12 @@ pub struct Plan {
 }
 
 impl Launch {
+    /// What is lent to it.
+    pub fn lent(&self) -> Resources {
+        let lent = self.marked.iter().filter(|(m, _)| m.revocable.is_some());
+        lent.fold(Resources::default(), |sum, (_, r)| sum.plus(r))
+    }
+
     /// What the task claims.
     pub fn split(&self) -> Split {
         let plain = Resources::default();
@@ -145,7 +151,7 @@ impl Under {
 
 /// An amount without what is drawn of it; volumes are beside it.
 fn without_drawn(all: &Resources, marked: &[(Mark, Resources)]) -> Resources {
-    let parts = marked.iter().filter(|(m, _)| m.volume().is_none());
+    let parts = marked.iter().filter(|(m, _)| !m.is_beside());
     parts.fold(all.clone(), |rest, (_, part)| rest.minus(part))
 }
 
@@ -507,6 +513,15 @@ fn check_container(container: &ContainerInfo) -> Result<(), String> {
     }
 }
 
+/// What is lent is not mixed with what is kept. The text is Mesos'.
+fn check_revocable(list: &[stoa_mesos::Resource]) -> Result<(), String> {
+    let is_lent = |r: &&stoa_mesos::Resource| r.revocable.is_some();
+    let mixed = list.iter().filter(is_lent).find(|r| list.iter().any(|o| o.name == r.name && !is_lent(&o)));
+    mixed.map_or(Ok(()), |r| {
+        Err(format!("Cannot use both revocable and non-revocable '{}' at the same time", r.name))
+    })
+}
+
 /// Bounds what becomes part of a pod's object.
 fn check_size(task: &TaskInfo) -> Result<(), String> {
     let command = task.command.iter().map(command_bytes);
@@ -544,6 +559,7 @@ fn check_resources(accept: Accept<'_>, task: &TaskInfo) -> Result<Resources, Str
     if total.is_empty() {
         return Err("Task uses no resources".into());
     }
+    check_revocable(&task.resources)?;
     for (name, limit) in &task.limits {
         let request = match name.as_str() {
             "cpus" => total.milli_cpu as f64 / 1000.0,

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use stoa_ledger::{Holder, Ledger, Split};
+use stoa_ledger::{Holder, Ledger, PoolKind, Split};
 use stoa_mesos::Mark;
 use stoa_units::{AgentId, FrameworkId, OfferId, Resources, Time};
 
@@ -442,7 +442,10 @@ impl Allocator {
                 };
                 let Some(l) = self.leaves.get(&leaf) else { continue };
                 let amount = scalars(&split.amount);
-                let drawn = split.draws.iter().fold(Resources::default(), |sum, (_, r)| sum.plus(r));
+                let reserved =
+                    |name: &str| ledger.pool(agent, name).is_some_and(|p| p.kind == PoolKind::Divisible);
+                let drawn = split.draws.iter().filter(|(name, _)| reserved(name));
+                let drawn = drawn.fold(Resources::default(), |sum, (_, r)| sum.plus(r));
                 quota.grant(&l.role, &amount.minus(&drawn));
                 parking.park_if_spent(&l.role, &quota, &mut self.tree);
                 taken.insert(agent.clone(), grants.len());
@@ -532,7 +535,11 @@ impl Allocator {
         let is_same_for_all = quota.is_idle() && pools.is_empty();
         let whole = is_same_for_all.then(|| Split::plain(free.clone()));
         let mut offered = None;
-        let woken = parking.wake(pools.iter().map(|(_, mark, _)| mark.role()), &mut self.tree);
+        let lends = pools.iter().any(|(_, mark, _)| mark.revocable.is_some());
+        let woken = match lends {
+            true => parking.wake_all(&mut self.tree),
+            false => parking.wake(pools.iter().map(|(_, mark, _)| mark.role()), &mut self.tree),
+        };
         let leaf = self.tree.pick(&mut |index| {
             let Some(leaf) = self.leaves.get(&index) else { return false };
             let Some(f) = self.frameworks.get(&leaf.framework) else { return false };
@@ -549,7 +556,11 @@ impl Allocator {
             };
             let filters = page.and_then(|p| p.filters.get(&index));
             let least = f.wants.min_allocatable.get(&*leaf.role).unwrap_or(&self.options.min_allocatable);
-            let takes = (least.is_empty() || least.iter().any(|l| split.amount.contains(l)))
+            let is_enough = |l: &Resources| {
+                split.amount.contains(l)
+                    || (lends && f.wants.takes_revocable && with_lent(split, &pools).contains(l))
+            };
+            let takes = (least.is_empty() || least.iter().any(is_enough))
                 && !filters.is_some_and(|x| x.block(split, leaf.epoch, now))
                 && (f.wants.takes_remote || !facts.is_some_and(|f| f.is_remote))
                 && f.wants.constraints.admit(&leaf.role, facts)
@@ -661,8 +672,9 @@ fn offerable(
     let mut out = Split::plain(quota.chop(&leaf.role, free));
     for (name, mark, amount) in pools {
         let owner = mark.role();
-        let is_ours =
-            *owner == *leaf.role || leaf.role.strip_prefix(owner).is_some_and(|r| r.starts_with('/'));
+        let is_ours = mark.revocable.is_some()
+            || *owner == *leaf.role
+            || leaf.role.strip_prefix(owner).is_some_and(|r| r.starts_with('/'));
         if !is_ours
             || (mark.reservations.len() > 1 && !wants.takes_refined)
             || (mark.shared.is_some() && !wants.takes_shared)
@@ -670,13 +682,19 @@ fn offerable(
         {
             continue;
         }
-        // A volume's space is its own whoever uses it.
-        if mark.volume().is_none() {
+        // A volume's space is its own whoever uses it, and what is lent is not the agent's.
+        if !mark.is_beside() {
             out.amount = out.amount.plus(amount);
         }
         out.draws.push((name.clone(), amount.clone()));
     }
     out
+}
+
+/// All that is offered, what is lent included.
+fn with_lent(split: &Split, pools: &[(Arc<str>, Mark, Resources)]) -> Resources {
+    let lent = pools.iter().filter(|(_, mark, _)| mark.revocable.is_some());
+    lent.fold(split.amount.clone(), |sum, (_, _, amount)| sum.plus(amount))
 }
 
 /// What counts for shares: everything but ports and the number of pods.

@@ -22,5 +22,5 @@ pub use accept::{Accept, Group, Launch, Plan, Refusal, Under, plan_accept};
 pub use allocator::{Allocator, Grant, Options, Subscription};
 pub use constraint::{Constraints, Facts};
 pub use filter::refuse_duration;
-pub use operation::{Change, Context, Done, Missing, Stock, plan_operation};
+pub use operation::{Change, Context, Done, Missing, Stock, kind_of, plan_operation};
 pub use quota::{Amounts, Quota, consumption, scalar, set_scalar, top};

@@ -62,8 +62,9 @@ pub struct Context<'a> {
 }
 
 /// What is drawn from a pool, how.
-pub(crate) fn kind_of(mark: &Mark) -> PoolKind {
+pub fn kind_of(mark: &Mark) -> PoolKind {
     match (mark.volume(), mark.shared) {
+        _ if mark.revocable.is_some() => PoolKind::Spare,
         (None, _) => PoolKind::Divisible,
         (Some(_), None) => PoolKind::Whole,
         (Some(_), Some(_)) => PoolKind::Shared,
@@ -113,7 +114,7 @@ impl Stock {
         for (mark, amount) in all.chain([(Mark::default(), want.plain.clone())]) {
             let whole = self.find(&mark.name()).map(|i| self.marked[i].1.clone());
             let fits = match kind_of(&mark) {
-                PoolKind::Divisible => self.take(&mark, &amount),
+                PoolKind::Divisible | PoolKind::Spare => self.take(&mark, &amount),
                 // A volume cannot be used in parts.
                 PoolKind::Whole if whole.as_ref() == Some(&amount) => self.take(&mark, &amount),
                 PoolKind::Shared if whole.as_ref() == Some(&amount) => Ok(()),
@@ -161,6 +162,10 @@ pub(crate) fn text_of(plain: &Resources, marked: &[(Mark, Resources)]) -> String
         parts.push(resource::text(plain));
     }
     for (mark, amount) in marked {
+        if mark.revocable.is_some() {
+            parts.push(format!("{} (revocable)", resource::text(amount)));
+            continue;
+        }
         let volume = mark.volume().map(|v| format!("[{v}]")).unwrap_or_default();
         parts.push(format!("{} (reserved for {}){volume}", resource::text(amount), mark.role()));
     }

@@ -62,6 +62,12 @@ impl Parking {
         woken
     }
 
+    /// Lets all of them stand in the order again: what an agent lends is in nobody's limit.
+    pub fn wake_all(&self, tree: &mut Tree) -> Vec<Arc<str>> {
+        self.parked.iter().for_each(|top| tree.unpark(top));
+        self.parked.iter().cloned().collect()
+    }
+
     /// Parks again what was woken.
     pub fn settle(&self, woken: &[Arc<str>], tree: &mut Tree) {
         for top in woken {

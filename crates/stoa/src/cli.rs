@@ -215,6 +215,16 @@ pub struct Machine {
     /// is on loopback; elsewhere operators come through the master.
     #[arg(long, value_name = "ADDR:PORT")]
     pub mesos_api: Option<String>,
+    /// What Mesos frameworks that take revocable resources may have beside what the machine gives: "cpus:2;mem:512". Their tasks run at
+    /// the lowest weight.
+    #[arg(long, value_name = "RESOURCES")]
+    pub revocable_resources: Option<String>,
+    /// Above this load average of 5 minutes, tasks on revocable resources are ended.
+    #[arg(long, value_name = "LOAD")]
+    pub qos_load_5min: Option<f64>,
+    /// The same of 15 minutes.
+    #[arg(long, value_name = "LOAD")]
+    pub qos_load_15min: Option<f64>,
     /// Folder of manifests of pods that run on this machine whatever a master says.
     #[arg(long, value_name = "DIR")]
     pub static_pods: Option<PathBuf>,

@@ -186,6 +186,8 @@ fn agent_options(cluster: &Cluster, name: &str, machine: &Machine) -> Result<sto
     options.registries = registries_of(&cluster.dir);
     options.node_ip = machine.node_ip.map(|ip| ip.to_string());
     options.static_pods_dir.clone_from(&machine.static_pods);
+    options.revocable.clone_from(&machine.revocable_resources);
+    options.revocable_load_max = [machine.qos_load_5min, machine.qos_load_15min];
     options.verbosity = crate::logging::verbosity("agent");
     options.allowed_unsafe_sysctls.clone_from(&machine.allow_unsafe_sysctls);
     options.runtime_handlers.extend(machine.runtime_handlers.iter().cloned());

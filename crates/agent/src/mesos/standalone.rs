@@ -278,7 +278,7 @@ pub(crate) fn render(id: &str, part: &Value, node: &str, salt: u64) -> Result<(P
         "name": CONTAINER,
         "image": image.unwrap_or(HOST_IMAGE),
         "imagePullPolicy": render::pull_policy(container.as_ref()),
-        "resources": render::resources(&limits, &amount.resources),
+        "resources": render::resources(&limits, &amount.resources, &stoa_units::Resources::default()),
     });
     let options = match &container {
         Some(container) => stoa_mesos::options::options(container)?,

@@ -107,3 +107,24 @@ fn an_accept_that_does_not_fit_changes_nothing() {
     assert_eq!((l.free(&a).milli_cpu, l.pool_free(&a, &web).milli_cpu), (3000, 100));
     assert_eq!(l.unreserved(&pod(1)).unwrap().milli_cpu, 0);
 }
+
+#[test]
+fn what_is_lent_is_beside_the_agent_and_counted_for_who_has_it() {
+    let (mut l, a) = ledger();
+    let spare: Arc<str> = "spare".into();
+    l.set_pool(&a, &spare, pool("*", PoolKind::Spare, cpu(2000)));
+    assert_eq!((l.free(&a).milli_cpu, l.pool_free(&a, &spare).milli_cpu), (4000, 2000));
+    assert_eq!(l.usages().count(), 0, "reserved for nobody");
+    let split = Split { amount: Resources::default(), draws: vec![(spare.clone(), cpu(1500))] };
+    assert_eq!(l.claim_split(&a, pod(1), "web", &split), Ok(()));
+    assert_eq!((l.free(&a).milli_cpu, l.pool_free(&a, &spare).milli_cpu), (4000, 500));
+    assert_eq!(l.usage("web").pods.milli_cpu, 1500);
+    assert_eq!(l.claim_split(&a, pod(2), "web", &split), Err(Short::Pool(spare.clone())));
+    // Less is lent from now on: who has it keeps it, and nobody gets more.
+    l.set_pool(&a, &spare, pool("*", PoolKind::Spare, cpu(1000)));
+    assert!(l.pool_free(&a, &spare).is_empty());
+    l.release(&pod(1));
+    assert_eq!(l.pool_free(&a, &spare).milli_cpu, 1000);
+    l.set_pool(&a, &spare, None);
+    assert_eq!((l.free(&a).milli_cpu, l.usages().count()), (4000, 0));
+}

@@ -737,3 +737,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_an_agent_lends_goes_to_those_who_give_it_back_and_counts_for_no_quota() {
+    let mut w = World::new();
+    w.agent("a1", res(1000, 1024));
+    let total = Resources { milli_cpu: 2000, ..Default::default() };
+    let mark = Mark::lent();
+    w.ledger.set_pool(
+        &"a1".into(),
+        &mark.name(),
+        Some(Pool { role: "*".into(), kind: PoolKind::Spare, total: total.clone() }),
+    );
+    w.framework("keeps", &["eng"]);
+    assert_eq!(w.cycle(), ["keeps a1"]);
+    assert!(w.offers[0].1.draws.is_empty(), "it could not give it back");
+    w.accept(0, &res(1000, 1024));
+    w.allocator.suppress(&"keeps".into(), &[]);
+    // The limit is used up, what is lent is beside it.
+    let quota = Quota { limits: amounts(&[("cpus", 1000)]), ..Quota::default() };
+    w.allocator.set_quota("eng", Some(quota));
+    let wants = Subscription { roles: ["eng".into()].into(), takes_revocable: true, ..Default::default() };
+    w.allocator.set_framework(&"lends".into(), wants);
+    w.allocator.set_connected(&"lends".into(), true);
+    w.wait(10);
+    assert_eq!(w.cycle(), ["lends a1"]);
+    let offer = &w.offers[0].1;
+    assert_eq!((offer.resources.milli_cpu, &offer.draws[..]), (0, &[(mark.name(), total)][..]));
+    assert_eq!(w.cycle(), [""; 0], "it is lent once");
+}
