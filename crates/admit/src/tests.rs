@@ -8,11 +8,13 @@ use stoa_units::Time;
 use crate::{Operation, Request, STOCK, UserRef, World};
 
 mod devices;
+mod events;
 mod kinds;
 mod plugins;
 mod recorded;
 mod rules;
 mod shapes;
+mod workloads;
 
 /// A cluster of a few objects.
 #[derive(Default)]

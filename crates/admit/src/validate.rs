@@ -44,6 +44,9 @@ pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     if request.is_on("", "pods") {
         pod::create(object, &mut errors);
     }
+    if request.is_on("apps", "statefulsets") {
+        workload::new_stateful_set(object, &mut errors);
+    }
     // What devices a claim is for never changes, so that it is judged once.
     if request.is_on("resource.k8s.io", "resourceclaims") {
         device::claim(object, &mut errors);
@@ -55,11 +58,16 @@ pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     errors
 }
 
-/// What is wrong besides with a new event that comes through `events.k8s.io`, in the form in which events are stored.
-pub fn validate_new_event(object: &Value) -> Vec<Cause> {
-    let mut errors = Vec::new();
-    cluster::new_event(object, &mut errors);
-    errors
+/// What is wrong besides with an event that comes through `events.k8s.io`, both in the form in which events are stored; `old` is
+/// what it was, if it was. What was found before is said in the words of that group.
+pub fn validate_event(old: Option<&Value>, new: &Value, errors: &mut Vec<Cause>) {
+    for cause in errors.iter_mut().filter(|cause| cause.field == "reportingComponent") {
+        cause.field = "reportingController".to_owned();
+    }
+    match old {
+        None => cluster::new_event(new, errors),
+        Some(old) => cluster::event_change(old, new, errors),
+    }
 }
 
 /// What is wrong with a change.
@@ -196,7 +204,14 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
 fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Vec<Cause>) {
     match (request.resource.group, request.resource.plural) {
         ("", "pods") => pod_update::check_status(old, new, errors),
-        ("apps", "deployments") => workload::deployment_status(new, errors),
+        ("apps", "deployments") => workload::deployment_status(old, new, errors),
+        ("apps", "statefulsets") => workload::stateful_set_status(old, new, errors),
+        ("apps", "daemonsets") => workload::daemon_set_status(old, new, errors),
+        ("batch", "jobs") => batch::job_status(new, errors),
+        ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler_status(new, errors),
+        ("policy", "poddisruptionbudgets") => workload::disruption_budget_status(new, errors),
+        ("", "services") => network::service_status(new, errors),
+        ("networking.k8s.io", "ingresses") => network::balancer_status(new, errors),
         ("apps", "replicasets") | ("", "replicationcontrollers") => {
             workload::replica_set_status(new, errors);
         }

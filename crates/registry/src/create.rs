@@ -114,7 +114,7 @@ impl Registry {
         };
         let mut causes = stoa_admit::validate_create(&request, &object.0);
         if (resource.group, resource.plural) == ("events.k8s.io", "events") {
-            causes.extend(stoa_admit::validate_new_event(&object.0));
+            stoa_admit::validate_event(None, &object.0, &mut causes);
         }
         if certificate::is_request(stored) {
             causes.extend(self.check_new_request(ctx, &mut object.0)?);

@@ -124,6 +124,9 @@ impl Registry {
             false => Default::default(),
         };
         let mut causes = stoa_admit::validate_update(&request, old, &new.0);
+        if (target.resource.group, target.resource.plural) == ("events.k8s.io", "events") {
+            stoa_admit::validate_event(Some(old), &new.0, &mut causes);
+        }
         if certificate::is_request(stored) {
             causes.extend(self.check_request(ctx, target, &mut new.0, old)?);
         }

@@ -518,24 +518,3 @@ fn a_pod_is_born_without_ephemeral_containers_and_a_service_names_a_family_once(
     let twice = json!({"metadata": {}, "spec": {"ports": [{"port": 80}], "ipFamilies": ["IPv4", "IPv4"]}});
     assert_eq!(causes("", "services", "ns", twice), ["spec.ipFamilies[1]: Duplicate value: \"IPv4\""]);
 }
-
-#[test]
-fn a_new_event_has_nothing_of_the_old_style() {
-    let faults = |event: Value| -> Vec<String> {
-        crate::validate_new_event(&event).iter().map(Cause::to_string).collect()
-    };
-    let good = json!({"eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "source": {}});
-    assert_eq!(faults(good), Vec::<String>::new());
-    let old = json!({"type": "Odd", "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z", "count": 2, "source": {"host": "h"}});
-    assert_eq!(
-        faults(old),
-        [
-            "eventTime: Required value",
-            "type: Invalid value: \"\": has invalid value: Odd",
-            "firstTimestamp: Invalid value: \"\": needs to be unset",
-            "lastTimestamp: Invalid value: \"\": needs to be unset",
-            "count: Invalid value: \"\": needs to be unset",
-            "source: Invalid value: \"\": needs to be unset",
-        ]
-    );
-}

@@ -4,7 +4,7 @@ use serde_json::Value;
 use stoa_kube::Cause;
 use stoa_units::check_path_segment;
 
-use super::field::{Errors, Path, indexed, name_error, optional_one_of, quantity};
+use super::field::{Errors, Path, indexed, name_error, not_negative, optional_one_of, quantity};
 use super::selector;
 use crate::value::{at, has, int, text};
 
@@ -43,6 +43,12 @@ pub(super) fn autoscaler(object: &Value, errors: &mut Errors) {
         if has(behavior, direction) {
             rules(at(behavior, direction), at_behavior.child(direction), errors);
         }
+    }
+}
+
+pub(super) fn autoscaler_status(object: &Value, errors: &mut Errors) {
+    for key in ["currentReplicas", "desiredReplicas"] {
+        not_negative(at(object, "status"), key, Path::root("status"), errors);
     }
 }
 

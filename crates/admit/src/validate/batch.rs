@@ -306,3 +306,25 @@ pub(super) fn cron_job(object: &Value, errors: &mut Errors) {
         errors.push(Cause::invalid(Path::root("metadata").child("name"), name, &why));
     }
 }
+
+const STATUS: Path<'static> = Path::root("status");
+
+pub(super) fn job_status(object: &Value, errors: &mut Errors) {
+    let status = at(object, "status");
+    for key in ["active", "succeeded", "failed", "ready", "terminating"] {
+        not_negative(status, key, STATUS, errors);
+    }
+    let uncounted = STATUS.child("uncountedTerminatedPods");
+    let mut seen = std::collections::HashSet::new();
+    for key in ["succeeded", "failed"] {
+        let list = uncounted.child(key);
+        for (i, uid) in indexed(at(status, "uncountedTerminatedPods"), key) {
+            let uid = uid.as_str().unwrap_or_default();
+            if uid.is_empty() {
+                errors.push(Cause::invalid(list.index(i), uid, "must not be empty"));
+            } else if !seen.insert(uid) {
+                errors.push(Cause::duplicate(list.index(i), uid));
+            }
+        }
+    }
+}

@@ -100,6 +100,7 @@ const EVENT_NOTE_LEN_MAX: usize = 1024;
 
 /// What is demanded besides of an event that comes through `events.k8s.io`: nothing of the old style.
 pub(super) fn new_event(object: &Value, errors: &mut Errors) {
+    series(object, errors);
     if !has(object, "eventTime") {
         errors.push(Cause::required("eventTime", ""));
     }
@@ -120,44 +121,99 @@ pub(super) fn new_event(object: &Value, errors: &mut Errors) {
     }
 }
 
-pub(super) fn event(object: &Value, errors: &mut Errors) {
-    let (about, at_about) = if has(object, "involvedObject") {
-        (at(object, "involvedObject"), Path::root("involvedObject"))
-    } else {
-        (at(object, "regarding"), Path::root("regarding"))
+fn series(object: &Value, errors: &mut Errors) {
+    let series = at(object, "series");
+    if series.is_null() {
+        return;
+    }
+    if int(series, "count").unwrap_or(0) < 2 {
+        errors.push(Cause::invalid("series.count", "", "should be at least 2"));
+    }
+    if !has(series, "lastObservedTime") {
+        errors.push(Cause::required("series.lastObservedTime", ""));
+    }
+}
+
+/// What an event tells stays told: of its change through `events.k8s.io`, only a series may go on.
+pub(super) fn event_change(old: &Value, new: &Value, errors: &mut Errors) {
+    if at(old, "series") != at(new, "series") {
+        series(new, errors);
+    }
+    let changed = |key: &str| {
+        let nothing =
+            |v: &Value| v.is_null() || v == "" || v == 0 || v.as_object().is_some_and(|m| m.is_empty());
+        let (before, after) = (at(old, key), at(new, key));
+        before != after && !(nothing(before) && nothing(after))
     };
+    let told = |field: &str, shown: String| {
+        Cause::new("FieldValueInvalid", field, format!("Invalid value: {shown}: field is immutable"))
+    };
+    // The stock server looks at the reason twice.
+    for key in [
+        "involvedObject",
+        "reason",
+        "message",
+        "source",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "reason",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+        "reportingComponent",
+        "reportingInstance",
+    ] {
+        if !changed(key) {
+            continue;
+        }
+        let value = at(new, key);
+        let field = if key == "reportingComponent" { "reportingController" } else { key };
+        errors.push(match key {
+            "involvedObject" => told(field, shown::print(value, shown::OBJECT_REFERENCE)),
+            "related" if !value.is_null() => told(field, shown::print(value, shown::OBJECT_REFERENCE)),
+            "source" => told(field, shown::print(value, shown::EVENT_SOURCE)),
+            "count" => Cause::immutable(field, int(new, key).unwrap_or(0)),
+            "firstTimestamp" | "lastTimestamp" | "eventTime" | "related" => told(field, value.to_string()),
+            _ => Cause::immutable(field, text(new, key)),
+        });
+    }
+}
+
+pub(super) fn event(object: &Value, errors: &mut Errors) {
     let namespace = text(at(object, "metadata"), "namespace");
-    let subject = text(about, "namespace");
-    let new_style = !at(object, "eventTime").is_null();
+    let subject = text(at(object, "involvedObject"), "namespace");
+    let new_style = has(object, "eventTime");
     let agrees = match subject {
         // Of what lives in no namespace is told in the default one.
         "" => matches!(namespace, "" | "default") || (new_style && namespace == "kube-system"),
-        subject => subject == namespace,
+        subject => new_style || subject == namespace,
     };
     if !agrees {
-        errors.push(Cause::invalid(at_about.child("namespace"), subject, "does not match event.namespace"));
+        let why = "does not match event.namespace";
+        errors.push(Cause::invalid("involvedObject.namespace", subject, why));
     }
     if !new_style {
         return;
     }
-    for (keys, max) in [
-        (["reportingComponent", "reportingController"], EVENT_TEXT_LEN_MAX),
-        (["reportingInstance", "reportingInstance"], EVENT_TEXT_LEN_MAX),
-        (["action", "action"], EVENT_TEXT_LEN_MAX),
-        (["reason", "reason"], EVENT_TEXT_LEN_MAX),
-    ] {
-        let value = keys.iter().map(|k| text(object, k)).find(|v| !v.is_empty()).unwrap_or_default();
-        let shown = if keys[0] == "reportingComponent" { keys[1] } else { keys[0] };
+    let controller = text(object, "reportingComponent");
+    if controller.is_empty() {
+        errors.push(Cause::required("reportingComponent", ""));
+    }
+    name_error(check_label_key(controller), controller, Path::root("reportingComponent"), errors);
+    for key in ["reportingInstance", "action", "reason"] {
+        let value = text(object, key);
         if value.is_empty() {
-            errors.push(Cause::required(shown, ""));
-        } else if value.len() > max {
-            errors.push(Cause::invalid(shown, "", &format!("can have at most {max} characters")));
+            errors.push(Cause::required(key, ""));
+        } else if value.len() > EVENT_TEXT_LEN_MAX {
+            let why = format!("can have at most {EVENT_TEXT_LEN_MAX} characters");
+            errors.push(Cause::invalid(key, "", &why));
         }
     }
-    let note = if has(object, "note") { "note" } else { "message" };
-    if text(object, note).len() > EVENT_NOTE_LEN_MAX {
+    if text(object, "message").len() > EVENT_NOTE_LEN_MAX {
         let why = format!("can have at most {EVENT_NOTE_LEN_MAX} characters");
-        errors.push(Cause::invalid(note, "", &why));
+        errors.push(Cause::invalid("message", "", &why));
     }
 }
 

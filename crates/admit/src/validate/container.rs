@@ -32,7 +32,7 @@ pub(super) fn check(c: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mu
         }
         _ => {}
     }
-    one_of(c, "terminationMessagePolicy", &["FallbackToLogsOnError", "File"], path, errors);
+    one_of(c, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
     ports(c, path.child("ports"), errors);
     env(c, path, errors);
     mounts(c, parts, path, errors);

@@ -19,6 +19,7 @@ const DEVICES_MAX: usize = 128;
 /// Devices of a slice that uses taints, counters or lists, each of which takes more room.
 const DEVICES_RICH_MAX: usize = 64;
 const PARAMETERS_BYTES_MAX: usize = 10 * 1024;
+const EXPRESSION_BYTES_MAX: usize = 10 * 1024;
 const IDENTIFIER_LEN_MAX: usize = 32;
 const POOL_LEN_MAX: usize = 253;
 const REQUEST_NAME: &str =
@@ -70,6 +71,9 @@ fn selectors(v: &Value, path: Path<'_>, errors: &mut Errors) {
     entries(v, "selectors", ENTRIES_MAX, path, errors, |selector, path, errors| {
         if !has(selector, "cel") {
             errors.push(Cause::required(path.child("cel"), ""));
+        } else if text(at(selector, "cel"), "expression").len() > EXPRESSION_BYTES_MAX {
+            let cel = path.child("cel");
+            errors.push(Cause::too_long(cel.child("expression"), EXPRESSION_BYTES_MAX));
         }
     });
 }

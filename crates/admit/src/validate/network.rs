@@ -456,3 +456,34 @@ pub(super) fn address_change(old: &Value, new: &Value, errors: &mut Errors) {
         errors.push(Cause::immutable(SPEC.child("parentRef"), after.clone()));
     }
 }
+
+/// Where a balancer of load is reached: by addresses, and by names that are none.
+pub(super) fn balancer_status(object: &Value, errors: &mut Errors) {
+    let balancer = Path::root("status");
+    let balancer = balancer.child("loadBalancer");
+    let list = balancer.child("ingress");
+    for (i, ingress) in indexed(at(at(object, "status"), "loadBalancer"), "ingress") {
+        let path = list.index(i);
+        if !text(ingress, "ip").is_empty() {
+            ip(text(ingress, "ip"), path.child("ip"), errors);
+        }
+        let name = text(ingress, "hostname");
+        if !name.is_empty() {
+            dns_subdomain(name, path.child("hostname"), errors);
+            if name.parse::<std::net::IpAddr>().is_ok() {
+                let why = "must be a DNS name, not an IP address";
+                errors.push(Cause::invalid(path.child("hostname"), name, why));
+            }
+        }
+    }
+}
+
+/// Only a service that asks for a balancer has one.
+pub(super) fn service_status(object: &Value, errors: &mut Errors) {
+    let balanced = indexed(at(at(object, "status"), "loadBalancer"), "ingress").next().is_some();
+    if balanced && text(at(object, "spec"), "type") != "LoadBalancer" {
+        let why = "may only be used when `spec.type` is \"LoadBalancer\"";
+        return errors.push(Cause::forbidden("status.loadBalancer.ingress", why));
+    }
+    balancer_status(object, errors);
+}

@@ -129,12 +129,14 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
     if indexed(spec, "containers").next().is_none() {
         errors.push(Cause::required(list, ""));
     }
+    let os = text(at(spec, "os"), "name");
     let mut names = HashSet::new();
     for (i, c) in indexed(spec, "containers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
         unique(c, &mut names, path, errors);
-        probe::check(c, path, errors);
+        probe::check(c, os, path, errors);
+        resize_policy(spec, c, path.child("resizePolicy"), errors);
         restarts(c, path, errors);
     }
     host_port_conflicts(spec, "containers", list, errors);
@@ -142,7 +144,8 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
     for (i, c) in indexed(spec, "initContainers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
-        init_container(c, path, errors);
+        init_container(c, os, path, errors);
+        resize_policy(spec, c, path.child("resizePolicy"), errors);
         unique(c, &mut names, path, errors);
     }
     let list = path.child("ephemeralContainers");
@@ -159,6 +162,7 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
             "livenessProbe",
             "ports",
             "readinessProbe",
+            "resizePolicy",
             "restartPolicy",
             "restartPolicyRules",
             "startupProbe",
@@ -175,6 +179,13 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
             let why = "cannot be set for an Ephemeral Container";
             errors.push(Cause::forbidden(path.child("resources"), why));
         }
+        let mounts = path.child("volumeMounts");
+        for (j, mount) in indexed(c, "volumeMounts") {
+            for key in ["subPath", "subPathExpr"].into_iter().filter(|k| !text(mount, k).is_empty()) {
+                let why = "cannot be set for an Ephemeral Container";
+                errors.push(Cause::forbidden(mounts.index(j).child(key), why));
+            }
+        }
     }
 }
 
@@ -186,15 +197,44 @@ fn unique<'a>(c: &'a Value, names: &mut HashSet<&'a str>, path: Path<'_>, errors
 }
 
 /// An init container that restarts is a sidecar and may be probed; others run to their end.
-fn init_container(c: &Value, path: Path<'_>, errors: &mut Errors) {
+fn init_container(c: &Value, os: &str, path: Path<'_>, errors: &mut Errors) {
     restarts(c, path, errors);
     if text(c, "restartPolicy") == "Always" {
-        return probe::check(c, path, errors);
+        return probe::check(c, os, path, errors);
+    }
+    if items(c, "resizePolicy").next().is_some() {
+        let shown: Vec<String> =
+            items(c, "resizePolicy").map(|policy| shown::print(policy, shown::RESIZE_POLICY)).collect();
+        let why = format!("Invalid value: [{}]: must not be set for init containers", shown.join(","));
+        errors.push(Cause::new("FieldValueInvalid", path.child("resizePolicy"), why));
     }
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         if has(c, key) {
             let why = "may not be set for init containers without restartPolicy=Always";
             errors.push(Cause::forbidden(path.child(key), why));
+        }
+    }
+}
+
+/// What a container does when it grows or shrinks, a resource once.
+fn resize_policy(spec: &Value, c: &Value, list: Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (i, policy) in indexed(c, "resizePolicy") {
+        let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
+        if !seen.insert(resource) {
+            errors.push(Cause::duplicate(list.index(i), resource));
+        }
+        for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
+        {
+            if value.is_empty() {
+                errors.push(Cause::required(list, ""));
+            } else if !known.contains(&value) {
+                errors.push(Cause::not_supported(list, value, &known));
+            }
+        }
+        if text(spec, "restartPolicy") == "Never" && restart != "NotRequired" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(Cause::invalid(list, restart, why));
         }
     }
 }

@@ -6,20 +6,88 @@ use stoa_kube::Cause;
 use super::field::{
     Errors, Path, indexed, not_negative, one_of, port_number, port_number_or_name, required_text,
 };
-use crate::value::{at, has, int};
+use crate::value::{at, has, int, text};
 
-/// A container's hooks and probes.
-pub(super) fn check(c: &Value, path: Path<'_>, errors: &mut Errors) {
+/// A container's hooks and probes, in a pod for the system `os`.
+pub(super) fn check(c: &Value, os: &str, path: Path<'_>, errors: &mut Errors) {
     let lifecycle = path.child("lifecycle");
     for hook in ["postStart", "preStop"] {
         if has(at(c, "lifecycle"), hook) {
             handler(at(at(c, "lifecycle"), hook), &HOOK_ACTIONS, lifecycle.child(hook), errors);
         }
     }
+    if has(at(c, "lifecycle"), "stopSignal") {
+        stop_signal(text(at(c, "lifecycle"), "stopSignal"), os, lifecycle.child("stopSignal"), errors);
+    }
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if has(c, kind) {
             probe(at(c, kind), kind, path.child(kind), errors);
         }
+    }
+}
+
+/// Signals by name, besides those of real time.
+const SIGNALS: [&str; 34] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
+/// How far the signals of real time reach from either end.
+const ABOVE_MIN: u8 = 15;
+const BELOW_MAX: u8 = 14;
+
+/// A signal means something only where it is said for which system the pod is.
+fn stop_signal(signal: &str, os: &str, path: Path<'_>, errors: &mut Errors) {
+    let mut known: Vec<String> = match os {
+        "" => {
+            let why = "may not be set for containers with empty `spec.os.name`";
+            return errors.push(Cause::forbidden(path, why));
+        }
+        "windows" => ["SIGKILL", "SIGTERM"].map(String::from).to_vec(),
+        "linux" => {
+            let above = (1..=ABOVE_MIN).map(|n| format!("SIGRTMIN+{n}"));
+            let below = (1..=BELOW_MAX).map(|n| format!("SIGRTMAX-{n}"));
+            let ends = ["SIGRTMIN", "SIGRTMAX"];
+            SIGNALS.into_iter().chain(ends).map(String::from).chain(above).chain(below).collect()
+        }
+        // The system itself is refused.
+        _ => return,
+    };
+    if !known.iter().any(|k| k == signal) {
+        known.sort();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        errors.push(Cause::not_supported(path, signal, &known));
     }
 }
 

@@ -8,7 +8,7 @@ use super::field::Path;
 use crate::value::at;
 
 /// A field: its internal name, its name in the API, and what is printed where it is not set.
-type Field = (&'static str, &'static str, &'static str);
+pub(super) type Field = (&'static str, &'static str, &'static str);
 
 pub(super) const TOLERATION: &[Field] = &[
     ("Key", "key", "\"\""),
@@ -39,6 +39,20 @@ pub(super) const BUDGET: &[Field] = &[
 ];
 pub(super) const SET_UPDATE: &[Field] =
     &[("Partition", "partition", "0"), ("MaxUnavailable", "maxUnavailable", "null")];
+pub(super) const SPREAD_UPDATE: &[Field] =
+    &[("MaxUnavailable", "maxUnavailable", "0"), ("MaxSurge", "maxSurge", "0")];
+pub(super) const RESIZE_POLICY: &[Field] =
+    &[("ResourceName", "resourceName", "\"\""), ("RestartPolicy", "restartPolicy", "\"\"")];
+pub(super) const OBJECT_REFERENCE: &[Field] = &[
+    ("Kind", "kind", "\"\""),
+    ("Namespace", "namespace", "\"\""),
+    ("Name", "name", "\"\""),
+    ("UID", "uid", "\"\""),
+    ("APIVersion", "apiVersion", "\"\""),
+    ("ResourceVersion", "resourceVersion", "\"\""),
+    ("FieldPath", "fieldPath", "\"\""),
+];
+pub(super) const EVENT_SOURCE: &[Field] = &[("Component", "component", "\"\""), ("Host", "host", "\"\"")];
 /// A service's port as far as it tells ports apart.
 pub(super) const PORT: &[Field] = &[
     ("Name", "", "\"\""),
@@ -49,7 +63,7 @@ pub(super) const PORT: &[Field] = &[
     ("NodePort", "", "0"),
 ];
 
-fn print(v: &Value, fields: &[Field]) -> String {
+pub(super) fn print(v: &Value, fields: &[Field]) -> String {
     let shown: Vec<String> = fields
         .iter()
         .map(|(go, json, zero)| match at(v, json) {

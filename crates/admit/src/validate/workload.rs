@@ -3,7 +3,7 @@
 use serde_json::Value;
 use stoa_kube::Cause;
 
-use super::field::{Errors, NOT_NEGATIVE, Path, count_or_percent, is_zero, not_negative, one_of};
+use super::field::{Errors, NOT_NEGATIVE, Path, count_or_percent, dns_label, is_zero, not_negative, one_of};
 use super::{pod, selector, shown};
 use crate::value::{at, has, int, path, text};
 
@@ -70,7 +70,7 @@ pub(super) fn deployment(object: &Value, errors: &mut Errors) {
     selector_and_template(spec, REPLICA_SET, errors);
     let strategy = at(spec, "strategy");
     let at_strategy = SPEC.child("strategy");
-    one_of(strategy, "type", &["Recreate", "RollingUpdate"], at_strategy, errors);
+    strategy_type(strategy, &["Recreate", "RollingUpdate"], at_strategy, errors);
     let rolling = at(strategy, "rollingUpdate");
     let at_rolling = at_strategy.child("rollingUpdate");
     match text(strategy, "type") {
@@ -100,10 +100,34 @@ fn rolling_update(rolling: &Value, at_rolling: Path<'_>, errors: &mut Errors) {
         let why = "may not be 0 when `maxSurge` is 0";
         errors.push(Cause::invalid(at_rolling.child("maxUnavailable"), unavailable.clone(), why));
     }
-    if good && percent(unavailable).is_some_and(|p| p > 100) {
-        let why = "must not be greater than 100%";
-        errors.push(Cause::invalid(at_rolling.child("maxUnavailable"), unavailable.clone(), why));
+    if good {
+        no_more_than_all(unavailable, at_rolling.child("maxUnavailable"), errors);
     }
+}
+
+fn no_more_than_all(v: &Value, path: Path<'_>, errors: &mut Errors) {
+    if percent(v).is_some_and(|p| p > 100) {
+        errors.push(Cause::invalid(path, v.clone(), "must not be greater than 100%"));
+    }
+}
+
+/// A kind of update that is none of the known ones, shown with what else is said of the update.
+fn strategy_type(strategy: &Value, known: &[&str], path: Path<'_>, errors: &mut Errors) {
+    if known.contains(&text(strategy, "type")) {
+        return;
+    }
+    let known: Vec<String> = known.iter().map(|k| format!("{k:?}")).collect();
+    let shown = shown_strategy(strategy, shown::SPREAD_UPDATE);
+    let why = format!("Unsupported value: {shown}: supported values: {}", known.join(", "));
+    errors.push(Cause::new("FieldValueNotSupported", path, why));
+}
+
+fn shown_strategy(strategy: &Value, rolling: &[shown::Field]) -> String {
+    let rolling = match at(strategy, "rollingUpdate") {
+        Value::Null => "null".to_owned(),
+        set => shown::print(set, rolling),
+    };
+    format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", Value::from(text(strategy, "type")))
 }
 
 fn percent(v: &Value) -> Option<u64> {
@@ -146,12 +170,15 @@ pub(super) fn daemon_set(object: &Value, errors: &mut Errors) {
     not_negative(spec, "minReadySeconds", SPEC, errors);
     let strategy = at(spec, "updateStrategy");
     let at_strategy = SPEC.child("updateStrategy");
-    one_of(strategy, "type", &["OnDelete", "RollingUpdate"], at_strategy, errors);
+    strategy_type(strategy, &["RollingUpdate", "OnDelete"], at_strategy, errors);
     if text(strategy, "type") == "RollingUpdate" {
         let rolling = at(strategy, "rollingUpdate");
         let at_rolling = at_strategy.child("rollingUpdate");
         for key in ["maxUnavailable", "maxSurge"] {
             count_or_percent(at(rolling, key), at_rolling.child(key), errors);
+        }
+        for key in ["maxUnavailable", "maxSurge"] {
+            no_more_than_all(at(rolling, key), at_rolling.child(key), errors);
         }
         match (is_zero(at(rolling, "maxUnavailable")), is_zero(at(rolling, "maxSurge"))) {
             (true, true) => {
@@ -178,10 +205,23 @@ pub(super) fn stateful_set(object: &Value, errors: &mut Errors) {
     }
     let strategy = at(spec, "updateStrategy");
     let at_strategy = SPEC.child("updateStrategy");
-    one_of(strategy, "type", &["RollingUpdate", "OnDelete"], at_strategy, errors);
+    if !matches!(text(strategy, "type"), "RollingUpdate" | "OnDelete") {
+        let shown = shown_strategy(strategy, shown::SET_UPDATE);
+        let why = format!("Invalid value: {shown}: must be 'RollingUpdate' or 'OnDelete'");
+        errors.push(Cause::new("FieldValueInvalid", at_strategy, why));
+    }
     let at_rolling = at_strategy.child("rollingUpdate");
     if text(strategy, "type") == "RollingUpdate" {
-        not_negative(at(strategy, "rollingUpdate"), "partition", at_rolling, errors);
+        let rolling = at(strategy, "rollingUpdate");
+        not_negative(rolling, "partition", at_rolling, errors);
+        let (unavailable, path) = (at(rolling, "maxUnavailable"), at_rolling.child("maxUnavailable"));
+        if !unavailable.is_null() {
+            count_or_percent(unavailable, path, errors);
+            if is_zero(unavailable) {
+                errors.push(Cause::invalid(path, unavailable.clone(), "cannot be 0"));
+            }
+            no_more_than_all(unavailable, path, errors);
+        }
     }
     if text(strategy, "type") == "OnDelete" && has(strategy, "rollingUpdate") {
         let why = "only allowed for updateStrategy 'RollingUpdate'";
@@ -191,13 +231,22 @@ pub(super) fn stateful_set(object: &Value, errors: &mut Errors) {
     let at_retention = SPEC.child("persistentVolumeClaimRetentionPolicy");
     for key in ["whenDeleted", "whenScaled"] {
         if has(retention, key) {
-            one_of(retention, key, &["Delete", "Retain"], at_retention, errors);
+            one_of(retention, key, &["Retain", "Delete"], at_retention, errors);
         }
     }
     not_negative(spec, "replicas", SPEC, errors);
     not_negative(spec, "minReadySeconds", SPEC, errors);
     not_negative(at(spec, "ordinals"), "start", SPEC.child("ordinals"), errors);
     selector_and_template(spec, STATEFUL_SET, errors);
+}
+
+/// The name of the service travels into the pods, where it is a label of their names. It never changes, so that what was let in
+/// once stays.
+pub(super) fn new_stateful_set(object: &Value, errors: &mut Errors) {
+    let name = text(at(object, "spec"), "serviceName");
+    if !name.is_empty() {
+        dns_label(name, SPEC.child("serviceName"), errors);
+    }
 }
 
 pub(super) fn selector_change(old: &Value, new: &Value, errors: &mut Errors) {
@@ -267,7 +316,7 @@ pub(super) fn disruption_budget(object: &Value, errors: &mut Errors) {
 
 const STATUS: Path<'static> = Path::root("status");
 
-pub(super) fn deployment_status(object: &Value, errors: &mut Errors) {
+pub(super) fn deployment_status(old: &Value, object: &Value, errors: &mut Errors) {
     let status = at(object, "status");
     for key in [
         "observedGeneration",
@@ -276,24 +325,88 @@ pub(super) fn deployment_status(object: &Value, errors: &mut Errors) {
         "readyReplicas",
         "availableReplicas",
         "unavailableReplicas",
+        "terminatingReplicas",
+        "collisionCount",
     ] {
         not_negative(status, key, STATUS, errors);
     }
-    counts(status, &["updatedReplicas", "readyReplicas", "availableReplicas"], errors);
+    counts(status, &["updatedReplicas", "readyReplicas", "availableReplicas"], "readyReplicas", errors);
+    collisions(old, status, errors);
+}
+
+pub(super) fn stateful_set_status(old: &Value, object: &Value, errors: &mut Errors) {
+    let status = at(object, "status");
+    for key in [
+        "replicas",
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "collisionCount",
+    ] {
+        not_negative(status, key, STATUS, errors);
+    }
+    let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+    counts(status, &parts, "status.readyReplicas", errors);
+    collisions(old, status, errors);
+}
+
+pub(super) fn daemon_set_status(old: &Value, object: &Value, errors: &mut Errors) {
+    let status = at(object, "status");
+    for key in [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    ] {
+        not_negative(status, key, STATUS, errors);
+    }
+    collisions(old, status, errors);
+}
+
+/// Names that were taken are counted up only, or the same names would be tried again.
+fn collisions(old: &Value, status: &Value, errors: &mut Errors) {
+    let count = int(status, "collisionCount");
+    if let Some(before) = int(at(old, "status"), "collisionCount")
+        && count.is_none_or(|n| n < before)
+    {
+        errors.push(Cause::invalid(
+            STATUS.child("collisionCount"),
+            count.unwrap_or(0),
+            "cannot be decremented",
+        ));
+    }
+}
+
+pub(super) fn disruption_budget_status(object: &Value, errors: &mut Errors) {
+    for key in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        not_negative(at(object, "status"), key, STATUS, errors);
+    }
 }
 
 pub(super) fn replica_set_status(object: &Value, errors: &mut Errors) {
     let status = at(object, "status");
-    for key in
-        ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"]
-    {
+    for key in [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "terminatingReplicas",
+    ] {
         not_negative(status, key, STATUS, errors);
     }
-    counts(status, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
+    counts(status, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], "readyReplicas", errors);
 }
 
 /// No part is more than the whole, and only what is ready is available.
-fn counts(status: &Value, parts: &[&str], errors: &mut Errors) {
+fn counts(status: &Value, parts: &[&str], ready: &str, errors: &mut Errors) {
     let count = |key: &str| int(status, key).unwrap_or(0);
     for key in parts {
         if count(key) > count("replicas") {
@@ -302,7 +415,7 @@ fn counts(status: &Value, parts: &[&str], errors: &mut Errors) {
         }
     }
     if count("availableReplicas") > count("readyReplicas") {
-        let why = "cannot be greater than readyReplicas";
-        errors.push(Cause::invalid(STATUS.child("availableReplicas"), count("availableReplicas"), why));
+        let why = format!("cannot be greater than {ready}");
+        errors.push(Cause::invalid(STATUS.child("availableReplicas"), count("availableReplicas"), &why));
     }
 }
