@@ -11,6 +11,7 @@ mod devices;
 mod events;
 mod kinds;
 mod plugins;
+mod pods;
 mod recorded;
 mod rules;
 mod shapes;

@@ -16,6 +16,8 @@ const EXIT_CODES_MAX: usize = 255;
 
 /// Rules of a pod's specification.
 pub(super) fn pod(object: &Value, errors: &mut Errors) {
+    let meta = Path::root("metadata");
+    notes(at(object, "metadata"), at(object, "spec"), meta.child("annotations"), errors);
     spec(at(object, "spec"), Path::root("spec"), errors);
 }
 
@@ -31,9 +33,30 @@ pub(super) fn create(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// Of a pod that an agent made by itself, and that is shown here.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// Annotations that mean something to the cluster.
+fn notes(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let of = |key: &str| at(at(meta, "annotations"), key).as_str();
+    if let Some(mirror) = of(MIRROR).filter(|_| text(spec, "nodeName").is_empty()) {
+        let why = "must set spec.nodeName if mirror pod annotation is set";
+        errors.push(Cause::invalid(path.key(MIRROR), mirror, why));
+    }
+    // A number as it would be written: neither a plus nor zeros before it.
+    let is_plain =
+        |cost: &str| cost == "0" || cost.starts_with(|c: char| c == '-' || ('1'..='9').contains(&c));
+    if let Some(cost) = of(DELETION_COST).filter(|cost| !is_plain(cost) || cost.parse::<i32>().is_err()) {
+        errors.push(Cause::invalid(path.key(DELETION_COST), cost, "must be a 32bit integer"));
+    }
+}
+
 /// Rules of a template: its metadata and its specification.
 pub(super) fn template(template: &Value, path: Path<'_>, errors: &mut Errors) {
     meta::check_maps(at(template, "metadata"), path.child("metadata"), errors);
+    // The stock server leaves the metadata out of this path.
+    notes(at(template, "metadata"), at(template, "spec"), path.child("annotations"), errors);
     let at_spec = path.child("spec");
     spec(at(template, "spec"), at_spec, errors);
     if indexed(at(template, "spec"), "ephemeralContainers").next().is_some() {
@@ -417,9 +440,10 @@ fn gates(spec: &Value, list: Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (i, gate) in indexed(spec, "schedulingGates") {
         let path = list.index(i);
-        affinity::qualified(gate, "name", path, errors);
-        if !seen.insert(text(gate, "name")) {
-            errors.push(Cause::duplicate(path.child("name"), text(gate, "name")));
+        let name = text(gate, "name");
+        super::field::name_error(stoa_units::check_label_key(name), name, path, errors);
+        if !seen.insert(name) {
+            errors.push(Cause::duplicate(path, name));
         }
     }
 }

@@ -83,3 +83,18 @@ pub(super) fn invalid(path: Path<'_>, v: &Value, fields: &[Field], why: &str) ->
 pub(super) fn duplicate(path: Path<'_>, v: &Value, fields: &[Field]) -> Cause {
     Cause::new("FieldValueDuplicate", path, format!("Duplicate value: {}", print(v, fields)))
 }
+
+const REQUIREMENT: &[Field] =
+    &[("Key", "key", "\"\""), ("Operator", "operator", "\"\""), ("Values", "values", "null")];
+
+/// A term of which a node must fulfil every demand.
+pub(super) fn node_term(term: &Value) -> String {
+    let list = |key: &str| match at(term, key).as_array() {
+        Some(demands) if !demands.is_empty() => {
+            let shown: Vec<String> = demands.iter().map(|d| print(d, REQUIREMENT)).collect();
+            format!("[{}]", shown.join(","))
+        }
+        _ => "null".to_owned(),
+    };
+    format!("{{\"MatchExpressions\":{},\"MatchFields\":{}}}", list("matchExpressions"), list("matchFields"))
+}
