@@ -18,18 +18,12 @@ pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Er
     pod::pod(new, errors);
     let is_mirror = |o: &Value| at(at(at(o, "metadata"), "annotations"), pod::MIRROR).is_string();
     match subresource {
-        "" => {
-            mirror(old, new, errors);
-            main(at(old, "spec"), at(new, "spec"), errors);
-        }
+        "" => main(at(old, "spec"), at(new, "spec"), errors),
         // What an agent made by itself changes there; nothing else is said then, and of no field, which a stock server prints so.
         "ephemeralcontainers" if is_mirror(old) => {
             *errors = vec![Cause::forbidden("[]", "static pods do not support ephemeral containers")];
         }
-        "ephemeralcontainers" => {
-            mirror(old, new, errors);
-            ephemeral(at(old, "spec"), at(new, "spec"), errors);
-        }
+        "ephemeralcontainers" => ephemeral(at(old, "spec"), at(new, "spec"), errors),
         "resize" if is_mirror(old) => {
             *errors = vec![Cause::forbidden("[]", "static pods cannot be resized")];
         }
@@ -43,15 +37,14 @@ pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Er
 
 /// What a node shows of a pod of its own remains that.
 fn mirror(old: &Value, new: &Value, errors: &mut Errors) {
-    const MIRROR: &str = "kubernetes.io/config.mirror";
-    let note = |pod: &Value| path(pod, &["metadata", "annotations", MIRROR]).as_str().map(str::to_owned);
+    let note = |pod: &Value| path(pod, &["metadata", "annotations", pod::MIRROR]).as_str().map(str::to_owned);
     let why = match (note(old), note(new)) {
         (old, new) if old == new => return,
         (Some(_), _) => "may not remove or update mirror pod annotation",
         (None, _) => "may not add mirror pod annotation",
     };
     let at = Path::root("metadata");
-    errors.push(Cause::forbidden(at.child("annotations").key(MIRROR), why));
+    errors.push(Cause::forbidden(at.child("annotations").key(pod::MIRROR), why));
 }
 
 /// A pod grows and shrinks within its class.
@@ -100,19 +93,6 @@ fn resized(old: &Value, new: &Value, errors: &mut Errors) {
             errors.push(Cause::forbidden(SPEC, why));
         }
     }
-}
-
-/// Whether a pod is the image of one that an agent made by itself never changes.
-fn mirror(old: &Value, new: &Value, errors: &mut Errors) {
-    let note = |o: &Value| at(at(at(o, "metadata"), "annotations"), pod::MIRROR).clone();
-    let why = match (note(old), note(new)) {
-        (before, after) if before == after => return,
-        (Value::Null, _) => "may not add mirror pod annotation",
-        _ => "may not remove or update mirror pod annotation",
-    };
-    let meta = Path::root("metadata");
-    let notes = meta.child("annotations");
-    errors.push(Cause::forbidden(notes.key(pod::MIRROR), why));
 }
 
 fn main(old: &Value, new: &Value, errors: &mut Errors) {
