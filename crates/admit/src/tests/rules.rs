@@ -363,7 +363,7 @@ fn what_may_not_change_is_named() {
     let host =
         changes("", "pods", pod(|_| {}), |o| o["spec"]["containers"][0]["image"] = json!("stoa.dev/host:1"));
     assert_eq!(host.len(), 1, "an update is no way around: {host:?}");
-    let mirror = changes("", "pods", pod(|_| {}), |o| {
+    let mirror = changes("", "pods", pod(|o| o["spec"]["nodeName"] = json!("n")), |o| {
         o["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
     });
     let at = "metadata.annotations[kubernetes.io/config.mirror]";

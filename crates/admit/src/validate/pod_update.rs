@@ -14,8 +14,8 @@ const SPEC: Path<'static> = Path::root("spec");
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Errors) {
-    mirror(old, new, errors);
     pod::pod(new, errors);
+    mirror(old, new, errors);
     let is_mirror = |o: &Value| at(at(at(o, "metadata"), "annotations"), pod::MIRROR).is_string();
     match subresource {
         "" => main(at(old, "spec"), at(new, "spec"), errors),
