@@ -1,12 +1,13 @@
 """Containers that have CPUs to themselves, and what is left for everybody else."""
 
+import json
 import os
 import subprocess
 
 import pytest
 
 from conftest import STOA, until
-from pods import Pods, container, pod
+from pods import Pods, condition, container, pod
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -66,6 +67,12 @@ def test_whole_cpus_are_a_containers_own_until_its_pod_is_gone(own_cluster):
     assert (status["reason"], status["message"]) == (
         "UnexpectedAdmissionError",
         "Pod was rejected: Allocate failed due to not enough cpus available to satisfy request: requested=1, available=0, which is unexpected")
+    less = {"cpu": "500m", "memory": "32Mi"}
+    patch = {"spec": {"containers": [{"name": "c0", "resources": {"requests": less, "limits": less}}]}}
+    pods.kubectl("patch", "pod", "own", "--subresource=resize", "-p", json.dumps(patch))
+    pending = condition(pods.until("own", lambda s: condition(s, "PodResizePending"), what="a verdict"), "PodResizePending")
+    assert (pending["reason"], pending["message"]) == (
+        "Infeasible", "Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy")
 
     cluster.kill9()
     cluster.start(*static).wait_node()

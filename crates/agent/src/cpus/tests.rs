@@ -256,3 +256,40 @@ async fn nothing_can_be_had_without_a_reserve() {
     assert!(pool.assign("u", &want(3)).is_ok());
     assert_eq!(pool.shared(), set("0"));
 }
+
+#[tokio::test]
+async fn everybody_runs_where_they_should_and_is_let_out_when_the_policy_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Scripted::new(Arc::new(SystemClock));
+    for (uid, name) in [("u", "own"), ("v", "other")] {
+        let lower = stoa_runtime::Rootfs::Layers { lower: vec![] };
+        let mut spec = stoa_runtime::ContainerSpec::new(name, uid, lower, vec![], "/l");
+        spec.name = name.to_owned();
+        machine.start(spec).await.unwrap();
+    }
+    let moves = || -> Vec<String> {
+        let mut log = machine.log.lock();
+        let mut moves: Vec<String> =
+            std::mem::take(&mut *log).into_iter().filter(|l| l.starts_with("move ")).collect();
+        moves.sort();
+        moves
+    };
+    let cpus = Cpus::open(&options(dir.path()), &*machine).await.unwrap();
+    cpus.admit("u", &pod("u", json!({"containers": [asking("own", "2")]}))).unwrap();
+    cpus.apply(&*machine).await;
+    assert_eq!(moves(), ["move other to 0,3", "move own to 1-2"]);
+    cpus.apply(&*machine).await;
+    assert_eq!(moves(), [""; 0], "everybody is there already");
+    machine.remove("own").await.unwrap();
+    cpus.release("u");
+    cpus.apply(&*machine).await;
+    assert_eq!(moves(), ["move other to 0-3"]);
+    cpus.admit("w", &pod("w", json!({"containers": [asking("own", "1")]}))).unwrap();
+    cpus.apply(&*machine).await;
+    assert_eq!(moves(), ["move other to 0,2-3"]);
+    let mut without = options(dir.path());
+    without.cpu_policy = CpuPolicy::None;
+    let none = Cpus::open(&without, &*machine).await.unwrap();
+    assert_eq!((moves(), none.of("v", "other")), (vec!["move other to 0-3".to_owned()], None));
+    assert!(!dir.path().join(FILE).exists());
+}
