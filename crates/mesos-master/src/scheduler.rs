@@ -5,7 +5,8 @@ use crate::respond::{self, Body, text};
 use crate::subscribe::Outcome;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use stoa_mesos::Encoding;
 use stoa_mesos::scheduler::{Call, Command, Event, Request};
 
@@ -161,10 +162,12 @@ impl Master {
 fn stream(outcome: Outcome, encoding: Encoding) -> Response<Body> {
     let (body, id) = match outcome {
         Outcome::Stream(body, id) => (body.boxed_unsync(), id),
-        Outcome::Refused(why) => (
-            Full::new(Event::error(why).to_record(encoding)).boxed_unsync(),
-            uuid::Uuid::new_v4().to_string(),
-        ),
+        Outcome::Refused(why) => {
+            // A stream as any other, of one record: clients read chunks whatever comes in them.
+            let record = Ok(Frame::data(Event::error(why).to_record(encoding)));
+            let body = StreamBody::new(futures_util::stream::iter([record]));
+            (body.boxed_unsync(), uuid::Uuid::new_v4().to_string())
+        }
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
