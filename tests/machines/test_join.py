@@ -26,7 +26,8 @@ class Machine(Cluster):
 
 class Master(Cluster):
     def start(self):
-        command = [STOA, "master", "--data-dir", self.data_dir, "--api-port", self.api_port, "--mesos-port", self.mesos_port]
+        command = [STOA, "master", "--data-dir", self.data_dir, "--api-port", self.api_port, "--mesos-port", self.mesos_port,
+                   "--mesos-anonymous"]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout.readline().startswith("ready:"), self.log_tail()

@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 from addict import Dict
 
-from conftest import free_port, until
+from conftest import STOA, free_port, until
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "pymesos"))
 from framework import Framework  # noqa: E402
@@ -261,3 +261,123 @@ def test_an_agent_that_changes_keeps_its_work_and_goes_on(own_cluster):
     f.driver.launchTasks(offer["id"], [task(offer, "next", "true")])
     f.wait_states({"next": "TASK_FINISHED"})
     f.stop()
+
+
+def test_a_task_gets_its_ports_from_ranges_with_gaps(own_cluster):
+    """Lesson 4: of ports in several ranges only the first was handed on."""
+    cluster = own_cluster
+    cluster.stop()
+    cluster.resources = "cpus:4;mem:4096;ports:[31000-31001,31005-31005,31010-31012]"
+    cluster.start().wait_node()
+    f = Framework(cluster.mesos, name="gaps")
+    f.registered()
+    ranges = lambda offer: [(r["begin"], r["end"]) for p in offer["resources"] if p["name"] == "ports" for r in p["ranges"]["range"]]
+    offer = until(lambda: next((o for o in [f.offer()] if ranges(o) == [(31000, 31001), (31005, 31005), (31010, 31012)]), None),
+                  what="an offer of all ranges")
+    wanted = [(31001, 31001), (31005, 31005), (31011, 31012)]
+    t = task(offer, "gaps", "sleep 600")
+    t.resources.append(Dict(name="ports", type="RANGES", ranges=Dict(range=[Dict(begin=b, end=e) for b, e in wanted])))
+    f.driver.launchTasks(offer["id"], [t])
+    f.wait_states({"gaps": "TASK_RUNNING"})
+    (shown,) = cluster.json("get", "pods", "-A", "-l", "stoa.dev/task-id=gaps")["items"]
+    ports = [p["hostPort"] for p in shown["spec"]["containers"][0]["ports"]]
+    assert ports == [31001, 31005, 31011, 31012]
+    until(lambda: ranges(f.offer()) == [(31000, 31000), (31010, 31010)], what="what is left to be offered")
+    f.stop()
+
+
+def test_requests_are_what_is_booked_and_limits_what_bounds(cluster, framework, namespace):
+    """Lesson 13: pods were charged by their limits, or a fixed amount, and the books were wrong until a restart."""
+    cpus = lambda: mesos_state(cluster)["slaves"][0]["used_resources"]["cpus"]
+    before = cpus()
+    offer = framework.offer()
+    wide = task(offer, "wide", "sleep 600")
+    wide.limits = Dict(cpus=Dict(value=1.5))
+    framework.driver.launchTasks(offer["id"], [wide])
+    framework.wait_states({"wide": "TASK_RUNNING"})
+    assert round(cpus() - before, 3) == 0.1
+    (shown,) = cluster.json("get", "pods", "-A", "-l", "stoa.dev/task-id=wide")["items"]
+    resources = shown["spec"]["containers"][0]["resources"]
+    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == ("100m", "1500m")
+    cluster.apply(pod("asks", container={"resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "2"}}}), "-n", namespace)
+    cluster.apply(pod("silent", container={"resources": {}}), "-n", namespace)
+    wait_ready(cluster, namespace, "asks", "silent")
+    until(lambda: round(cpus() - before, 3) == 0.35, what="requests alone to be booked")
+    cluster.kubectl("delete", "pod", "-n", namespace, "asks", "silent", "--now")
+    until(lambda: round(cpus() - before, 3) == 0.1, what="the books to be right without a restart")
+
+
+def test_static_pods_follow_their_folder_and_are_in_the_books(own_cluster):
+    """Lesson 18: the folder was read once, and nobody counted what ran from it."""
+    cluster = own_cluster
+    cluster.stop()
+    folder = cluster.data_dir.parent / "manifests"
+    folder.mkdir()
+    cluster.start("--static-pods", folder).wait_node()
+    cpus = lambda: mesos_state(cluster)["slaves"][0]["used_resources"]["cpus"]
+    before = cpus()
+    write = lambda cpu: (folder / "own.json").write_text(json.dumps(
+        pod("own", hostNetwork=True, container={"resources": {"requests": {"cpu": cpu}}})))
+    write("300m")
+    until(lambda: round(cpus() - before, 3) == 0.3, what="the pod from the folder in the books")
+    write("700m")
+    until(lambda: round(cpus() - before, 3) == 0.7, what="its next edition in the books")
+    (folder / "own.json").unlink()
+    until(lambda: round(cpus() - before, 3) == 0.0, what="its room to be free")
+
+
+def test_a_namespace_is_a_role_and_a_role_a_namespace(cluster, namespace):
+    """Lesson 19: there was one role for all, and no quota for a namespace."""
+    cluster.kubectl("label", "namespace", namespace, "stoa.dev/role=tenant")
+    cluster.apply(pod("paid", container={"resources": {"requests": {"cpu": "200m", "memory": "8Mi"}}}), "-n", namespace)
+    wait_ready(cluster, namespace, "paid")
+    f = Framework(cluster.mesos, name="tenant", roles=["tenant"], capabilities=[Dict(type="MULTI_ROLE")])
+    f.registered()
+    offer = f.offer()
+    mine = task(offer, "tenants", "sleep 600")
+    for r in mine.resources:
+        r.allocation_info = Dict(role="tenant")
+    f.driver.launchTasks(offer["id"], [mine])
+    f.wait_states({"tenants": "TASK_RUNNING"})
+    (shown,) = cluster.json("get", "pods", "-A", "-l", "stoa.dev/task-id=tenants")["items"]
+    assert shown["metadata"]["annotations"]["stoa.dev/role"] == "tenant"
+    own = cluster.json("get", "namespace", shown["metadata"]["namespace"])
+    assert own["metadata"]["labels"]["stoa.dev/role"] == "tenant"
+
+    consumed = lambda: round(next(r["quota"]["consumed"].get("cpus", 0) for r in json.load(
+        urllib.request.urlopen(f"http://{cluster.mesos}/master/roles", timeout=5))["roles"] if r["name"] == "tenant"), 3)
+    # The role's offers are out as well; what runs is what its quota counts.
+    until(lambda: consumed() >= 0.3, what="pod and task in one account")
+    f.stop()
+
+
+def test_two_clusters_share_a_machine(cluster, own_cluster, namespace):
+    """Lesson 21: proxies and firewalls of two clusters on one machine broke each other."""
+    served = {}
+    for c, ns in [(cluster, namespace), (own_cluster, "default")]:
+        web = pod("web", "mkdir /www; echo $HOSTNAME-" + c.id + " > /www/index.html; httpd -f -p 8080 -h /www")
+        web["metadata"]["labels"] = {"app": "web"}
+        c.apply(web, "-n", ns)
+        c.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+                 "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}, "-n", ns)
+        c.apply(pod("client"), "-n", ns)
+        wait_ready(c, ns, "web", "client")
+        served[c] = lambda c=c, ns=ns: c.kubectl("exec", "-n", ns, "client", "--", "wget", "-q", "-T", "2", "-O", "-", "http://web", check=False)
+    for c in (cluster, own_cluster):
+        until(lambda: served[c]() == f"web-{c.id}\n", what="each cluster's own answer")
+    own_cluster.down()
+    assert served[cluster]() == f"web-{cluster.id}\n", "the other's end is none of ours"
+
+
+def test_everything_is_one_program(cluster, namespace):
+    """Lesson 23: store, API server and names had to be run beside it."""
+    # The helpers run sealed copies of it, out of anybody's reach.
+    pids = [line.split()[0] for line in cluster.processes()]
+    sizes = {os.stat(f"/proc/{pid}/exe").st_size for pid in pids if os.path.exists(f"/proc/{pid}/exe")}
+    assert sizes == {os.stat(STOA).st_size}, cluster.processes()
+    cluster.apply(pod("asks"), "-n", namespace)
+    wait_ready(cluster, namespace, "asks")
+    address = cluster.json("get", "service", "kubernetes")["spec"]["clusterIP"]
+    found = until(lambda: cluster.kubectl("exec", "-n", namespace, "asks", "--", "nslookup", "kubernetes.default.svc.cluster.local",
+                                          check=False), what="the cluster's names")
+    assert address in found, found

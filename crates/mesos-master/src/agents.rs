@@ -205,7 +205,7 @@ impl Master {
     }
 
     async fn lose_agent(&self, agent: &AgentId) -> Result<(), Refusal> {
-        {
+        let pods = {
             let now = self.now();
             let mut state = self.state.lock();
             state.rules.add_gone(agent, now);
@@ -218,14 +218,31 @@ impl Master {
             }
             state.marks.remove(agent);
             state.dirty.insert(Key::internal(crate::pools::KIND, agent.as_str()), None);
-        }
+            let names = ledger.claims(agent).filter_map(|(holder, _)| match holder {
+                Holder::Pod(name) => Some(name.clone()),
+                Holder::Offer(_) | Holder::Pool(..) => None,
+            });
+            let is_task = |n: &NamespacedName| state.pods.contains_key(n) || state.executor_pods.contains_key(n);
+            names.filter(|n| !is_task(n)).collect::<Vec<_>>()
+        };
         // The mark is on disk before the Node goes: whoever sees it gone knows why.
         self.flush().await;
         let target = Target::new(self.nodes, "", agent.as_str());
         match self.registry.delete(&self.context, target, &DeleteOptions::default()).await {
-            Err(status) if status.code() != 404 => Err(Refusal::Failed(status.message.to_string())),
-            _ => Ok(()),
+            Err(status) if status.code() != 404 => return Err(Refusal::Failed(status.message.to_string())),
+            _ => {}
         }
+        // Whoever says that a machine is gone says it of what ran there: nobody waits for it to come back.
+        for name in pods {
+            let target = self.pod_target(&name.namespace, &name.name);
+            match self.registry.delete(&self.context, target, &DeleteOptions::now()).await {
+                Err(status) if status.code() != 404 => {
+                    tracing::warn!(pod = %name, error = %status.message, "cannot remove a pod of a gone agent");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
