@@ -355,14 +355,15 @@ def test_two_clusters_share_a_machine(cluster, own_cluster, namespace):
     """Lesson 21: proxies and firewalls of two clusters on one machine broke each other."""
     served = {}
     for c, ns in [(cluster, namespace), (own_cluster, "default")]:
-        web = pod("web", "mkdir /www; echo $HOSTNAME-" + c.id + " > /www/index.html; httpd -f -p 8080 -h /www")
+        web = pod("web", "mkdir /www; echo web-" + c.id + " > /www/index.html; httpd -f -p 8080 -h /www")
         web["metadata"]["labels"] = {"app": "web"}
         c.apply(web, "-n", ns)
         c.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
                  "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}, "-n", ns)
         c.apply(pod("client"), "-n", ns)
         wait_ready(c, ns, "web", "client")
-        served[c] = lambda c=c, ns=ns: c.kubectl("exec", "-n", ns, "client", "--", "wget", "-q", "-T", "2", "-O", "-", "http://web", check=False)
+        ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 web 80 | tail -n 1"
+        served[c] = lambda c=c, ns=ns: c.kubectl("exec", "-n", ns, "client", "--", "sh", "-c", ask, check=False)
     for c in (cluster, own_cluster):
         until(lambda: served[c]() == f"web-{c.id}\n", what="each cluster's own answer")
     own_cluster.down()

@@ -8,10 +8,11 @@ use crate::state::State;
 use serde_json::Value;
 use stoa_authz::Action;
 use stoa_kube::typed::Pod;
+use stoa_ledger::Holder;
 use stoa_mesos::{Reason, TaskState};
 use stoa_registry::{DeleteOptions, Target};
 use stoa_store::Key;
-use stoa_units::AgentId;
+use stoa_units::{AgentId, NamespacedName};
 
 /// What lets a pod stay on a machine that is drained: a daemon belongs to it.
 const DAEMONS: &str = "DaemonSet";
@@ -222,7 +223,8 @@ impl Master {
                 Holder::Pod(name) => Some(name.clone()),
                 Holder::Offer(_) | Holder::Pool(..) => None,
             });
-            let is_task = |n: &NamespacedName| state.pods.contains_key(n) || state.executor_pods.contains_key(n);
+            let is_task =
+                |n: &NamespacedName| state.pods.contains_key(n) || state.executor_pods.contains_key(n);
             names.filter(|n| !is_task(n)).collect::<Vec<_>>()
         };
         // The mark is on disk before the Node goes: whoever sees it gone knows why.
