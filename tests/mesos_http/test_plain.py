@@ -1,12 +1,18 @@
 """Schedulers without a library, and the operator's calls, against the real binary."""
 
+import base64
 import json
+import pathlib
+import sys
 import time
 
 import pytest
 from plain import Json, Protobuf, Stream, get, operator, port_ranges, ports, scalar, task
 
 from conftest import until
+
+
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def info(name, **more):
@@ -117,6 +123,34 @@ def test_protobuf_runs_a_task(cluster):
     s.stop()
 
 
+def test_an_executor_in_protobuf_runs_many_tasks(cluster, scheduler):
+    executor = {"type": "CUSTOM", "executor_id": {"value": "pb"}, "resources": [scalar("cpus", 0.1), scalar("mem", 32)],
+                "command": {"value": f"exec {sys.executable} {HERE / 'protobuf_executor.py'}"}}
+
+    def entry(name, offer, data):
+        t = task(name, offer, "", executor=executor, data=base64.b64encode(data).decode())
+        del t["command"]
+        return t
+
+    offer = scheduler.offer()
+    scheduler.launch(offer, [entry("one", offer, b"abc"), entry("two", offer, b"hold")])
+    seen = {}
+    while seen.get("one", {}).get("state") != "TASK_FINISHED" or seen.get("two", {}).get("state") != "TASK_RUNNING":
+        status = scheduler.expect("UPDATE")["update"]["status"]
+        scheduler.acknowledge(status)
+        seen[status["task_id"]["value"]] = status
+    assert base64.b64decode(seen["one"]["data"]) == b"ABC" and seen["one"]["executor_id"]["value"] == "pb"
+    # Another task under the same executor, which runs already; then an end from outside.
+    offer = scheduler.offer()
+    scheduler.launch(offer, [entry("three", offer, b"xyz")])
+    scheduler.wait("three", "TASK_FINISHED")
+    (pod,) = cluster.json("get", "pods", "-A", "-l", "stoa.dev/executor-id=pb")["items"]
+    scheduler.call({"type": "KILL", "kill": {"task_id": {"value": "two"}}})
+    scheduler.wait("two", "TASK_KILLED")
+    said = lambda: cluster.kubectl("logs", "-n", pod["metadata"]["namespace"], pod["metadata"]["name"])
+    until(lambda: "acknowledged two 16" in said(), what="the acknowledgements at the executor")
+
+
 def test_a_pod_is_a_task_of_the_framework_kubernetes(cluster, namespace):
     cluster.kubectl("run", "seen", "-n", namespace, "--image=busybox", "--image-pull-policy=IfNotPresent", "--",
                     "sleep", "600")
@@ -180,6 +214,36 @@ def test_the_operators_stream_tells_what_happens(cluster, scheduler):
             states.append(event["task_updated"]["state"])
     assert states[-1] == "TASK_FINISHED", states
     stream.close()
+
+
+def test_the_operators_stream_is_whole_again_after_a_restart(own_cluster):
+    cluster = own_cluster
+    s = Json(cluster.mesos, info("steady", failover_timeout=600))
+    offer = s.offer()
+    s.launch(offer, [task("steady", offer, "sleep 600")])
+    s.wait("steady", "TASK_RUNNING")
+    subscribe = lambda: Stream(cluster.mesos, "/api/v1", json.dumps({"type": "SUBSCRIBE"}), "application/json", json.loads)
+    before = subscribe().events.get(timeout=10)["subscribed"]["get_state"]
+    cluster.kill9()
+    cluster.start()
+    stream = until(lambda: subscribe(), what="another stream")
+    state = stream.events.get(timeout=10)["subscribed"]["get_state"]
+    ids = lambda state: {t["task_id"]["value"] for t in state["get_tasks"]["tasks"]}
+    assert "steady" in ids(state) and ids(state) == ids(before), "nobody has to wait for what was known"
+    assert [a["agent_info"]["id"] for a in state["get_agents"]["agents"]] == [a["agent_info"]["id"] for a in before["get_agents"]["agents"]]
+    known = [f for f in state["get_frameworks"]["frameworks"] if f["framework_info"]["name"] == "steady"]
+    assert len(known) == 1 and not known[0]["connected"]
+    s = Json(cluster.mesos, info("steady", id=s.id, failover_timeout=600))
+    s.call({"type": "KILL", "kill": {"task_id": {"value": "steady"}}})
+    s.wait("steady", "TASK_KILLED")
+    told = []
+    while ("TASK_UPDATED", "TASK_KILLED") not in told:
+        event = stream.events.get(timeout=30)
+        part = event.get(event["type"].lower(), {})
+        told.append((event["type"], part.get("state")))
+    assert ("FRAMEWORK_UPDATED", None) in told, told
+    stream.close()
+    s.stop()
 
 
 def service(name, port=None):
