@@ -73,7 +73,16 @@ pub async fn run(client: Client, namespace: &str) -> Result<()> {
     ensure!(status.code == 500, "{status:?}");
     ensure!(status.message.contains("spec.selektor: field not declared in schema"), "{status:?}");
 
-    // The status has owners of its own.
+    // The status has owners of its own; only a balancer's may say where it is reached.
+    let refused = json!({"apiVersion": "v1", "kind": "Service", "status": {"loadBalancer": {"ingress": [{"hostname": "a.example"}]}}});
+    let status =
+        refusal(api.patch_status(NAME, &PatchParams::apply("balancer"), &Patch::Apply(refused)).await)?;
+    ensure!(
+        status.code == 422 && status.message.contains("status.loadBalancer.ingress: Forbidden"),
+        "{status:?}"
+    );
+    let balanced = json!({"spec": {"type": "LoadBalancer"}});
+    api.patch(NAME, &PatchParams::default(), &Patch::Merge(balanced)).await?;
     let status = json!({"apiVersion": "v1", "kind": "Service", "status": {"loadBalancer": {"ingress": [{"hostname": "a.example"}]}}});
     let told = api.patch_status(NAME, &PatchParams::apply("balancer"), &Patch::Apply(status)).await?;
     let entries = told.managed_fields();
