@@ -12,6 +12,7 @@ mod driver;
 mod field;
 mod flow;
 mod image;
+pub use image::is_reserved_annotation;
 mod meta;
 mod network;
 mod pod;
@@ -83,7 +84,10 @@ pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<C
             image::check(request, Some(old), new, &mut errors);
         }
         "finalize" => cluster::namespace(new, &mut errors),
-        "status" => check_status(request, old, new, &mut errors),
+        "status" => {
+            check_status(request, old, new, &mut errors);
+            image::annotations(request, Some(old), new, &mut errors);
+        }
         _ => {}
     }
     errors

@@ -208,7 +208,8 @@ fn is_static(pod: &Pod) -> bool {
 }
 
 fn priority(pod: &Pod) -> i32 {
-    if is_static(pod) {
+    // An operator's container is none of the machine's own needs: it comes where there is room.
+    if is_static(pod) && !crate::mesos::is_standalone(pod) {
         // What the machine's own folder asks for comes before what others send.
         return CRITICAL_PRIORITY;
     }

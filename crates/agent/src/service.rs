@@ -561,7 +561,9 @@ impl Agent {
         let sandboxes = self.shared.options.sandboxes_dir();
         let finished_dir = self.shared.options.finished_dir();
         self.shared.executors.sweep(|uid| keep.contains(uid));
-        self.shared.cpus.retain(|uid| keep.contains(uid));
+        // Asked anew: who came while this swept has been given CPUs already.
+        let now: HashSet<String> = self.workers.lock().keys().cloned().collect();
+        self.shared.cpus.retain(|uid| now.contains(uid) || keep.contains(uid));
         let first = !self.swept.swap(true, Ordering::SeqCst);
         let done = tokio::task::spawn_blocking(move || {
             finished::retain(&finished_dir, |uid| keep.contains(uid));

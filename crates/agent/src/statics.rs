@@ -101,6 +101,7 @@ fn parse(text: &str, path: &Path, node: &str) -> Result<Pod, String> {
 pub(crate) fn disown(mut pod: Pod) -> Pod {
     if let Some(annotations) = pod.metadata.annotations.as_mut().filter(|a| !a.contains_key(MIRROR)) {
         annotations.remove(SOURCE);
+        annotations.remove(crate::mesos::CONTAINER_ID);
     }
     pod
 }
@@ -151,7 +152,12 @@ impl Statics {
     /// The leader shows a pod by this mirror. False where there is no such pod.
     pub(crate) fn set_mirror(&self, uid: &str, mirror: &PodRef) -> bool {
         let mut state = self.0.lock();
-        let Some((_, held)) = state.pods.get_mut(uid) else { return false };
+        let Some((pod, held)) = state.pods.get_mut(uid) else { return false };
+        // Anybody may write an object that says so; the mirror is called what the pod is called.
+        let own = crate::pod::reference(pod);
+        if (&own.namespace, &own.name) != (&mirror.namespace, &mirror.name) {
+            return false;
+        }
         let old = held.replace(mirror.clone());
         if let Some(old) = old.filter(|o| o.uid != mirror.uid) {
             state.by_mirror.remove(&old.uid);
@@ -248,6 +254,8 @@ mod tests {
         statics.put(&uid, pod);
         assert_eq!((statics.known_as(&reference), statics.unseen().len()), (None, 1));
         let mirror = PodRef { uid: "m1".into(), ..reference.clone() };
+        let stranger = PodRef { namespace: "tenant".into(), ..mirror.clone() };
+        assert!(!statics.set_mirror(&uid, &stranger), "another's object that claims to be one");
         assert!(statics.set_mirror(&uid, &mirror) && !statics.set_mirror("other", &mirror));
         assert_eq!(statics.known_as(&reference), Some(mirror.clone()));
         assert_eq!((statics.behind("m1"), statics.behind("x")), (uid.clone(), "x".to_owned()));

@@ -235,24 +235,50 @@ impl Master {
             return;
         }
         let principal = f.record.info.principal.as_deref();
+        let may = |user: &str| self.options.acls.may(principal, stoa_authz::Action::RunTask, Some(user));
+        // As whom a task would run and may not; what is more than its user's process is root's.
+        let refused = |task: &stoa_mesos::TaskInfo| {
+            let executor = task.executor.as_ref();
+            let command = task.command.as_ref().or(executor.and_then(|e| e.command.as_ref()));
+            let user = command.and_then(|c| c.user.as_deref()).unwrap_or(&f.record.info.user);
+            let containers = task.container.iter().chain(executor.and_then(|e| e.container.as_ref()));
+            let is_mighty = |c: &stoa_mesos::task::ContainerInfo| {
+                stoa_mesos::options::options(c).is_ok_and(|o| o.is_mighty)
+            };
+            let is_mighty = containers.into_iter().any(is_mighty);
+            if !may(user) {
+                return Some(user.to_owned());
+            }
+            (is_mighty && !may("root")).then(|| "root".to_owned())
+        };
+        let refusal = |task: &stoa_mesos::TaskInfo, user: &str, reason| stoa_offers::Refusal {
+            task: task.task_id.value.clone(),
+            state: TaskState::Error,
+            reason,
+            message: format!("Not authorized to launch as user '{user}'"),
+        };
         let mut kept = Vec::with_capacity(plan.launches.len());
         for launch in std::mem::take(&mut plan.launches) {
-            let executor = launch.task.executor.as_ref().and_then(|e| e.command.as_ref());
-            let command = launch.task.command.as_ref().or(executor);
-            let user = command.and_then(|c| c.user.as_deref()).unwrap_or(&f.record.info.user);
-            if self.options.acls.may(principal, stoa_authz::Action::RunTask, Some(user)) {
+            let Some(user) = refused(&launch.task) else {
                 kept.push(launch);
                 continue;
-            }
+            };
             give_back(plan, &launch);
-            plan.refusals.push(stoa_offers::Refusal {
-                task: launch.task.task_id.value.clone(),
-                state: TaskState::Error,
-                reason: Reason::TaskUnauthorized,
-                message: format!("Not authorized to launch as user '{user}'"),
-            });
+            plan.refusals.push(refusal(&launch.task, &user, Reason::TaskUnauthorized));
         }
         plan.launches = kept;
+        let mut kept = Vec::with_capacity(plan.groups.len());
+        for group in std::mem::take(&mut plan.groups) {
+            let Some(user) = group.launches.iter().find_map(|l| refused(&l.task)) else {
+                kept.push(group);
+                continue;
+            };
+            for launch in &group.launches {
+                give_back(plan, launch);
+                plan.refusals.push(refusal(&launch.task, &user, Reason::TaskGroupUnauthorized));
+            }
+        }
+        plan.groups = kept;
     }
 
     /// Starts what is planned.
@@ -540,7 +566,9 @@ fn give_back(plan: &mut Plan, launch: &Launch) {
     let mut stock = Stock { plain: plan.remainder.clone(), marked: std::mem::take(&mut plan.marked) };
     let mut plain = launch.resources.clone();
     for (mark, part) in &launch.marked {
-        plain = plain.minus(part);
+        if !mark.is_beside() {
+            plain = plain.minus(part);
+        }
         if mark.shared.is_none() {
             stock.put(mark, part);
         }

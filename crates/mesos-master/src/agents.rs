@@ -237,7 +237,17 @@ impl Master {
         // Whoever says that a machine is gone says it of what ran there: nobody waits for it to come back.
         for name in pods {
             let target = self.pod_target(&name.namespace, &name.name);
-            match self.registry.delete(&self.context, target, &DeleteOptions::now()).await {
+            // Another of that name may run elsewhere by now.
+            let stored = self.registry.get(target).ok();
+            let Some(pod) = stored.and_then(|e| serde_json::from_slice::<Value>(&e.value).ok()) else {
+                continue;
+            };
+            if pod["spec"]["nodeName"] != agent.as_str() {
+                continue;
+            }
+            let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+            let options = DeleteOptions { uid, ..DeleteOptions::now() };
+            match self.registry.delete(&self.context, target, &options).await {
                 Err(status) if status.code() != 404 => {
                     tracing::warn!(pod = %name, error = %status.message, "cannot remove a pod of a gone agent");
                 }

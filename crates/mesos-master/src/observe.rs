@@ -83,7 +83,10 @@ fn observe_container(name: &str, is_leaving: bool, pod: &Pod) -> Observation {
     let base = Observation::at(Rank::Staging, container_status(name, pod));
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
     let cause = status.and_then(|s| s.reason.as_deref()).unwrap_or_default();
-    if matches!(cause, "Evicted" | "Preempting") && !is_leaving {
+    // Both are said before it ends, which may take as long as its grace period.
+    let has_ended = matches!(phase, "Failed" | "Succeeded")
+        || container.and_then(|c| c.state.as_ref()).is_some_and(|s| s.terminated.is_some());
+    if matches!(cause, "Evicted" | "Preempting") && !is_leaving && has_ended {
         let mut seen = base;
         seen.source = Source::Agent;
         seen.has_run = Run::Once;

@@ -26,7 +26,7 @@ const EXECUTOR_INFO: &str = "stoa.dev/executor-info";
 const FRAMEWORK_INFO: &str = "stoa.dev/framework-info";
 /// On pods: what the agent fetches into the sandbox before a container starts, by container.
 const FETCH: &str = "stoa.dev/fetch";
-/// On pods: what of their agent's is lent to them. The agent ends such pods first when it runs short.
+/// On pods: what of their agent's is lent to them. The agent ends such pods when its load is too high.
 pub(crate) const LENT: &str = "stoa.dev/revocable";
 /// On namespaces: which role pays for the pods in it.
 pub(crate) const ROLE_LABEL: &str = "stoa.dev/role";
@@ -263,9 +263,7 @@ fn render(place: Place<'_>, parts: &[Part<'_>]) -> Value {
         for (key, value) in &part.options.annotations {
             pod["metadata"]["annotations"][key] = value.clone();
         }
-        for (key, value) in &part.options.pod {
-            pod["spec"][key] = value.clone();
-        }
+        part.options.apply_pod(&mut pod["spec"]);
     }
     let hostname = parts.iter().find_map(|p| p.container?.hostname.as_deref());
     if let Some(name) = hostname.filter(|name| !is_on_host && check_dns_label(name).is_ok()) {

@@ -23,6 +23,10 @@ pub struct Options {
     limits: Map<String, Value>,
     add: Vec<Value>,
     drop: Vec<Value>,
+    /// What runs in place of the image's own entry point, the command being its arguments.
+    entrypoint: Option<String>,
+    /// Whether it is more than a process of the task's user: privileged, another user, or among the machine's processes.
+    pub is_mighty: bool,
 }
 
 /// Of a container.
@@ -47,6 +51,18 @@ pub fn options(container: &ContainerInfo) -> Result<Options, String> {
         }
         parameters(&mut out, docker)?;
     }
+    if let Some(image) = crate::render::image(Some(container))
+        && image
+            .split(['@', ':'])
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(crate::render::HOST_IMAGE))
+    {
+        return Err(format!("{image} is no image"));
+    }
+    out.is_mighty = out.security.contains_key("privileged")
+        || out.security.contains_key("runAsUser")
+        || !out.add.is_empty()
+        || ["hostPID", "hostIPC"].iter().any(|key| out.pod.contains_key(*key));
     Ok(out)
 }
 
@@ -57,7 +73,17 @@ impl Options {
             container[key] = value.clone();
         }
         for (key, value) in &self.limits {
-            container["resources"]["limits"][key] = value.clone();
+            // What is asked for is had; docker's bound cannot be below it.
+            let asked = container["resources"]["requests"][key].as_str().unwrap_or_default();
+            let number = |text: &str| stoa_units::Quantity::parse(text).ok().map(|q| q.milli_ceil());
+            let is_less = number(asked) > value.as_str().and_then(number);
+            let bound = if is_less { asked.into() } else { value.clone() };
+            container["resources"]["limits"][key] = bound;
+        }
+        if let Some(entrypoint) = &self.entrypoint {
+            let words = ["command", "args"].map(|k| container[k].as_array().cloned().unwrap_or_default());
+            container["command"] = json!([crate::render::literal(entrypoint)]);
+            container["args"] = words.concat().into();
         }
         for (key, value) in &self.security {
             container["securityContext"][key] = value.clone();
@@ -73,10 +99,27 @@ impl Options {
         self.security.insert(key.into(), value.into());
     }
 
+    /// Puts what is the pod's into its specification; lists of several containers add up.
+    pub fn apply_pod(&self, spec: &mut Value) {
+        for (key, value) in &self.pod {
+            merge(&mut spec[key], value);
+        }
+    }
+
     fn push(map: &mut Map<String, Value>, key: &str, value: Value) {
         if let Value::Array(list) = map.entry(key).or_insert_with(|| json!([])) {
             list.push(value);
         }
+    }
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            more.iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value));
+        }
+        (Value::Array(into), Value::Array(more)) => into.extend(more.iter().cloned()),
+        (into, more) => *into = more.clone(),
     }
 }
 
@@ -159,7 +202,9 @@ fn parameters(out: &mut Options, docker: &DockerInfo) -> Result<(), String> {
                 // Docker's labels may say anything; a pod's annotations nearly so.
                 let (name, value) = value.split_once('=').unwrap_or((value, ""));
                 stoa_units::check_label_key(name).map_err(|_| bad())?;
-                if name == "stoa.dev" || name.contains("stoa.dev/") {
+                let owner = name.split_once('/').map_or("", |(prefix, _)| prefix);
+                let is_ours = |domain: &str| owner == domain || owner.ends_with(&format!(".{domain}"));
+                if ["stoa.dev", "kubernetes.io", "k8s.io"].into_iter().any(is_ours) {
                     return Err(bad());
                 }
                 out.annotations.insert(name.into(), value.into());
@@ -181,9 +226,12 @@ fn parameters(out: &mut Options, docker: &DockerInfo) -> Result<(), String> {
                 let size = bytes(value).ok_or_else(bad)?;
                 out.volumes.push(shared_memory(&size.to_string()));
             }
-            "hostname" | "h" => drop(out.pod.insert("hostname".into(), value.into())),
+            "hostname" | "h" => {
+                stoa_units::check_dns_label(value).map_err(|_| bad())?;
+                out.pod.insert("hostname".into(), value.into());
+            }
             "workdir" | "w" => drop(out.container.insert("workingDir".into(), value.into())),
-            "entrypoint" => drop(out.container.insert("command".into(), json!([value]))),
+            "entrypoint" => out.entrypoint = Some(value.into()),
             "user" | "u" => {
                 let (user, group) = value.split_once(':').map_or((value, None), |(u, g)| (u, Some(g)));
                 out.security("runAsUser", user.parse::<u32>().map_err(|_| bad())?);
@@ -312,6 +360,8 @@ mod tests {
             ("env", "A"),
             ("user", "web"),
             ("label", "stoa.dev/user=root"),
+            ("label", "kubernetes.io/config.mirror=x"),
+            ("hostname", "a.b"),
             ("volume", "/a/../b:/c"),
             ("privileged", "maybe"),
             ("cpus", "-1"),

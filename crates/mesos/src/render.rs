@@ -51,7 +51,7 @@ fn variable(v: &Variable) -> Value {
 }
 
 /// Text that survives the expansion of `$(VAR)` in a pod's command and environment.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
 

@@ -560,6 +560,11 @@ fn check_resources(accept: Accept<'_>, task: &TaskInfo) -> Result<Resources, Str
         return Err("Task uses no resources".into());
     }
     check_revocable(&task.resources)?;
+    let is_lent = |r: &stoa_mesos::Resource| r.revocable.is_some();
+    let executors = task.executor.iter().flat_map(|e| &e.resources);
+    if task.executor.is_some() && task.resources.iter().chain(executors).any(is_lent) {
+        return Err("Tasks of custom executors cannot use revocable resources on this master".into());
+    }
     for (name, limit) in &task.limits {
         let request = match name.as_str() {
             "cpus" => total.milli_cpu as f64 / 1000.0,

@@ -281,6 +281,9 @@ impl Work {
             if from.marked.iter().any(|(m, _)| m.volume().is_some()) {
                 return Err("Invalid source: a persistent volume cannot be reserved anew".into());
             }
+            if from.marked.iter().any(|(m, _)| m.revocable.is_some()) {
+                return Err("A revocable resource cannot be reserved".into());
+            }
             let ([(to, amount)], true) = (want.marked.as_slice(), from.total() == want.total()) else {
                 return Err("Invalid source: it is not the same amount, or the reservation is not one".into());
             };

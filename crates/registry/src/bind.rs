@@ -76,7 +76,7 @@ impl Registry {
     /// The pod as it will be, and the node it goes to.
     fn bound(
         &self,
-        _ctx: &Context,
+        ctx: &Context,
         pod: &NamespacedName,
         binding: &Value,
     ) -> Result<(Entry, String, Object), Status> {
@@ -89,6 +89,10 @@ impl Registry {
         object.0["spec"]["nodeName"] = node.clone().into();
         for field in ["annotations", "labels"] {
             for (k, v) in binding["metadata"][field].as_object().into_iter().flatten() {
+                // What an agent believes of a pod is not a scheduler's to say either.
+                if !ctx.is_internal() && field == "annotations" && stoa_admit::is_reserved_annotation(k) {
+                    return Err(Status::forbidden(pods, name, &format!("{k} is reserved for the cluster")));
+                }
                 object.0["metadata"][field][k] = v.clone();
             }
         }

@@ -45,13 +45,17 @@ fn filter(base: &str, level: u32) -> EnvFilter {
 pub fn verbosity(part: &'static str) -> Arc<Verbosity> {
     let Some(logging) = LOGGING.get() else { return Arc::default() };
     let logging = Arc::clone(logging);
+    let waiting: Mutex<Option<tokio::task::JoinHandle<()>>> = Mutex::default();
     Arc::new(Verbosity::new(Arc::new(move |level, lasts| {
         let number = logging.note(part, level);
         let logging = Arc::clone(&logging);
-        tokio::spawn(async move {
+        let next = tokio::spawn(async move {
             tokio::time::sleep(lasts).await;
             logging.end(part, number);
         });
+        if let Some(before) = waiting.lock().replace(next) {
+            before.abort();
+        }
     })))
 }
 

@@ -46,6 +46,35 @@ fn pod_spec<'a>(request: &Request<'_>, object: &'a Value) -> Option<(&'a Value, 
     })
 }
 
+/// Refuses to tenants what an agent believes, of a pod and of what controllers make pods of.
+pub(super) fn annotations(request: &Request<'_>, old: Option<&Value>, object: &Value, errors: &mut Errors) {
+    if request.user.is_internal() || is_mirror(request, old, object) {
+        return;
+    }
+    let Some((_, at_spec)) = pod_spec(request, object) else { return };
+    let at_metadata = match at_spec.strip_suffix("spec") {
+        Some(above) => format!("{above}metadata"),
+        None => return,
+    };
+    let steps: Vec<&str> = at_metadata.split('.').chain(["annotations"]).collect();
+    let notes = |o: &Value, key: &str| {
+        let steps: Vec<&str> = steps.iter().copied().chain([key]).collect();
+        path(o, &steps).as_str().map(str::to_owned)
+    };
+    for key in RESERVED_ANNOTATIONS {
+        let new = notes(object, key);
+        if new != old.and_then(|o| notes(o, key)) {
+            let field = format!("{at_metadata}.annotations[{key}]");
+            errors.push(Cause::forbidden(field, &format!("{key} is reserved for the cluster")));
+        }
+    }
+}
+
+/// Whether an annotation is the cluster's to write.
+pub fn is_reserved_annotation(key: &str) -> bool {
+    RESERVED_ANNOTATIONS.contains(&key) || key == "kubernetes.io/config.mirror"
+}
+
 /// Whether a node shows a pod that it runs on its own account: no agent runs what is only shown, and what makes it a mirror
 /// stays for as long as it lives.
 fn is_mirror(request: &Request<'_>, old: Option<&Value>, object: &Value) -> bool {
@@ -65,18 +94,7 @@ pub(super) fn check(request: &Request<'_>, old: Option<&Value>, object: &Value, 
     let is_kept = |list: &str, part: &Value| {
         if is_pod { items(stored, list).any(|s| s == part) } else { stored == spec }
     };
-    if request.is_on("", "pods") {
-        let notes =
-            |o: &'_ Value, key: &str| path(o, &["metadata", "annotations", key]).as_str().map(str::to_owned);
-        for key in RESERVED_ANNOTATIONS {
-            let new = notes(object, key);
-            if new != old.and_then(|o| notes(o, key)) {
-                let at = Path::root("metadata");
-                let at = at.child("annotations");
-                errors.push(Cause::forbidden(at.key(key), &format!("{key} is reserved for the cluster")));
-            }
-        }
-    }
+    annotations(request, old, object, errors);
     let why = format!("image {RESERVED:?} is reserved for the cluster's own pods");
     let root = Path::root(at_spec);
     for list in CONTAINER_LISTS {
@@ -119,6 +137,42 @@ mod tests {
         assert_eq!(count(Some(&pod("nobody")), &bare, &[]), 1);
         assert_eq!(count(Some(&pod("nobody")), &pod("nobody"), &[]), 0);
         assert_eq!(count(None, &pod("root"), &[crate::INTERNAL_GROUP.to_owned()]), 0);
+    }
+
+    #[test]
+    fn no_template_and_no_status_carries_what_an_agent_believes() {
+        let marked = json!({"annotations": {"stoa.dev/fetch": "{}"}});
+        let template = json!({"metadata": marked, "spec": {"containers": []}});
+        let group = [String::from("tenants")];
+        for (group_name, plural, object, field) in [
+            ("apps", "deployments", json!({"spec": {"template": template}}), "spec.template.metadata"),
+            ("batch", "jobs", json!({"spec": {"template": template}}), "spec.template.metadata"),
+            ("", "podtemplates", json!({"template": template}), "template.metadata"),
+            (
+                "batch",
+                "cronjobs",
+                json!({"spec": {"jobTemplate": {"spec": {"template": template}}}}),
+                "spec.jobTemplate.spec.template.metadata",
+            ),
+            ("", "pods", json!({"metadata": marked, "spec": {}}), "metadata"),
+        ] {
+            let mut r = request(Operation::Create, group_name, plural, "ns", "x");
+            r.user = UserRef { name: "u", groups: &group };
+            let mut errors = Vec::new();
+            check(&r, None, &object, &mut errors);
+            let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
+            assert_eq!(fields, [format!("{field}.annotations[stoa.dev/fetch]")], "{plural}");
+            let mut errors = Vec::new();
+            check(&r, Some(&object), &object, &mut errors);
+            assert!(errors.is_empty(), "what is there may stay: {plural}");
+        }
+        let mut r = request(Operation::Update, "", "pods", "ns", "x");
+        r.user = UserRef { name: "u", groups: &group };
+        r.subresource = "status";
+        let old = json!({"metadata": {"name": "x"}, "spec": {}});
+        let new = json!({"metadata": {"name": "x", "annotations": {"stoa.dev/user": "root"}}, "spec": {}});
+        let found = crate::validate_update(&r, &old, &new);
+        assert!(found.iter().any(|e| e.field == "metadata.annotations[stoa.dev/user]"), "{found:?}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) use executors::{CONTAINER, Executors, is_executor};
 pub(crate) use fetch::{As, Fetched, Fetcher, uris};
 pub(crate) use server::{Door, run, serve};
 pub(crate) use sessions::Sessions;
-pub(crate) use standalone::{Standalone, is_standalone};
+pub(crate) use standalone::{CONTAINER_ID, Standalone, is_standalone};
 pub(crate) use tasks::Tasks;
 
 /// On the pods of Mesos tasks and executors.

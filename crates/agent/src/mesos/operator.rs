@@ -206,7 +206,13 @@ async fn answer(call: &Call<'_>) -> Result<Response<Body>, String> {
 fn find(shared: &Shared, id: &ContainerId) -> Option<Entry> {
     let root = &id.root().value;
     let all = shared.tasks.containers();
-    let mut mine: Vec<Entry> = all.into_iter().filter(|e| e.is(root)).collect();
+    // A name means one thing only: a standalone container's is no executor's.
+    let is_standalone = shared.standalone.user_of(id.root()).is_some();
+    let is_meant = |e: &Entry| match is_standalone {
+        true => e.is_standalone && e.executor == *root,
+        false => !e.is_standalone && e.is(root),
+    };
+    let mut mine: Vec<Entry> = all.into_iter().filter(is_meant).collect();
     let at = mine.iter().position(Entry::is_live).unwrap_or(0);
     (at < mine.len()).then(|| mine.swap_remove(at))
 }
@@ -308,14 +314,21 @@ async fn launch_standalone(call: &Call<'_>, id: &ContainerId) -> Result<Response
     }
     let failed =
         |why: &str| text(StatusCode::BAD_REQUEST, format!("Failed to launch container {}: {why}", id.key()));
+    if shared.tasks.list().iter().any(|e| e.is(&id.value)) {
+        return Ok(failed("an executor's container is called so"));
+    }
     match shared.standalone.begin(&id.value, &user, pod) {
         Ok(true) => {}
         Ok(false) => return Ok(empty(StatusCode::ACCEPTED)),
         Err(why) => return Ok(failed(&why)),
     }
-    Ok(match shared.standalone.started(&id.value).await {
-        Ok(()) => empty(StatusCode::OK),
-        Err(why) => failed(&why),
+    // Seen to its end though nobody waits for the answer any more.
+    let (all, name) = (Arc::clone(shared), id.value.clone());
+    let started = tokio::spawn(async move { all.standalone.started(&name).await }).await;
+    Ok(match started {
+        Ok(Ok(())) => empty(StatusCode::OK),
+        Ok(Err(why)) => failed(&why),
+        Err(error) => failed(&error.to_string()),
     })
 }
 
@@ -385,7 +398,7 @@ async fn kill(call: &Call<'_>) -> Result<Response<Body>, String> {
     if !(1..=64).contains(&signal) {
         return Err("'signal' is no signal".into());
     }
-    if shared.sessions.signal(&id, signal) {
+    if shared.sessions.signal(&id, signal) || (id.parent.is_none() && shared.standalone.give_up(&id.value)) {
         return Ok(empty(StatusCode::OK));
     }
     let found = if id.parent.is_none() { running(shared, &id) } else { None };

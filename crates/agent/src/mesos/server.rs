@@ -94,6 +94,12 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, door: Door) 
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
+            // Only executors come to the pods' door; everybody else's connection would be one less for them.
+            Ok((_, peer))
+                if matches!(door, Door::Pods) && !shared.tasks.is_executors(&peer.ip().to_string()) =>
+            {
+                tracing::debug!(%peer, "no executor has this address");
+            }
             Ok((stream, peer)) => {
                 // Records are small and wanted at once.
                 let _ = stream.set_nodelay(true);

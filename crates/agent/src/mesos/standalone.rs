@@ -108,7 +108,8 @@ impl Standalone {
 
     /// Their pods.
     pub(crate) fn pods(&self) -> Vec<Pod> {
-        self.all.lock().values().filter(|k| k.is_kept).map(|k| k.record.pod.clone()).collect()
+        let is_wanted = |k: &&Known| k.is_kept && k.record.exit.as_ref().is_none_or(|e| e.has_run);
+        self.all.lock().values().filter(is_wanted).map(|k| k.record.pod.clone()).collect()
     }
 
     /// As whom one runs.
@@ -167,6 +168,25 @@ impl Standalone {
         } else if observed.seen(CONTAINER).is_some_and(|s| s.is_running()) {
             known.life.send_if_modified(|life| std::mem::replace(life, Life::Running) != Life::Running);
         }
+    }
+
+    /// Gives up one that does not run yet. False if it runs, or there is none.
+    pub(crate) fn give_up(&self, id: &str) -> bool {
+        let mut all = self.all.lock();
+        let Some(known) = all.get_mut(id).filter(|k| *k.life.borrow() == Life::Starting) else {
+            return false;
+        };
+        let message = "killed before it ran".to_owned();
+        let exit = Exit { code: 137, signal: Some(9), message, has_run: false };
+        known.record.exit = Some(exit.clone());
+        let (record, life) = (known.record.clone(), known.life.clone());
+        drop(all);
+        if let Err(error) = write(&self.dir, &record) {
+            tracing::error!(container = %id, %error, "cannot write down a standalone container's end");
+        }
+        life.send_replace(Life::Over(exit));
+        self.changed.send_replace(());
+        true
     }
 
     fn life(&self, id: &str) -> Option<watch::Receiver<Life>> {
@@ -323,9 +343,10 @@ pub(crate) fn render(id: &str, part: &Value, node: &str, salt: u64) -> Result<(P
             "containers": [spec], "volumes": volumes,
         },
     });
-    for (key, value) in options.pod {
-        pod["spec"][key] = value;
-    }
+    options.apply_pod(&mut pod["spec"]);
+    // In an image it is the image's user, whatever the command says.
+    let is_mighty = options.is_mighty || image.is_some();
+    let user = if is_mighty { "root".to_owned() } else { user };
     Ok((serde_json::from_value(pod).map_err(|e| e.to_string())?, user))
 }
 

@@ -154,6 +154,12 @@ impl Tasks {
         self.all.lock().values().cloned().collect()
     }
 
+    /// Whether an address is some custom executor's.
+    pub(crate) fn is_executors(&self, ip: &str) -> bool {
+        let all = self.all.lock();
+        all.values().any(|e| e.is_executor && e.ips.iter().any(|own| own == ip))
+    }
+
     /// Whether a custom executor's pod has an address.
     pub(crate) fn is_at(&self, framework: &str, executor: &str, ip: &str) -> bool {
         let all = self.all.lock();

@@ -403,9 +403,13 @@ impl Scheduler {
     }
 
     pub async fn launch(&self, world: &World, offers: &Value, tasks: Vec<Value>) {
+        let launch = json!({"type": "LAUNCH", "launch": {"task_infos": tasks}});
+        self.accept(world, offers, vec![launch]).await;
+    }
+
+    pub async fn accept(&self, world: &World, offers: &Value, operations: Vec<Value>) {
         let call = json!({"type": "ACCEPT", "accept": {"offer_ids": [offers["offers"][0]["id"]],
-            "operations": [{"type": "LAUNCH", "launch": {"task_infos": tasks}}],
-            "filters": {"refuse_seconds": 100_000}}});
+            "operations": operations, "filters": {"refuse_seconds": 100_000}}});
         self.call(world, call).await;
     }
 }

@@ -413,6 +413,13 @@ async fn acls_decide_over_every_call() {
         (Some("TASK_ERROR"), Some("REASON_TASK_UNAUTHORIZED"))
     );
     w.pod_of("good");
+    let (mut g, offers) = w.framework(info()).await;
+    let group = json!({"type": "LAUNCH_GROUP", "launch_group": {
+        "executor": {"type": "DEFAULT", "executor_id": {"value": "g"}, "framework_id": {"value": g.id}},
+        "task_group": {"tasks": [task("in-group", "a1", 0.5)]}}});
+    g.accept(&w, &offers, vec![group]).await;
+    let status = g.update().await;
+    assert_eq!(status["reason"], "REASON_TASK_GROUP_UNAUTHORIZED", "{status}");
     let agent = json!({"value": "a1"});
     for (kind, part) in [
         ("UPDATE_WEIGHTS", json!({"weight_infos": [{"role": "a", "weight": 1}]})),
