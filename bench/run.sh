@@ -6,7 +6,7 @@ cargo build -q --release --locked -p stoa -p stoa-bench
 mkdir -p .stoa/bench
 target/release/stoa-bench target/release/stoa .stoa/bench "$@"
 [ $# -gt 0 ] && exit 0
-for example in sched:sched_bench offers:offers_bench; do
+for example in sched:sched_bench offers:offers_bench mesos-master:master_bench; do
   crate=${example%%:*} name=${example##*:}
   [ -e "crates/$crate/examples/$name.rs" ] || continue
   printf '\n== %s\n' "$name"

@@ -3,7 +3,7 @@
 
 use crate::framework::Framework;
 use crate::master::Master;
-use crate::report::{Viewer, task_user, v1_agent, v1_framework, v1_pod, v1_task};
+use crate::report::{Viewer, object, task_user, v1_agent, v1_framework, v1_pod, v1_task};
 use crate::respond::{Body, stream};
 use crate::state::{State, TaskKey};
 use crate::stream::{self, HEARTBEAT_INTERVAL};
@@ -40,7 +40,7 @@ pub(crate) struct Watchers {
 }
 
 fn record(encoding: Encoding, event: &Value) -> Bytes {
-    recordio::encode(&encoding.encode("master.Event", event))
+    recordio::encode(&encoding.encode_value("master.Event", event))
 }
 
 impl Watchers {
@@ -171,8 +171,11 @@ impl Master {
         let snapshot = self.report_state(Viewer { master: self, principal });
         let mut state = self.state.lock();
         let (queue, body) = stream::channel(&self.closings, beat.clone());
-        let subscribed = json!({"type": "SUBSCRIBED", "subscribed": {
-            "get_state": snapshot, "heartbeat_interval_seconds": HEARTBEAT_INTERVAL.as_secs_f64()}});
+        let subscribed = object([
+            ("get_state", snapshot),
+            ("heartbeat_interval_seconds", HEARTBEAT_INTERVAL.as_secs_f64().into()),
+        ]);
+        let subscribed = object([("type", "SUBSCRIBED".into()), ("subscribed", subscribed)]);
         // The queue is new and has room for both.
         let _ = queue.try_send(record(encoding, &subscribed));
         let _ = queue.try_send(beat);

@@ -9,7 +9,8 @@ use crate::pools;
 use crate::rules::Rules;
 use crate::state::failover_timeout;
 use crate::task::{self, Killing, Rank, Task};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 use stoa_ledger::{Holder, Split};
 use stoa_mesos::Source;
@@ -17,23 +18,12 @@ use stoa_store::{Entry, Error, Key, Range};
 use stoa_units::{AgentId, Revision, Time};
 use tokio::time::Instant;
 
-/// Records read at a time.
-const PAGE_LEN: usize = 500;
-
 impl Master {
-    /// Everything under a prefix, and as of when.
+    /// Everything under a prefix, and as of when. In one piece: a page counts what comes after it, and so pages of so many
+    /// tasks as a cluster may have cost the square of their number; the bytes are shared either way.
     pub fn read_all(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), Error> {
-        let (mut all, mut at) = (Vec::new(), None);
-        loop {
-            let after = all.last().map(|e: &Entry| e.key.clone());
-            let page = self.store().range(Range { prefix, after: after.as_ref(), limit: PAGE_LEN, at })?;
-            at = Some(page.revision);
-            let is_last = page.remaining == 0 || page.entries.is_empty();
-            all.extend(page.entries);
-            if is_last {
-                return Ok((all, page.revision));
-            }
-        }
+        let page = self.store().range(Range { prefix, ..Range::default() })?;
+        Ok((page.entries, page.revision))
     }
 
     fn read_records<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, Error> {
@@ -141,18 +131,36 @@ impl Master {
     /// Books what is reserved, and what tasks under custom executors hold. Their pods say nothing of it, so it is done before anybody places
     /// anything.
     pub fn recover_claims(&self) -> Result<(), Error> {
-        let tasks: Vec<task::Record> = self.read_records(task::KIND)?;
+        let (tasks, _) = self.read_all(&Key::internal_prefix(task::KIND))?;
         let reservations = self.read_reservations()?;
         let mut state = self.state.lock();
         let mut ledger = self.ledger.lock();
         for (agent, entries) in reservations {
             state.load_pools(&mut ledger, &agent, entries);
         }
-        for record in tasks.iter().filter(|t| t.is_entry() && t.ended.is_none()) {
+        let own =
+            tasks.iter().filter(|e| serde_json::from_slice(&e.value).is_ok_and(|h: Head| h.has_own_claim()));
+        for record in own.filter_map(|e| serde_json::from_slice::<task::Record>(&e.value).ok()) {
             ledger.set_namespace_role(&record.namespace, Some(&record.role));
             ledger.force_claim(&record.agent, record.holder(), &record.resources);
         }
         Ok(())
+    }
+}
+
+/// As much of a task's record as tells whether its claim is booked under a name of its own. Most are not, and are read in
+/// full once only.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    part: task::Part,
+    #[serde(default)]
+    ended: Option<IgnoredAny>,
+}
+
+impl Head {
+    fn has_own_claim(&self) -> bool {
+        matches!(self.part, task::Part::Entry { .. }) && self.ended.is_none()
     }
 }
 

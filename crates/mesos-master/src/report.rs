@@ -39,6 +39,11 @@ impl Viewer<'_> {
     }
 }
 
+/// An object of parts that are moved into it. `json!` would copy each, which is all of the cluster here.
+pub(crate) fn object<const N: usize>(parts: [(&str, Value); N]) -> Value {
+    parts.into_iter().map(|(name, part)| (name.to_string(), part)).collect::<serde_json::Map<_, _>>().into()
+}
+
 /// As whom a task runs.
 pub(crate) fn task_user<'a>(f: &'a Framework, task: &'a Task) -> &'a str {
     let own = task.record.task.command.as_ref().and_then(|c| c.user.as_deref());
@@ -296,19 +301,19 @@ impl Master {
     pub fn report_state(&self, viewer: Viewer<'_>) -> Value {
         let pods = self.pod_tasks();
         let state = self.state.lock();
-        json!({
-            "get_tasks": report_tasks(&state, &pods, viewer),
-            "get_executors": report_executors(&state, viewer),
-            "get_frameworks": self.report_frameworks(&state, viewer),
-            "get_agents": self.report_agents(&state),
-        })
+        object([
+            ("get_tasks", report_tasks(&state, &pods, viewer)),
+            ("get_executors", report_executors(&state, viewer)),
+            ("get_frameworks", self.report_frameworks(&state, viewer)),
+            ("get_agents", self.report_agents(&state)),
+        ])
     }
 
     fn report_agents(&self, state: &State) -> Value {
         let ledger = self.ledger.lock();
         let agents: Vec<Value> =
             state.agents.iter().map(|(id, agent)| v1_agent(state, &ledger, id, agent)).collect();
-        json!({"agents": agents, "recovered_agents": []})
+        object([("agents", agents.into()), ("recovered_agents", json!([]))])
     }
 
     fn report_frameworks(&self, state: &State, viewer: Viewer<'_>) -> Value {
@@ -324,7 +329,11 @@ impl Master {
                 "active": true, "connected": true, "recovered": false,
             }));
         }
-        json!({"frameworks": active, "completed_frameworks": completed, "recovered_frameworks": []})
+        object([
+            ("frameworks", active.into()),
+            ("completed_frameworks", completed.into()),
+            ("recovered_frameworks", json!([])),
+        ])
     }
 
     fn report_roles(&self, viewer: Viewer<'_>) -> Value {
@@ -432,7 +441,13 @@ fn report_tasks(state: &State, pods: &[PodTask], viewer: Viewer<'_>) -> Value {
         let list = if p.state.is_terminal() { &mut done } else { &mut live };
         list.push(v1_pod(p));
     }
-    json!({"tasks": live, "unreachable_tasks": away, "completed_tasks": done, "pending_tasks": [], "orphan_tasks": []})
+    object([
+        ("tasks", live.into()),
+        ("unreachable_tasks", away.into()),
+        ("completed_tasks", done.into()),
+        ("pending_tasks", json!([])),
+        ("orphan_tasks", json!([])),
+    ])
 }
 
 /// An executor as others see it.

@@ -37,7 +37,7 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Response<Body> {
 
 /// A message of the API.
 pub(crate) fn message(encoding: Encoding, name: &str, value: &serde_json::Value) -> Response<Body> {
-    with(StatusCode::OK, encoding.media_type(), encoding.encode(name, value))
+    with(StatusCode::OK, encoding.media_type(), encoding.encode_value(name, value))
 }
 
 /// A body that goes on.

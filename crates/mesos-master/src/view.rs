@@ -4,11 +4,11 @@
 use crate::framework::Framework;
 use crate::master::Master;
 use crate::pod::FRAMEWORK_LABEL;
-use crate::report::{AGENT_CAPABILITIES, Viewer, executors_of, held, is_offer, is_pod};
+use crate::report::{AGENT_CAPABILITIES, Viewer, executors_of, held, is_offer, is_pod, object};
 use crate::state::{Agent, State};
 use crate::task::Task;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use stoa_authz::Action;
 use stoa_kube::typed::Pod;
 use stoa_ledger::{Ledger, PoolKind};
@@ -57,7 +57,15 @@ pub(crate) fn version(started: Time) -> Value {
 impl Master {
     /// The pods that are not frameworks' tasks and have a machine.
     pub fn pod_tasks(&self) -> Vec<PodTask> {
-        let Ok((entries, _)) = self.read_all(&Key::prefix("", "pods", "")) else { return vec![] };
+        let Ok((mut entries, _)) = self.read_all(&Key::prefix("", "pods", "")) else { return vec![] };
+        {
+            // Those of frameworks may be hundreds of thousands: they are known by name and need not be parsed.
+            let state = self.state.lock();
+            entries.retain(|e| {
+                let name = NamespacedName::new(e.key.namespace(), e.key.name());
+                !state.pods.contains_key(&name) && !state.executor_pods.contains_key(&name)
+            });
+        }
         let pods = entries.iter().filter_map(|e| serde_json::from_slice::<Pod>(&e.value).ok());
         pods.filter_map(|p| pod_task(&p)).collect()
     }
@@ -133,12 +141,12 @@ impl Master {
         if viewer.may_view_pods() {
             frameworks.push(self.view_kubernetes(&pods, Tasks::Counted));
         }
-        json!({
-            "hostname": self.options.hostname,
-            "cluster": self.options.cluster,
-            "slaves": view_agents(&state, &ledger, &pods),
-            "frameworks": frameworks,
-        })
+        object([
+            ("hostname", self.options.hostname.as_str().into()),
+            ("cluster", self.options.cluster.as_str().into()),
+            ("slaves", view_agents(&state, &ledger, &pods).into()),
+            ("frameworks", frameworks.into()),
+        ])
     }
 
     /// `/slaves`.
@@ -147,7 +155,7 @@ impl Master {
         let state = self.state.lock();
         let mut slaves = view_agents(&state, &self.ledger.lock(), &pods);
         slaves.retain(|s| only.is_none_or(|id| s["id"] == id));
-        json!({"slaves": slaves, "recovered_slaves": []})
+        object([("slaves", slaves.into()), ("recovered_slaves", json!([]))])
     }
 
     /// `/frameworks`.
@@ -163,7 +171,11 @@ impl Master {
         if only.is_none_or(|id| id == KUBERNETES) && viewer.may_view_pods() {
             active.push(self.view_kubernetes(&pods, Tasks::Shown));
         }
-        json!({"frameworks": active, "completed_frameworks": completed, "unregistered_frameworks": []})
+        object([
+            ("frameworks", active.into()),
+            ("completed_frameworks", completed.into()),
+            ("unregistered_frameworks", json!([])),
+        ])
     }
 
     /// Every task, oldest first, for `/tasks`.
@@ -534,15 +546,18 @@ pub(crate) fn pod_task(pod: &Pod) -> Option<PodTask> {
 }
 
 fn view_agents(state: &State, ledger: &Ledger, pods: &[PodTask]) -> Vec<Value> {
+    let mut states: HashMap<&str, Vec<TaskState>> = HashMap::with_capacity(state.agents.len());
+    let of_tasks = state.frameworks.values().flat_map(|f| f.tasks.values());
+    let of_tasks = of_tasks.map(|t| (t.record.agent.as_str(), t.state));
+    for (agent, state) in of_tasks.chain(pods.iter().map(|p| (p.agent.as_str(), p.state))) {
+        states.entry(agent).or_default().push(state);
+    }
     state
         .agents
         .iter()
         .map(|(id, agent)| {
             let mut out = view_agent(state, id, agent, ledger);
-            let tasks = state.frameworks.values().flat_map(|f| f.tasks.values());
-            let of_tasks = tasks.filter(|t| t.record.agent == *id).map(|t| t.state);
-            let of_pods = pods.iter().filter(|p| p.agent == id.as_str()).map(|p| p.state);
-            count_states(&mut out, of_tasks.chain(of_pods));
+            count_states(&mut out, states.remove(id.as_str()).into_iter().flatten());
             out
         })
         .collect()

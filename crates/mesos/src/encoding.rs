@@ -41,6 +41,14 @@ impl Encoding {
         }
     }
 
+    /// The same of a message that is in its JSON form already, which is not copied first: it may be all of a cluster.
+    pub fn encode_value(self, message: &str, value: &Value) -> Bytes {
+        match self {
+            Encoding::Json => json::to_ascii(value).into(),
+            Encoding::Protobuf => proto::encode(message, value).into(),
+        }
+    }
+
     /// Reads a message of the table (`scheduler.Call`) into its JSON form. The texts are Mesos'.
     pub fn decode(self, message: &str, bytes: &[u8]) -> Result<Value, String> {
         match self {

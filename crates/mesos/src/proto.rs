@@ -450,7 +450,8 @@ fn encode_field(out: &mut Vec<u8>, number: u32, kind: Kind, value: &Value, depth
     };
     match kind {
         Kind::Double => {
-            if let Ok(Double(d)) = serde_json::from_value::<Double>(value.clone()) {
+            let spelled = || serde_json::from_value::<Double>(value.clone()).ok().map(|d| d.0);
+            if let Some(d) = value.as_f64().or_else(spelled) {
                 put_varint(out, tag(1));
                 out.extend_from_slice(&d.to_bits().to_le_bytes());
             }
@@ -485,9 +486,14 @@ fn encode_field(out: &mut Vec<u8>, number: u32, kind: Kind, value: &Value, depth
         }
         Kind::Message(i) => {
             if value.is_object() {
-                let mut part = Vec::new();
-                encode_message(&mut part, &TABLE.messages[i], value, depth + 1);
-                put_part(out, number, &part);
+                put_varint(out, tag(2));
+                let start = out.len();
+                encode_message(out, &TABLE.messages[i], value, depth + 1);
+                // The length is known now and goes to the front: cheaper than a buffer for each message.
+                let len = out.len() - start;
+                put_varint(out, len as u64);
+                let head = out.len() - start - len;
+                out[start..].rotate_right(head);
             }
         }
     }
