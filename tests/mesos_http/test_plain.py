@@ -76,6 +76,34 @@ def test_what_an_agent_lends_is_used_beside_what_it_has_and_taken_back(own_clust
     assert kept[0]["state"] == "TASK_RUNNING", "what was not lent stays"
 
 
+def test_tasks_of_an_executor_give_back_what_was_lent_to_them(own_cluster):
+    cluster = own_cluster
+    cluster.stop()
+    lending = ["--revocable-resources", "cpus:2"]
+    cluster.start(*lending)
+    until(lambda: get(cluster.mesos, "/slaves")["slaves"][0]["resources"]["cpus_revocable"] == 2, what="what it lends")
+    who = info("aware", failover_timeout=600, capabilities=[{"type": "REVOCABLE_RESOURCES"}, {"type": "PARTITION_AWARE"}])
+    s = Json(cluster.mesos, who)
+    offer = s.offer(lent)
+    executor = {"type": "CUSTOM", "executor_id": {"value": "lent"}, "resources": [scalar("cpus", 0.1), scalar("mem", 32)],
+                "command": {"value": f"exec {sys.executable} {HERE / 'protobuf_executor.py'}"}}
+    entry = task("lent", offer, "", executor=executor, data=base64.b64encode(b"hold").decode(),
+                 resources=[{**scalar("cpus", 1), "revocable": {}}, scalar("mem", 32)])
+    del entry["command"]
+    s.launch(offer, [entry])
+    s.wait("lent", "TASK_RUNNING")
+    cluster.kill9()
+    cluster.start(*lending, "--qos-load-5min=-1")
+    s = Json(cluster.mesos, {**who, "id": s.id})
+    status = s.wait("lent", "TASK_GONE", seconds=60)
+    assert status["reason"] == "REASON_CONTAINER_PREEMPTED", status
+    offered = 0
+    while offered < 2:
+        offered += lent(s.offer(lent))
+    assert offered == 2
+    s.stop()
+
+
 def docker(name, offer, command, parameters, **more):
     listed = [{"key": k, "value": v} for k, v in parameters]
     return task(name, offer, command, container={"type": "DOCKER", "docker": {"image": "busybox", "parameters": listed, **more}})

@@ -203,7 +203,8 @@ fn lent_to(shared: &Shared, message: &str) -> Vec<Victim> {
     let live = shared.live.lock();
     let is_lent = |l: &&LivePod| {
         let notes = l.object.metadata.annotations.as_ref();
-        l.is_active && notes.is_some_and(|a| a.contains_key(node::REVOCABLE_ANNOTATION))
+        let is_said = notes.is_some_and(|a| a.contains_key(node::REVOCABLE_ANNOTATION));
+        l.is_active && (is_said || shared.executors.is_lent(&l.pod.uid))
     };
     let one = |l: &LivePod| Victim { uid: l.pod.uid.clone(), message: message.to_owned(), grace: AT_ONCE };
     live.values().filter(is_lent).map(one).collect()

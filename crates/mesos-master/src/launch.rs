@@ -191,7 +191,7 @@ impl Master {
                     return Ok(Ready { start: start.clone(), prepared: None, executor: None, records });
                 };
                 let name = pod::pod_name(id, &executor_id.0, salt);
-                let rendered = pod::render_executor(place(&name), &under.info, amount)?;
+                let rendered = pod::render_executor(place(&name), &under.info, amount, launch.lent())?;
                 let prepared = self.prepare_pod(namespace, &name, rendered)?;
                 let uid = uid_of(&prepared);
                 let executor = executor::Record {

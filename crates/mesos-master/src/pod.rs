@@ -107,11 +107,13 @@ pub(crate) fn container_names(group: &Group) -> Vec<String> {
     group.launches.iter().enumerate().map(name).collect()
 }
 
-/// The pod of a custom executor. Its tasks are no part of it: they come and go while it runs.
+/// The pod of a custom executor. Its tasks are no part of it: they come and go while it runs. `lent` is what is lent to it and to
+/// the task for which it is started.
 pub(crate) fn render_executor(
     place: Place<'_>,
     info: &ExecutorInfo,
     amount: &Resources,
+    lent: Resources,
 ) -> Result<Value, String> {
     let id = &*info.executor_id.value.0;
     let grace = shutdown_grace_seconds(info);
@@ -145,7 +147,7 @@ pub(crate) fn render_executor(
             &options.volumes,
         )?,
         options,
-        lent: Resources::default(),
+        lent,
         task: None,
     };
     let mut pod = render(place, &[part]);

@@ -118,9 +118,10 @@ pub struct Plan {
 }
 
 impl Launch {
-    /// What is lent to it.
+    /// What is lent to it, and to the executor that is started for it.
     pub fn lent(&self) -> Resources {
-        let lent = self.marked.iter().filter(|(m, _)| m.revocable.is_some());
+        let executors = self.under.iter().flat_map(|u| &u.marked);
+        let lent = self.marked.iter().chain(executors).filter(|(m, _)| m.revocable.is_some());
         lent.fold(Resources::default(), |sum, (_, r)| sum.plus(r))
     }
 
@@ -560,11 +561,6 @@ fn check_resources(accept: Accept<'_>, task: &TaskInfo) -> Result<Resources, Str
         return Err("Task uses no resources".into());
     }
     check_revocable(&task.resources)?;
-    let is_lent = |r: &stoa_mesos::Resource| r.revocable.is_some();
-    let executors = task.executor.iter().flat_map(|e| &e.resources);
-    if task.executor.is_some() && task.resources.iter().chain(executors).any(is_lent) {
-        return Err("Tasks of custom executors cannot use revocable resources on this master".into());
-    }
     for (name, limit) in &task.limits {
         let request = match name.as_str() {
             "cpus" => total.milli_cpu as f64 / 1000.0,

@@ -1,5 +1,6 @@
 //! One executor: its tasks, its unconfirmed updates, and how far it has come. No locks, no I/O but the journal's.
 
+use super::executors::PREEMPTED;
 use super::journal::{Journal, Line};
 use super::stream::Subscriber;
 use std::collections::{BTreeMap, VecDeque};
@@ -99,6 +100,8 @@ pub(crate) struct Executor {
     pub(crate) since: Time,
     /// Its container in the runtime while it runs.
     pub(crate) container: Option<String>,
+    /// Its pod says that something is lent to it.
+    pub(crate) is_pod_lent: bool,
     /// The pod's object is gone.
     pub(crate) is_gone: bool,
     pub(crate) token: String,
@@ -140,6 +143,7 @@ impl Executor {
             since: now,
             container: None,
             is_gone: false,
+            is_pod_lent: false,
             token: String::new(),
             agent: agent.to_owned(),
             ips: ips.to_vec(),
@@ -407,6 +411,11 @@ impl Executor {
         let failed = TaskState::Failed;
         let (state, reason) = match (self.wanted, &*end.reason) {
             (_, "OOMKilled") => (failed, Reason::ContainerLimitationMemory),
+            // What was lent was taken back: nobody failed.
+            (_, why) if PREEMPTED.contains(&why) && self.is_lent() => {
+                (self.lost(TaskState::Gone), Reason::ContainerPreempted)
+            }
+            (_, why) if PREEMPTED.contains(&why) => (failed, Reason::ContainerPreempted),
             (Wanted::Timeout, _) => (failed, Reason::ExecutorRegistrationTimeout),
             (Wanted::Framework, _) => (self.lost(TaskState::Gone), Reason::ExecutorTerminated),
             (Wanted::Pod, _) => (TaskState::Killed, Reason::ExecutorTerminated),
@@ -426,6 +435,16 @@ impl Executor {
         let status = stoa_mesos::plane::wait_status(end.code, end.signal);
         self.journal.write(&Line::Ended(status));
         self.exited = Some((next(counter), status, now));
+    }
+
+    /// Whether it, or a task of it that runs, has what is lent.
+    pub(crate) fn is_lent(&self) -> bool {
+        let is_lent = |list: &[stoa_mesos::Resource]| list.iter().any(|r| r.revocable.is_some());
+        let live = self.tasks.values().filter(|t| !t.state.is_terminal());
+        let mut shown = live.filter_map(|t| t.shown.as_ref());
+        self.is_pod_lent
+            || shown.any(|(_, resources)| is_lent(resources))
+            || self.identity.as_ref().is_some_and(|i| is_lent(&i.info.resources))
     }
 
     /// What partition-aware frameworks are told is lost to others.

@@ -38,6 +38,9 @@ const HOPELESS: [&str; 6] = [
     "RunContainerError",
 ];
 
+/// Reasons of a pod that had to make room.
+pub(super) const PREEMPTED: [&str; 2] = ["Evicted", "Preempting"];
+
 /// Whether a pod is a custom executor's.
 pub(crate) fn is_executor(pod: &Pod) -> bool {
     pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(EXECUTOR_INFO))
@@ -125,6 +128,12 @@ impl Executors {
         self.state.lock().executors.get(pod).map(Executor::tasks).unwrap_or_default()
     }
 
+    /// Whether some task that an executor runs has what is lent.
+    pub(crate) fn is_lent(&self, pod: &str) -> bool {
+        let state = self.state.lock();
+        state.executors.get(pod).is_some_and(Executor::is_lent)
+    }
+
     /// Told whenever there may be something to say, or somebody new.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -177,6 +186,8 @@ impl Executors {
                 executor.identity = read_identity(pod);
                 executor.framework = executor.identity.as_ref().map(|i| i.framework.clone());
             }
+            let notes = pod.metadata.annotations.as_ref();
+            executor.is_pod_lent = notes.is_some_and(|a| a.contains_key(crate::node::REVOCABLE_ANNOTATION));
             match seen.map(|s| &s.life) {
                 Some(ContainerLife::Running { id, .. }) if executor.container.as_ref() != Some(id) => {
                     executor.container = Some(id.clone());
@@ -465,13 +476,12 @@ pub(super) fn find_end(observed: &Observed, container: &str) -> Option<End> {
     let never =
         |(reason, message): (String, String)| End { code: 1, signal: None, reason, message, has_run: false };
     match observed.seen(container).map(|s| &s.life) {
-        Some(ContainerLife::Ended(e)) => Some(End {
-            code: e.code,
-            signal: e.signal,
-            reason: e.reason.clone(),
-            message: e.message.clone(),
-            has_run: e.reason != "StartError",
-        }),
+        Some(ContainerLife::Ended(e)) => {
+            // Who was put out of the way did not end of itself.
+            let preempted = failed.filter(|(reason, _)| PREEMPTED.contains(&reason.as_str()));
+            let (reason, message) = preempted.unwrap_or_else(|| (e.reason.clone(), e.message.clone()));
+            Some(End { code: e.code, signal: e.signal, reason, message, has_run: e.reason != "StartError" })
+        }
         Some(ContainerLife::Running { .. }) => None,
         Some(ContainerLife::Refused { reason, message, .. }) if HOPELESS.contains(&reason.as_str()) => {
             Some(never((reason.clone(), message.clone())))
