@@ -11,6 +11,7 @@ mod topology;
 pub use set::CpuSet;
 pub use topology::Topology;
 
+use crate::durable;
 use crate::error::Error;
 use crate::machine::{Machine, chain};
 use crate::options::Options;
@@ -19,8 +20,8 @@ use parking_lot::Mutex;
 use pool::{Assigned, Pool, wants};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stoa_runtime::State;
@@ -253,7 +254,6 @@ fn read(path: &Path) -> io::Result<Option<Record>> {
     }
 }
 
-/// The file is either the old or the new one, whenever the power goes.
 fn write(path: &Path, pool: &Pool) -> io::Result<()> {
     let entries = pool.assigned().iter().map(|(uid, own)| {
         (uid.clone(), own.iter().map(|(name, cpus)| (name.clone(), cpus.to_string())).collect())
@@ -263,13 +263,5 @@ fn write(path: &Path, pool: &Pool) -> io::Result<()> {
         default_cpu_set: pool.shared().to_string(),
         entries: entries.collect(),
     };
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec(&record)?)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    durable::write(path, &serde_json::to_vec(&record)?)
 }

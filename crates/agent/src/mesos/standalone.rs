@@ -6,16 +6,17 @@ use super::container_id::ContainerId;
 use super::executor::End;
 use super::executors::find_end;
 use super::sessions::Ended;
+use crate::durable;
 use crate::observed::Observed;
 use crate::statics;
 use k8s_openapi::api::core::v1::Pod;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use stoa_mesos::render::{self, HOST_IMAGE};
 use stoa_mesos::resource::Scalar;
@@ -156,15 +157,7 @@ impl Standalone {
             return;
         }
         if let Some(End { code, signal, message, has_run, .. }) = find_end(observed, CONTAINER) {
-            let exit = Exit { code, signal, message, has_run };
-            known.record.exit = Some(exit.clone());
-            let (record, life) = (known.record.clone(), known.life.clone());
-            drop(all);
-            // Before anybody is told: who heard of it may remove it.
-            if let Err(error) = write(&self.dir, &record) {
-                tracing::error!(container = %id, %error, "cannot write down a standalone container's end");
-            }
-            life.send_replace(Life::Over(exit));
+            self.finish(all, id, Exit { code, signal, message, has_run });
         } else if observed.seen(CONTAINER).is_some_and(|s| s.is_running()) {
             known.life.send_if_modified(|life| std::mem::replace(life, Life::Running) != Life::Running);
         }
@@ -172,12 +165,19 @@ impl Standalone {
 
     /// Gives up one that does not run yet. False if it runs, or there is none.
     pub(crate) fn give_up(&self, id: &str) -> bool {
-        let mut all = self.all.lock();
-        let Some(known) = all.get_mut(id).filter(|k| *k.life.borrow() == Life::Starting) else {
+        let all = self.all.lock();
+        if all.get(id).is_none_or(|k| *k.life.borrow() != Life::Starting) {
             return false;
-        };
+        }
         let message = "killed before it ran".to_owned();
-        let exit = Exit { code: 137, signal: Some(9), message, has_run: false };
+        self.finish(all, id, Exit { code: 137, signal: Some(9), message, has_run: false });
+        self.changed.send_replace(());
+        true
+    }
+
+    /// One is over. It is written down before anybody is told: who heard of it may remove it.
+    fn finish(&self, mut all: MutexGuard<'_, BTreeMap<String, Known>>, id: &str, exit: Exit) {
+        let Some(known) = all.get_mut(id) else { return };
         known.record.exit = Some(exit.clone());
         let (record, life) = (known.record.clone(), known.life.clone());
         drop(all);
@@ -185,8 +185,6 @@ impl Standalone {
             tracing::error!(container = %id, %error, "cannot write down a standalone container's end");
         }
         life.send_replace(Life::Over(exit));
-        self.changed.send_replace(());
-        true
     }
 
     fn life(&self, id: &str) -> Option<watch::Receiver<Life>> {
@@ -241,13 +239,7 @@ fn path(dir: &Path, record: &Record) -> PathBuf {
 }
 
 fn write(dir: &Path, record: &Record) -> io::Result<()> {
-    let path = path(dir, record);
-    let fresh = path.with_extension("new");
-    let mut file = fs::File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()?;
-    fs::rename(&fresh, &path)?;
-    fs::File::open(dir)?.sync_all()
+    durable::write(&path(dir, record), &serde_json::to_vec(record)?)
 }
 
 /// The pod of a standalone container, and as whom it runs.
