@@ -77,7 +77,9 @@ def test_machines_join_by_token_and_share_the_pods(machines):
     agents[0].kill9()
     agents[0].join(master, "n0", None)
     for pod in pods:
-        assert master.kubectl("exec", pod["metadata"]["name"], "--", "echo", "here") == "here\n"
+        # It is ready before its leader has noticed that it is back.
+        echo = lambda: master.kubectl("exec", pod["metadata"]["name"], "--", "echo", "here", check=False)
+        until(lambda: echo() == "here\n", what=f"{pod['metadata']['name']} to answer")
     after = {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["containerID"] for p in master.json("get", "pods")["items"]}
     assert after == before
 

@@ -1,6 +1,7 @@
 """Programs reach a service by its own address and by a port of the machine, and a pod reaches the API as `kubernetes`."""
 
 import socket
+import time
 import urllib.error
 import urllib.request
 
@@ -96,3 +97,55 @@ def test_a_pod_finds_services_by_name(cluster, namespace):
     assert "NXDOMAIN" in resolve(f"nobody.{namespace}.svc.cluster.local")
     config = c.kubectl(*n, "exec", "deploy/client", "--", "cat", "/etc/resolv.conf")
     assert f"search {namespace}.svc.cluster.local svc.cluster.local cluster.local" in config and "ndots:5" in config
+
+
+def test_a_udp_client_that_keeps_its_socket_follows_the_service(cluster, namespace):
+    """The kernel remembers where a flow was led; who left a service must not be heard of again, nor a port without anybody stay dead."""
+    c, n = cluster, ("-n", namespace)
+    node = c.json("get", "nodes")["items"][0]["status"]["addresses"][0]["address"]
+    servers = {}
+    for name in ("a", "b"):
+        servers[name] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        servers[name].bind((node, 0))
+
+    def lead_to(*names):
+        endpoints = [{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                      "metadata": {"name": f"s-{x}", "labels": {"kubernetes.io/service-name": "s"}},
+                      "endpoints": [{"addresses": [node]}],
+                      "ports": [{"name": "", "port": servers[x].getsockname()[1], "protocol": "UDP"}]} for x in names]
+        for x in servers:
+            if x not in names:
+                c.kubectl(*n, "delete", "endpointslice", f"s-{x}", "--ignore-not-found")
+        for slice in endpoints:
+            c.apply(slice, *n)
+
+    def heard_by(client):
+        """Who gets what the client says; nobody, if nobody does."""
+        word = str(time.monotonic_ns()).encode()
+        for x in servers.values():
+            x.settimeout(0.2)
+        try:
+            client.send(word)
+        except OSError:
+            return None
+        for name, server in servers.items():
+            try:
+                while server.recv(100) != word:
+                    pass
+                return name
+            except TimeoutError:
+                pass
+        return None
+
+    c.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {
+        "type": "NodePort", "ports": [{"port": 80, "protocol": "UDP"}]}}, *n)
+    spec = c.json(*n, "get", "service", "s")["spec"]
+    clients = []
+    for front in ((spec["clusterIP"], 80), (node, spec["ports"][0]["nodePort"])):
+        clients.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        clients[-1].connect(front)
+    for names, want in ((("a",), "a"), (("b",), "b"), ((), None), (("a",), "a")):
+        lead_to(*names)
+        until(lambda: [heard_by(x) for x in clients] == [want, want], what=f"both to be heard by {want}")
+    for s in (*clients, *servers.values()):
+        s.close()

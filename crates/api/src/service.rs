@@ -2,10 +2,13 @@
 
 use crate::authn::TokenAuthenticator;
 use crate::options::*;
+use crate::respond::{Answer, whole};
 use crate::state::State;
 use crate::{Error, Options, route, tls};
-use http::Request;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, StatusCode};
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -124,7 +127,11 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, state: Arc<State>)
         let state = state.clone();
         service_fn(move |request: Request<Incoming>| {
             let (state, peer) = (state.clone(), peer.clone());
-            async move { Ok::<_, Infallible>(route::serve(state, peer, request).await) }
+            async move {
+                let is_head = request.method() == Method::HEAD;
+                let answer = route::serve(state, peer, request).await;
+                Ok::<_, Infallible>(if is_head { without_body(answer) } else { answer })
+            }
         })
     };
     let builder = builder();
@@ -134,6 +141,18 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, state: Arc<State>)
         () = state.closing.cancelled() => serving.as_mut().graceful_shutdown(),
     }
     serving.await.map_err(|e| e.to_string())
+}
+
+/// An answer to HEAD: over HTTP/2 nobody else leaves the body out.
+fn without_body(mut answer: Answer) -> Answer {
+    if let Some(len) = answer.body().size_hint().exact()
+        && !answer.headers().contains_key(CONTENT_LENGTH)
+        && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        answer.headers_mut().insert(CONTENT_LENGTH, len.into());
+    }
+    *answer.body_mut() = whole(Bytes::new());
+    answer
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

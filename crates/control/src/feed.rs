@@ -89,36 +89,43 @@ impl Core {
             // A status: nothing that concerns placement.
             return;
         }
-        let info = match serde_json::from_slice::<TypedPod>(bytes) {
+        let (info, nominated) = match serde_json::from_slice::<TypedPod>(bytes) {
             Ok(typed) => {
                 let spec = typed.spec.as_ref();
                 let scheduler = spec.and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler");
                 if pod.node.is_empty() && scheduler != self.options.scheduler_name {
                     return;
                 }
-                Arc::new(PodInfo::read(&typed))
+                let nominated = typed.status.as_ref().and_then(|s| s.nominated_node_name.clone());
+                (Arc::new(PodInfo::read(&typed)), nominated.filter(|n| !n.is_empty()))
             }
             Err(e) => return tracing::error!(pod = %name, error = %e, "a pod cannot be read"),
         };
         if pod.node.is_empty() {
-            return self.wait(name, &pod, info);
+            return self.wait(name, &pod, info, nominated);
         }
         let node = AgentId::from(pod.node.as_str());
         self.ledger.lock().force_claim(&node, Holder::Pod(name.clone()), &info.shape.requests);
         self.ledger_touched = true;
         self.queue.remove(&name);
         self.pending.remove(&name);
+        self.withdraw(&name);
         self.bound.insert(name);
         self.snapshot.add_pod(info, &node, pod.deleting);
     }
 
-    fn wait(&mut self, name: NamespacedName, pod: &Pod, info: Arc<PodInfo>) {
+    fn wait(&mut self, name: NamespacedName, pod: &Pod, info: Arc<PodInfo>, nominated: Option<String>) {
         if pod.deleting {
             self.queue.remove(&name);
             self.pending.remove(&name);
+            self.withdraw(&name);
         } else if let Some(message) = plugins::scheduling_gates::message(&info) {
             self.report(pod, "SchedulingGated", message.to_string());
         } else if !self.in_flight.contains(&name) {
+            // Room was being made for it when another leader scheduled.
+            if let Some(node) = nominated {
+                self.snapshot.nominate(info.clone(), &AgentId::from(node));
+            }
             self.queue.add(name.clone(), info.priority, pod.created);
             self.pending.insert(name, info);
         }
@@ -127,6 +134,7 @@ impl Core {
     fn drop_pod(&mut self, name: &NamespacedName) {
         self.queue.remove(name);
         self.pending.remove(name);
+        self.withdraw(name);
         self.snapshot.remove_pod(name);
         self.bound.remove(name);
         // One in flight is settled, and its claim with it, when the outcome of its binding is known.

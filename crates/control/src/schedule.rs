@@ -59,8 +59,14 @@ impl Core {
                 return self.claim(info, node);
             }
         }
-        if let Some(plan) = preempt(&self.snapshot, info) {
-            self.carry_out_preemption(info, plan);
+        match preempt(&self.snapshot, info) {
+            Some(plan) => {
+                self.snapshot.nominate(info.clone(), &plan.node);
+                if !plan.victims.is_empty() {
+                    self.carry_out_preemption(info, plan);
+                }
+            }
+            None => self.withdraw(&info.name),
         }
         Err(Some(message))
     }
@@ -73,6 +79,7 @@ impl Core {
         drop(ledger);
         match claimed {
             Ok(()) => {
+                self.withdraw(&info.name);
                 self.snapshot.add_pod(info.clone(), &node, false);
                 self.ledger_touched = true;
                 Ok(node)
@@ -83,6 +90,11 @@ impl Core {
                 Err(None)
             }
         }
+    }
+
+    /// Keeps no room for the pod any more: others may fit.
+    pub(crate) fn withdraw(&mut self, name: &NamespacedName) {
+        self.room_freed |= self.snapshot.withdraw(name);
     }
 
     /// Has offers taken back that keep the pod from fitting anywhere.

@@ -2,10 +2,11 @@
 //! pod, masquerade for what leaves, and host ports.
 //!
 //! Links, addresses and routes go through netlink; masquerade and host ports are one nftables table, replaced in one
-//! transaction; services are another, of which only what changed is touched. Everything carries the cluster's short id in its name, so that several clusters share a machine, and
+//! transaction; services are another, of which only what changed is touched. Flows of UDP that they no longer allow are forgotten (`conntrack`). Everything carries the cluster's short id in its name, so that several clusters share a machine, and
 //! everything can be found again after a crash: leases are files, namespaces are bind mounts. A namespace belongs to a
 //! thread, so whatever enters one does so on a thread of its own, never on a worker of the async runtime.
 
+mod conntrack;
 mod dial;
 mod error;
 mod lease;

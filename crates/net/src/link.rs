@@ -3,9 +3,11 @@
 use crate::Error;
 use crate::error::netlink;
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -49,6 +51,19 @@ pub(crate) async fn index(handle: &Handle, name: &str) -> Result<Option<u32>, Er
 async fn must_index(handle: &Handle, name: &str) -> Result<u32, Error> {
     let gone = || rtnetlink::Error::RequestFailed;
     index(handle, name).await?.ok_or_else(|| netlink(format!("find the link {name}"))(gone()))
+}
+
+/// The machine's own IPv4 addresses.
+pub(crate) async fn addresses(handle: &Handle) -> Result<HashSet<Ipv4Addr>, Error> {
+    let mut all = handle.address().get().execute();
+    let mut found = HashSet::new();
+    while let Some(address) = all.try_next().await.map_err(netlink("list addresses"))? {
+        found.extend(address.attributes.into_iter().filter_map(|a| match a {
+            AddressAttribute::Local(IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        }));
+    }
+    Ok(found)
 }
 
 /// Makes the bridge if it is missing, gives it the gateway address and takes it up. Returns its index.

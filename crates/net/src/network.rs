@@ -1,5 +1,6 @@
 //! The machine's pod network as the agent sees it: attach, detach, find again, sweep, destroy.
 
+use crate::conntrack::{self, Fronts, Near};
 use crate::error::file;
 use crate::lease::Leases;
 use crate::services::{self, Services};
@@ -348,7 +349,9 @@ impl Network {
         }
         let (id, cidr, ports) = (self.0.options.id.clone(), self.0.options.pod_cidr, wanted.clone());
         blocking(move || rules::apply(&id, &bridge_name(&id), cidr, &ports)).await?;
+        let fronts = Fronts::of_host_ports(&current, &wanted);
         *current = wanted;
+        self.forget_flows(fronts).await;
         Ok(())
     }
 
@@ -357,21 +360,43 @@ impl Network {
     pub async fn set_services(&self, wanted: &Services) -> Result<(), Error> {
         let mut table = self.0.services.lock().await;
         let id = self.0.options.id.clone();
-        let (next, transaction) = match table.take() {
+        let (next, transaction, fronts) = match table.take() {
             None => {
                 let (made, transaction) = services::Table::create(&id, &bridge_name(&id), wanted);
-                (made, Some(transaction))
+                (made, Some(transaction), Fronts::of_services(&Services::new(), wanted))
             }
             Some(mut made) => {
+                let fronts = Fronts::of_services(made.services(), wanted);
                 let transaction = made.update(&id, wanted);
-                (made, transaction)
+                (made, transaction, fronts)
             }
         };
         if let Some(transaction) = transaction {
             blocking(move || rules::run(services::table(&id), &transaction)).await?;
         }
         *table = Some(next);
+        self.forget_flows(fronts).await;
         Ok(())
+    }
+
+    /// Forgets flows that lead elsewhere than the rules now say. The rules hold for everything new either way, so that this
+    /// fails is said and no more.
+    async fn forget_flows(&self, fronts: Fronts) {
+        if fronts.is_empty() {
+            return;
+        }
+        let pods = self.0.options.pod_cidr;
+        let forgotten = match link::addresses(&self.0.handle).await {
+            Ok(own) => blocking(move || conntrack::forget(&fronts, &Near { own, pods })).await,
+            Err(e) => Err(e),
+        };
+        match forgotten {
+            Ok(0) => {}
+            Ok(flows) => tracing::debug!(flows, "forgot UDP flows whose backend is no longer there"),
+            Err(e) => {
+                tracing::warn!(error = %e, cause = ?e, "cannot forget UDP flows: clients may go on talking to who left")
+            }
+        }
     }
 
     /// Removes everything this network made.

@@ -77,6 +77,11 @@ impl Table {
         (!out.is_empty()).then(|| json!({ "nftables": out }))
     }
 
+    /// What it holds.
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
+    }
+
     fn change(&mut self, id: &str, wanted: &Services, out: &mut Vec<Value>) {
         let t = table(id);
         let names: BTreeSet<&String> = self.services.keys().chain(wanted.keys()).collect();
@@ -304,7 +309,8 @@ fn balance(out: &mut Parts, chain: String, name: &str, s: &Service, backends: &[
     let mut rules = Vec::new();
     let mut lots = Vec::new();
     for (i, (ip, port)) in backends.iter().enumerate() {
-        let (one, set) = (format!("to/{name}/{ip}/{port}"), format!("for/{name}/{ip}/{port}"));
+        // A set cannot change for how long it remembers: another time is another set.
+        let (one, set) = (format!("to/{name}/{ip}/{port}"), format!("for/{name}/{ip}/{port}/{seconds}"));
         rules.push(vec![
             json!({"match": {"op": "==", "left": client, "right": format!("@{set}")}}),
             json!({"goto": {"target": one}}),

@@ -3,6 +3,7 @@
 
 use crate::{Action, Key, Member, Propagation, World};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use stoa_kube::{OwnerRef, resources};
 
 const FOREGROUND: &str = "foregroundDeletion";
@@ -84,13 +85,37 @@ fn orphan(world: &World, member: &Member) -> Vec<Action> {
 
 /// Deletes what the object owns; the object may go when nothing that blocks it is left.
 fn wait_for_dependents(world: &World, member: &Member) -> Vec<Action> {
-    let blocks = |d: &&Member| d.owners.iter().any(|o| *o.uid == *member.id.uid && o.block_owner_deletion);
+    let blocks = |d: &&Member| is_blocked_by(member, d) && !waits_for(world, d, member);
     let owned: Vec<&Member> = world.graph.dependents(&member.id.uid).collect();
     if !owned.iter().any(blocks) {
         return vec![drop_finalizer(member, FOREGROUND)];
     }
     // Those that are being deleted are waited for; of the others each decides by all of its owners.
     owned.iter().filter(|d| !d.deleting).flat_map(|d| collect(world, d)).collect()
+}
+
+fn is_blocked_by(owner: &Member, dependent: &Member) -> bool {
+    dependent.owners.iter().any(|o| *o.uid == *owner.id.uid && o.block_owner_deletion)
+}
+
+/// Whether an object that goes after what it owns waits, at however many removes, for `last`: then they own each other in a circle, and
+/// would wait for ever.
+fn waits_for(world: &World, object: &Member, last: &Member) -> bool {
+    let (mut seen, mut next) = (HashSet::new(), vec![object]);
+    while let Some(object) = next.pop() {
+        if !object.deleting || !object.has_finalizer(FOREGROUND) {
+            continue;
+        }
+        for dependent in world.graph.dependents(&object.id.uid).filter(|d| is_blocked_by(object, d)) {
+            if dependent.id.uid == last.id.uid {
+                return true;
+            }
+            if seen.insert(&dependent.id.uid) {
+                next.push(dependent);
+            }
+        }
+    }
+    false
 }
 
 fn to_value(o: &OwnerRef) -> Value {

@@ -1,4 +1,5 @@
-//! A namespace that is being deleted: everything in it goes first, then the namespace.
+//! A namespace that is being deleted: its pods go first, so that no program outlives what restrains it (policies, say), then everything
+//! else in it, then the namespace.
 
 use crate::deployment::differs;
 use crate::meta::{id, is_deleting, resource, time};
@@ -31,6 +32,8 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
             patch: json!({"spec": {"finalizers": left}}),
         }];
     }
+    let pods: Vec<&Member> = content.iter().copied().filter(|m| is_pod(m)).collect();
+    let content = if pods.is_empty() { content } else { pods };
     let mut actions = vec![];
     let conditions = conditions(world, namespace, &content);
     let now = json!(namespace.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default());
@@ -46,6 +49,10 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         announce: None,
     }));
     actions
+}
+
+fn is_pod(member: &Member) -> bool {
+    (member.id.resource.storage, member.id.resource.plural) == ("", "pods")
 }
 
 fn conditions(world: &World, namespace: &Namespace, content: &[&Member]) -> Vec<Value> {

@@ -120,11 +120,16 @@ pub(crate) fn normalized(how: Normalize, raw: i64, max: i64) -> i64 {
 }
 
 fn total(shape: &Shape, fixed: i32, room: &Room) -> i32 {
-    if fixed == NONE || !TABLE.room.iter().all(|p| p.fits.is_none_or(|fits| fits(shape, room))) {
+    if fixed == NONE || !fits(shape, room) {
         return NONE;
     }
     let scores = TABLE.room.iter().filter_map(|p| p.score);
     fixed + scores.map(|(weight, score)| weight * score(shape, room)).sum::<i64>() as i32
+}
+
+/// Whether there is room for the shape.
+pub(crate) fn fits(shape: &Shape, room: &Room) -> bool {
+    TABLE.room.iter().all(|p| p.fits.is_none_or(|fits| fits(shape, room)))
 }
 
 /// Why a node, other pods aside, does not take the shape: the first plugin's reasons. None means that it does.

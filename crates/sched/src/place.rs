@@ -1,6 +1,6 @@
 //! The placement itself.
 
-use crate::frontier::{normalized, reasons};
+use crate::frontier::{fits, normalized, reasons};
 use crate::plugins::{Normalize, TABLE, inter_pod_affinity, pod_topology_spread};
 use crate::{Decision, Diagnosis, Frontiers, NodeInfo, PodInfo, Snapshot};
 
@@ -16,7 +16,16 @@ pub fn place(snapshot: &Snapshot, frontiers: &mut Frontiers, pod: &PodInfo) -> D
     let constrained = pod.is_constrained() || inter_pod_affinity::is_guarded_against(snapshot, pod);
     let frontier = frontiers.of(snapshot, pod.shape_hash, &pod.shape);
     if !constrained {
-        let best = frontier.best().and_then(|(slot, score)| Some((snapshot.nodes[slot].as_ref()?, score)));
+        let has_room =
+            |slot: usize| !snapshot.keeps_room() || fits(&pod.shape, &snapshot.room_for(slot, pod));
+        let best = frontier.best().filter(|(slot, _)| has_room(*slot)).or_else(|| {
+            let all = (0..snapshot.nodes.len()).filter(|_| snapshot.keeps_room());
+            let fitting = all
+                .filter_map(|slot| Some((slot, frontier.score(slot)?)))
+                .filter(|(slot, _)| has_room(*slot));
+            fitting.reduce(|best, next| if next.1 > best.1 { next } else { best })
+        });
+        let best = best.and_then(|(slot, score)| Some((snapshot.nodes[slot].as_ref()?, score)));
         return match best {
             Some((node, score)) => Decision::Node { node: node.id.clone(), score: score.into() },
             None => Decision::Unschedulable(diagnose(snapshot, pod)),
@@ -27,7 +36,8 @@ pub fn place(snapshot: &Snapshot, frontiers: &mut Frontiers, pod: &PodInfo) -> D
     let mut fitting = Vec::new();
     for (slot, node) in snapshot.nodes.iter().enumerate() {
         let (Some(node), Some(score)) = (node, frontier.score(slot)) else { continue };
-        if spread.filter(node).is_none() && neighbours.filter(node).is_none() {
+        let has_room = !snapshot.keeps_room() || fits(&pod.shape, &snapshot.room_for(slot, pod));
+        if has_room && spread.filter(node).is_none() && neighbours.filter(node).is_none() {
             fitting.push((node, i64::from(score), spread.score(node), neighbours.score(node)));
         }
     }
@@ -51,7 +61,7 @@ pub fn place(snapshot: &Snapshot, frontiers: &mut Frontiers, pod: &PodInfo) -> D
 /// A pod that names its one node, as a daemon's does: no other node is looked at, and no frontier is made for a shape that no
 /// other pod will ever have.
 fn place_on(snapshot: &Snapshot, pod: &PodInfo, name: &str) -> Decision {
-    let fits = snapshot.node_and_room(name).filter(|(node, room)| {
+    let fits = snapshot.node_and_room(name, pod).filter(|(node, room)| {
         reasons(&pod.shape, node, room).is_empty()
             && pod_topology_spread::prepare(snapshot, pod).filter(node).is_none()
             && inter_pod_affinity::prepare(snapshot, pod).filter(node).is_none()
@@ -74,9 +84,9 @@ fn diagnose(snapshot: &Snapshot, pod: &PodInfo) -> Diagnosis {
     let spread = pod_topology_spread::prepare(snapshot, pod);
     let neighbours = inter_pod_affinity::prepare(snapshot, pod);
     let mut out = Diagnosis::default();
-    for (node, room) in snapshot.nodes.iter().zip(&snapshot.rooms) {
+    for (slot, node) in snapshot.nodes.iter().enumerate() {
         let Some(node) = node else { continue };
-        let mut why = reasons(&pod.shape, node, room);
+        let mut why = reasons(&pod.shape, node, &snapshot.room_for(slot, pod));
         if why.is_empty() {
             why.extend(spread.filter(node).or_else(|| neighbours.filter(node)));
         }

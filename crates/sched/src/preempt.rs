@@ -1,12 +1,12 @@
 //! DefaultPreemption: which pods of lower priority to evict, and where, so that a pod that fits nowhere fits.
 
-use crate::frontier::reasons;
+use crate::frontier::{fits, reasons};
 use crate::plugins::{inter_pod_affinity, pod_topology_spread};
 use crate::{Placed, PodInfo, Room, Snapshot};
 use std::cmp::Reverse;
 use stoa_units::{AgentId, NamespacedName, PortSet, Time};
 
-/// What to evict.
+/// What to evict; nobody, where those that are going already make room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preemption {
     /// Where the pod will fit then.
@@ -16,14 +16,15 @@ pub struct Preemption {
 }
 
 /// The cheapest set of victims on one node: the lowest highest priority, then the lowest sum, then the fewest, then
-/// those that started last. `None` if no eviction helps, or evictions under way already make room.
+/// those that started last. `None` if no eviction helps.
 pub fn preempt(snapshot: &Snapshot, pod: &PodInfo) -> Option<Preemption> {
     if !pod.may_preempt {
         return None;
     }
     let mut best: Option<(Cost, Preemption)> = None;
-    for (node, room) in snapshot.nodes.iter().zip(&snapshot.rooms) {
+    for (slot, node) in snapshot.nodes.iter().enumerate() {
         let Some(node) = node else { continue };
+        let room = &snapshot.room_for(slot, pod);
         let why = reasons(&pod.shape, node, room);
         if why.is_empty() || why.iter().any(|r| !r.resolvable) {
             continue;
@@ -40,7 +41,7 @@ pub fn preempt(snapshot: &Snapshot, pod: &PodInfo) -> Option<Preemption> {
             best = Some((cost, Preemption { node: node.id.clone(), victims }));
         }
     }
-    best.map(|(_, plan)| plan).filter(|plan| !plan.victims.is_empty())
+    best.map(|(_, plan)| plan)
 }
 
 type Cost = (i32, i64, usize, Reverse<Time>);
@@ -66,10 +67,7 @@ fn victims<'a>(
     for p in &lower {
         take(&mut left, p);
     }
-    let fits = |room: &Room| {
-        crate::plugins::TABLE.room.iter().all(|p| p.fits.is_none_or(|fits| fits(&pod.shape, room)))
-    };
-    if !fits(&left) {
+    if !fits(&pod.shape, &left) {
         return None;
     }
     let mut chosen = Vec::new();
@@ -77,7 +75,7 @@ fn victims<'a>(
         let before = left.clone();
         left.used = left.used.plus(&amounts(p));
         left.ports = left.ports.union(&p.pod.shape.requests.ports);
-        if !fits(&left) {
+        if !fits(&pod.shape, &left) {
             left = before;
             chosen.push(p);
         }

@@ -2,10 +2,11 @@
 
 use crate::pod::PodTerm;
 use crate::{NodeInfo, PodInfo, Room};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use stoa_ledger::Ledger;
-use stoa_units::{AgentId, NamespacedName};
+use stoa_units::{AgentId, NamespacedName, PortSet, Resources};
 
 /// Changes of rooms are remembered this many; a frontier that is further behind is made anew.
 const CHANGES_LEN_MAX: usize = 65_536;
@@ -36,6 +37,9 @@ pub struct Snapshot {
     by_node: HashMap<AgentId, BTreeSet<NamespacedName>>,
     by_namespace: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
     namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// Pods for which evictions make room, and where; by node, those that wait for it.
+    nominated: HashMap<NamespacedName, AgentId>,
+    awaited: HashMap<AgentId, Vec<Arc<PodInfo>>>,
     /// Required anti-affinity of pods that are placed: each distinct term, and how many pods have it on which node.
     pub(crate) anti_terms: BTreeMap<PodTerm, BTreeMap<AgentId, usize>>,
     /// Moves whenever what nodes *are* changes.
@@ -100,10 +104,10 @@ impl Snapshot {
         self.nodes[*self.slots.get(id)?].as_ref()
     }
 
-    /// The node of that name, and its room.
-    pub(crate) fn node_and_room(&self, name: &str) -> Option<(&NodeInfo, &Room)> {
+    /// The node of that name, and its room as the pod sees it.
+    pub(crate) fn node_and_room(&self, name: &str, pod: &PodInfo) -> Option<(&NodeInfo, Cow<'_, Room>)> {
         let slot = *self.slots.get(&AgentId::from(name))?;
-        Some((self.nodes[slot].as_ref()?, &self.rooms[slot]))
+        Some((self.nodes[slot].as_ref()?, self.room_for(slot, pod)))
     }
 
     /// How many nodes there are.
@@ -196,6 +200,45 @@ impl Snapshot {
         let padding = &mut self.rooms[slot].padding;
         *padding = (apply(padding.0, cpu), apply(padding.1, memory));
         self.changed(slot);
+    }
+
+    /// Room is being made for a pod on a node: whatever comes free there is kept from pods of no higher priority, which
+    /// would otherwise take it while those that were evicted still end.
+    pub fn nominate(&mut self, pod: Arc<PodInfo>, node: &AgentId) {
+        self.withdraw(&pod.name);
+        self.nominated.insert(pod.name.clone(), node.clone());
+        self.awaited.entry(node.clone()).or_default().push(pod);
+    }
+
+    /// No room is kept for the pod any more; returns whether there was.
+    pub fn withdraw(&mut self, name: &NamespacedName) -> bool {
+        let Some(node) = self.nominated.remove(name) else { return false };
+        if let Some(waiting) = self.awaited.get_mut(&node) {
+            waiting.retain(|p| p.name != *name);
+            if waiting.is_empty() {
+                self.awaited.remove(&node);
+            }
+        }
+        true
+    }
+
+    /// Whether room is kept anywhere.
+    pub(crate) fn keeps_room(&self) -> bool {
+        !self.nominated.is_empty()
+    }
+
+    /// A node's room as the pod sees it: without what is kept for others that come before it.
+    pub(crate) fn room_for(&self, slot: usize, pod: &PodInfo) -> Cow<'_, Room> {
+        let node = self.nodes[slot].as_ref().filter(|_| self.keeps_room());
+        let waiting = node.and_then(|n| self.awaited.get(&n.id)).into_iter().flatten();
+        let mut room = Cow::Borrowed(&self.rooms[slot]);
+        for other in waiting.filter(|o| o.priority >= pod.priority && o.name != pod.name) {
+            let wanted = &other.shape.requests;
+            let kept = room.to_mut();
+            kept.used = kept.used.plus(&Resources { ports: PortSet::EMPTY, ..wanted.clone() });
+            kept.ports = kept.ports.union(&wanted.ports);
+        }
+        room
     }
 
     /// The pods on a node.

@@ -50,13 +50,15 @@ impl Cluster {
             ledger: Ledger::new(PortSet::EMPTY),
             frontiers: Frontiers::new(),
         };
-        for n in nodes {
-            let info = NodeInfo::read(&serde_json::from_value(n.clone()).unwrap());
-            let agent = Agent { id: info.id.clone(), capacity: info.allocatable.clone(), active: true };
-            c.ledger.set_agent(agent);
-            c.snapshot.set_node(info);
-        }
+        nodes.iter().for_each(|n| c.add(n));
         c
+    }
+
+    fn add(&mut self, node: &Value) {
+        let info = NodeInfo::read(&serde_json::from_value(node.clone()).unwrap());
+        let agent = Agent { id: info.id.clone(), capacity: info.allocatable.clone(), active: true };
+        self.ledger.set_agent(agent);
+        self.snapshot.set_node(info);
     }
 
     fn decide(&mut self, pod: &PodInfo) -> String {
@@ -214,6 +216,40 @@ fn the_cheapest_victims_are_chosen() {
     assert_eq!(preempt(&c.snapshot, &pod("never", json!({"cpu": "3", "priority": 9}))), None);
     let meek = pod("meek", json!({"cpu": "1", "priority": 9, "preemptionPolicy": "Never"}));
     assert_eq!(preempt(&c.snapshot, &meek), None);
+}
+
+#[test]
+fn room_that_is_made_for_a_pod_is_kept_from_those_that_do_not_come_before_it() {
+    let mut c = Cluster::new(&[node("n1", "2", json!({})), node("n2", "1", json!({}))]);
+    for name in ["low1", "low2", "low3"] {
+        c.run(pod(name, json!({"cpu": "1", "priority": 1})));
+    }
+    c.snapshot.sync(&c.ledger);
+    let high = Arc::new(pod("high", json!({"cpu": "2", "priority": 9})));
+    let plan = preempt(&c.snapshot, &high).expect("victims");
+    assert_eq!((plan.node.as_str(), plan.victims.len()), ("n1", 2));
+    c.snapshot.nominate(high.clone(), &plan.node);
+    // Those that were evicted end one after the other; what takes their place must not take the room.
+    for (i, (victim, _)) in plan.victims.iter().enumerate() {
+        c.ledger.release(&Holder::Pod(victim.clone()));
+        c.snapshot.remove_pod(victim);
+        c.snapshot.sync(&c.ledger);
+        let again = pod(&format!("again{i}"), json!({"cpu": "1", "priority": 1}));
+        assert!(c.decide(&again).contains("2 Insufficient cpu"), "{}", c.decide(&again));
+        let pinned = json!({"cpu": "1", "priority": 9, "nodeSelector": {"kubernetes.io/hostname": "n1"}});
+        assert!(
+            !c.decide(&pod("equal", pinned)).starts_with('n'),
+            "nor one that came later with the same priority"
+        );
+        assert_eq!(preempt(&c.snapshot, &again), None);
+    }
+    assert_eq!(c.decide(&pod("higher", json!({"cpu": "1", "priority": 10}))), "n1");
+    assert_eq!(c.decide(&high), "n1");
+    // Elsewhere they may go.
+    c.add(&node("n3", "1", json!({})));
+    assert_eq!(c.decide(&pod("again", json!({"cpu": "1", "priority": 1}))), "n3");
+    assert!(c.snapshot.withdraw(&high.name) && !c.snapshot.withdraw(&high.name));
+    assert_eq!(c.decide(&pod("again", json!({"cpu": "2", "priority": 1}))), "n1");
 }
 
 #[test]

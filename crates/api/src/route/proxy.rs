@@ -1,6 +1,7 @@
 //! `pods/proxy` and `services/proxy`: a request handed on to a pod, through the tunnel to its agent. Nothing else is ever dialled, so
 //! that a name in a path cannot make this server talk to the machine's own network.
 
+mod links;
 mod way;
 
 use super::Asked;
@@ -8,18 +9,26 @@ use super::logs::open;
 use crate::respond::{Answer, whole};
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use links::{Linked, Page, Root};
+use rustls_pki_types::ServerName;
+use std::sync::Arc;
+use std::time::Duration;
 use stoa_kube::Status;
 use stoa_streams::wire::TunnelRequest;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use way::Way;
+use way::{Scheme, Way};
 
+/// How long a pod may take to agree on a cipher.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers that concern one connection only.
 const HOP_BY_HOP: [HeaderName; 7] =
     [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
@@ -35,9 +44,14 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
     let path = if path.is_empty() { "/".to_string() } else { path.to_string() };
     let way = Way::find(&asked).await?;
     let tunnel = open(&asked, &way.node, way.request(&asked.path.namespace)).await;
-    let stream = TokioIo::new(tunnel.map_err(|e| unreachable(&e.message))?.into_bytes());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(stream).await.map_err(|e| unreachable(&e.to_string()))?;
+    let stream = tunnel.map_err(|e| unreachable(&e.message))?.into_bytes();
+    let stream: Box<dyn Stream> = match way.scheme {
+        Scheme::Http => Box::new(stream),
+        Scheme::Https => Box::new(secure(stream, &way.ip).await.map_err(|why| unreachable(&why))?),
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| unreachable(&e.to_string()))?;
     let closing = asked.state.closing.clone();
     let done = closing.clone();
     tokio::spawn(async move {
@@ -49,13 +63,38 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
     let mut request = request;
     let ours = hyper::upgrade::on(&mut request);
     let outgoing = outgoing(request, &path, &way)?;
+    let root = root(&asked.info.path, &path, &outgoing, &way);
     let wants_upgrade = outgoing.headers().contains_key(UPGRADE);
     let response = sender.send_request(outgoing).await.map_err(|e| unreachable(&e.to_string()))?;
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS if wants_upgrade => Ok(switch(response, ours, closing)),
         // Nobody asked for it: what follows on this connection would be nobody's.
         StatusCode::SWITCHING_PROTOCOLS => Err(unreachable("it switched protocols unasked")),
-        _ => Ok(incoming(response, &asked, &path)),
+        _ => Ok(incoming(response, root)),
+    }
+}
+
+/// What a pod is spoken to over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// TLS with a pod: it is reached through its own agent, and has no certificate that anybody could verify.
+async fn secure<T: Stream>(stream: T, ip: &str) -> Result<impl Stream + use<T>, String> {
+    let config = stoa_pki::unverified_client().map_err(|e| e.to_string())?;
+    let name = ServerName::try_from(ip.to_string()).map_err(|e| e.to_string())?;
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let within = tokio::time::timeout(HANDSHAKE_TIMEOUT, connected).await;
+    within.map_err(|_| "TLS handshake timeout".to_string())?.map_err(|e| e.to_string())
+}
+
+/// Where links of the program lead back to.
+fn root<B>(whole: &str, path: &str, request: &Request<B>, way: &Way) -> Root {
+    let base = whole.strip_suffix(path.trim_end_matches('/')).unwrap_or(whole).trim_end_matches('/');
+    let asked = request.headers().get("x-forwarded-host").and_then(|h| h.to_str().ok());
+    Root {
+        base: base.to_string(),
+        hosts: asked.map(String::from).into_iter().chain([way.host.clone()]).collect(),
     }
 }
 
@@ -127,6 +166,11 @@ fn outgoing(request: Request<Incoming>, path: &str, way: &Way) -> Result<Request
     for name in secret {
         parts.headers.remove(name);
     }
+    // A browser's pages are rewritten, so they must be readable.
+    let wants_page = |v: &HeaderValue| v.to_str().is_ok_and(|v| v.contains("text/html"));
+    if parts.headers.get_all(ACCEPT).iter().any(wants_page) {
+        parts.headers.remove(ACCEPT_ENCODING);
+    }
     parts.headers.insert(HOST, HeaderValue::from_str(&way.host).map_err(|e| bad(&e))?);
     parts.headers.insert("x-forwarded-uri", forwarded);
     parts.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
@@ -136,7 +180,7 @@ fn outgoing(request: Request<Incoming>, path: &str, way: &Way) -> Result<Request
     Ok(Request::from_parts(parts, body))
 }
 
-fn incoming(response: Response<Incoming>, asked: &Asked<'_>, path: &str) -> Answer {
+fn incoming(response: Response<Incoming>, root: Root) -> Answer {
     let (mut parts, body) = response.into_parts();
     strip(&mut parts.headers, false);
     // What a pod says about origins is about its own; ours would be meant.
@@ -145,15 +189,21 @@ fn incoming(response: Response<Incoming>, asked: &Asked<'_>, path: &str) -> Answ
     for name in about_origins {
         parts.headers.remove(name);
     }
-    let location = parts.headers.get(LOCATION).and_then(|v| v.to_str().ok());
-    if let Some(moved) = location.filter(|l| l.starts_with('/') && !l.starts_with("//")) {
-        let whole = asked.info.path.as_str();
-        let base = whole.strip_suffix(path.trim_end_matches('/')).unwrap_or(whole).trim_end_matches('/');
-        if let Ok(moved) = HeaderValue::from_str(&format!("{base}{moved}")) {
-            parts.headers.insert(LOCATION, moved);
-        }
-    }
+    let text = |name: HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let is_page =
+        text(CONTENT_TYPE).and_then(|t| t.split(';').next()).is_some_and(|t| t.trim() == "text/html")
+            && !parts.headers.contains_key(CONTENT_ENCODING);
+    let moved = text(LOCATION).map(|l| root.lead(l));
     parts.version = Version::default();
+    if let Some(moved) = moved {
+        if let Some(Ok(led)) = moved.as_deref().map(HeaderValue::from_str) {
+            parts.headers.insert(LOCATION, led);
+        }
+    } else if is_page {
+        parts.headers.remove(CONTENT_LENGTH);
+        let body = Linked::new(body, Page::new(root));
+        return Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync());
+    }
     Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync())
 }
 

@@ -122,3 +122,57 @@ fn a_namespace_has_what_every_one_has_and_goes_with_all_that_is_in_it() {
         }
     });
 }
+
+#[test]
+fn a_circle_of_owners_keeps_nobody() {
+    run(async {
+        let c = Cluster::new().await;
+        let mut uids = Vec::new();
+        for name in ["one", "two", "three"] {
+            let made = c.create("configmaps", "default", json!({"metadata": {"name": name}})).await;
+            uids.push(made["metadata"]["uid"].clone());
+        }
+        for (i, (name, owner)) in [("one", "three"), ("two", "one"), ("three", "two")].into_iter().enumerate()
+        {
+            let uid = &uids[(i + 2) % 3];
+            let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid,
+                "controller": true, "blockOwnerDeletion": true}]);
+            c.modify("configmaps", "default", name, "", |m| m["metadata"]["ownerReferences"] = owner.clone())
+                .await;
+        }
+        c.delete("configmaps", "default", "one", Some(Propagation::Foreground)).await;
+        c.until("the end", |c| {
+            ["one", "two", "three"].iter().all(|n| c.get("configmaps", "default", n).is_none())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_pods_of_a_namespace_go_before_everything_else_in_it() {
+    run(async {
+        let c = cluster().await;
+        c.create("namespaces", "", json!({"metadata": {"name": "team"}})).await;
+        c.until("its account", |c| c.get("serviceaccounts", "team", "default").is_some()).await;
+        c.create("configmaps", "team", json!({"metadata": {"name": "kept"}})).await;
+        let pod = json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        c.create("pods", "team", pod).await;
+        c.delete("namespaces", "", "team", None).await;
+        c.until("the pod's turn", |c| {
+            let n = c.get("namespaces", "", "team").unwrap_or_default();
+            let all = n["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let pod = c.get("pods", "team", "held").unwrap_or_default();
+            !pod["metadata"]["deletionTimestamp"].is_null()
+                && all.iter().any(|x| {
+                    x["type"] == "NamespaceContentRemaining"
+                        && x["message"] == "Some resources are remaining: pods. has 1 resource instances"
+                })
+        })
+        .await;
+        let kept = c.get("configmaps", "team", "kept").expect("it goes after the pods");
+        assert!(kept["metadata"]["deletionTimestamp"].is_null());
+        c.modify("pods", "team", "held", "", |p| p["metadata"]["finalizers"] = json!(null)).await;
+        c.until("the end", |c| c.get("namespaces", "", "team").is_none()).await;
+    });
+}

@@ -6,6 +6,13 @@ use serde_json::Value;
 use stoa_kube::{Status, reason, resources};
 use stoa_registry::{ListOptions, Selection, Target};
 
+/// How a program is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
@@ -13,6 +20,8 @@ pub(super) struct Way {
     pub(super) pod: String,
     pub(super) uid: String,
     pub(super) port: u16,
+    pub(super) scheme: Scheme,
+    pub(super) ip: String,
     /// What the pod takes itself to be called.
     pub(super) host: String,
 }
@@ -25,15 +34,14 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// The name and the port in a proxied name.
-fn parse(name: &str) -> Result<(&str, &str), Status> {
+/// Scheme, name and port in a proxied name.
+fn parse(name: &str) -> Result<(Scheme, &str, &str), Status> {
     let parts: Vec<&str> = name.split(':').collect();
     match parts[..] {
-        [name] => Ok((name, "")),
-        [name, port] => Ok((name, port)),
-        ["" | "http", name, port] => Ok((name, port)),
-        // A pod has no certificate that anybody could verify.
-        ["https", ..] => Err(Status::bad_request("this server proxies http only")),
+        [name] => Ok((Scheme::Http, name, "")),
+        [name, port] => Ok((Scheme::Http, name, port)),
+        ["" | "http", name, port] => Ok((Scheme::Http, name, port)),
+        ["https", name, port] => Ok((Scheme::Https, name, port)),
         _ => Err(Status::bad_request(format!("invalid service request {name:?}"))),
     }
 }
@@ -44,7 +52,7 @@ fn unavailable(why: String) -> Status {
 
 impl Way {
     pub(super) async fn find(asked: &Asked<'_>) -> Result<Way, Status> {
-        let (name, port) = parse(&asked.path.name)?;
+        let (scheme, name, port) = parse(&asked.path.name)?;
         if !matches!(asked.resource.plural, "pods" | "services") {
             return Err(unavailable(format!("this server does not proxy to {}", asked.resource.plural)));
         }
@@ -59,13 +67,13 @@ impl Way {
                         port.parse().map_err(|_| Status::bad_request(format!("invalid port {port:?}")))?
                     }
                 };
-                Way::to(&object, port)
+                Way::to(&object, scheme, port)
             }
-            _ => of_service(asked, &object, name, port).await,
+            _ => of_service(asked, &object, scheme, name, port).await,
         }
     }
 
-    fn to(pod: &Value, port: u16) -> Result<Way, Status> {
+    fn to(pod: &Value, scheme: Scheme, port: u16) -> Result<Way, Status> {
         let (node, ip) = (text(&pod["spec"], "nodeName"), text(&pod["status"], "podIP"));
         if node.is_empty() || ip.is_empty() {
             return Err(Status::bad_request("address not allowed"));
@@ -77,6 +85,8 @@ impl Way {
             pod: text(meta, "name").into(),
             uid: text(meta, "uid").into(),
             port,
+            scheme,
+            ip: ip.into(),
             host,
         })
     }
@@ -97,7 +107,13 @@ fn port_of(pod: &Value, target: &Value) -> Option<u16> {
     found["containerPort"].as_u64().and_then(|p| u16::try_from(p).ok())
 }
 
-async fn of_service(asked: &Asked<'_>, service: &Value, name: &str, port: &str) -> Result<Way, Status> {
+async fn of_service(
+    asked: &Asked<'_>,
+    service: &Value,
+    scheme: Scheme,
+    name: &str,
+    port: &str,
+) -> Result<Way, Status> {
     let ports = list(&service["spec"], "ports");
     let wanted = match ports {
         [only] if port.is_empty() => Some(only),
@@ -115,7 +131,7 @@ async fn of_service(asked: &Asked<'_>, service: &Value, name: &str, port: &str) 
     };
     // Any of them will do; always the first would be unfair to it.
     let (pod, port) = found.choose(&mut rand::rng()).ok_or_else(none)?;
-    Way::to(pod, *port)
+    Way::to(pod, scheme, *port)
 }
 
 type Backends = Vec<(Value, u16)>;
@@ -182,11 +198,12 @@ mod tests {
 
     #[test]
     fn a_proxied_name_says_scheme_name_and_port() {
-        assert_eq!(parse("p").unwrap(), ("p", ""));
-        assert_eq!(parse("p:80").unwrap(), ("p", "80"));
-        assert_eq!(parse("http:p:web").unwrap(), ("p", "web"));
-        assert_eq!(parse(":p:").unwrap(), ("p", ""));
-        assert!(parse("https:p:443").is_err());
+        assert_eq!(parse("p").unwrap(), (Scheme::Http, "p", ""));
+        assert_eq!(parse("p:80").unwrap(), (Scheme::Http, "p", "80"));
+        assert_eq!(parse("http:p:web").unwrap(), (Scheme::Http, "p", "web"));
+        assert_eq!(parse(":p:").unwrap(), (Scheme::Http, "p", ""));
+        assert_eq!(parse("https:p:443").unwrap(), (Scheme::Https, "p", "443"));
+        assert!(parse("ftp:p:21").is_err());
         assert!(parse("a:b:c:d").is_err());
     }
 
@@ -194,10 +211,10 @@ mod tests {
     fn a_pod_is_reached_where_it_runs_or_not_at_all() {
         let mut pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"containers": [{}, {"ports": [
             {"name": "web", "containerPort": 8080}]}]}, "status": {}});
-        assert!(Way::to(&pod, 80).is_err());
+        assert!(Way::to(&pod, Scheme::Http, 80).is_err());
         pod["spec"]["nodeName"] = json!("n");
         pod["status"]["podIP"] = json!("10.0.0.2");
-        assert_eq!(Way::to(&pod, 80).unwrap().host, "10.0.0.2:80");
+        assert_eq!(Way::to(&pod, Scheme::Http, 80).unwrap().host, "10.0.0.2:80");
         assert_eq!(first_port(&pod), Some(8080));
         assert_eq!(port_of(&pod, &json!("web")), Some(8080));
         assert_eq!(port_of(&pod, &json!(81)), Some(81));
