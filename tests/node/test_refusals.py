@@ -99,11 +99,16 @@ def test_root_is_refused_where_forbidden(pods):
 
 def test_apparmor_is_refused_where_the_kernel_has_none(pods):
     profile = {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
-    pods.create(pod("armed", "sleep 1000", **profile))
+    note = {"container.apparmor.security.beta.kubernetes.io/c0": "runtime/default"}
+    pods.create(pod("armed", "sleep 1000", **profile), pod("of-old", "sleep 1000", metadata={"annotations": note}))
+    field = pods.get("of-old")["spec"]["containers"][0]["securityContext"]["appArmorProfile"]
+    assert field == {"type": "RuntimeDefault"}
     if os.path.exists("/sys/module/apparmor/parameters/enabled"):
-        return pods.ready("armed")
-    status = pods.phase("armed", "Failed")
-    assert status["reason"] == "AppArmor"
+        return pods.ready("armed", "of-old")
+    for name in ("armed", "of-old"):
+        status = pods.phase(name, "Failed")
+        assert status["reason"] == "AppArmor"
+        assert status["message"] == "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host"
 
 
 def test_a_runtime_that_the_node_does_not_have_is_refused(pods):

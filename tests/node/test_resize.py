@@ -2,6 +2,7 @@
 
 import json
 
+from conftest import until
 from pods import condition, container, pod, pods
 
 READ = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
@@ -33,7 +34,9 @@ def test_a_running_pod_grows_and_shrinks_in_place(pods):
     assert pods.sh("r", READ, "a").split()[:2] == ["50331648", "10000"]
     assert pods.sh("r", READ, "b").split()[0] == "67108864"
     assert container(status, "a")["restartCount"] == 0
-    assert "ResizeCompleted" in pods.reasons("r")
+    generation = f'"generation":{pods.get("r")["metadata"]["generation"]}'
+    for reason in ("ResizeStarted", "ResizeCompleted"):
+        until(lambda: any(r == reason and generation in m for r, m in pods.events("r")), what=reason)
     got = pods.get("r")
     assert got["status"]["observedGeneration"] == got["metadata"]["generation"]
 
@@ -50,3 +53,18 @@ def test_more_than_the_node_has_is_pending_until_it_is_taken_back(pods):
     resize(pods, "r", ("a", resources("150m", "32Mi")))
     pods.until("r", lambda s: not condition(s, "PodResizePending") and container(s, "a")["resources"]["limits"]["cpu"] == "150m",
                what="the smaller wish")
+
+
+def test_what_a_pod_names_for_itself_changes_in_place(pods):
+    pods.create(pod("r", {"name": "a", "script": "sleep 1000"}, resources=resources("200m", "64Mi")))
+    pods.ready("r")
+    assert pods.sh("r", READ, "a").split()[:2] == ["67108864", "20000"]
+    more = {"spec": {"resources": resources("300m", "128Mi")}}
+    pods.kubectl("patch", "pod", "r", "--subresource=resize", "-p", json.dumps(more))
+    status = pods.until("r", lambda s: s.get("resources") == more["spec"]["resources"], what="the new size")
+    assert status["allocatedResources"] == {"cpu": "300m", "memory": "128Mi"}
+    assert pods.sh("r", READ, "a").split()[:2] == ["134217728", "30000"]
+    assert container(status, "a")["restartCount"] == 0 and not condition(status, "PodResizeInProgress")
+    less = {"spec": {"resources": {"limits": {"cpu": None}}}}
+    refused = pods.kubectl("patch", "pod", "r", "--subresource=resize", "-p", json.dumps(less), check=False, stderr=True)
+    assert "spec.resources.limits: Forbidden: resource limits cannot be removed" in refused

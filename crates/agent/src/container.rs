@@ -3,10 +3,14 @@
 
 use crate::limits;
 use crate::pod::{self, HOST_IMAGE};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use stoa_runtime::{Capabilities, ContainerSpec, Mount, Propagation, Rootfs, Seccomp, Source, User};
+use stoa_runtime::{
+    AppArmor, Capabilities, ContainerSpec, Mount, Propagation, Rootfs, SeLinux, Seccomp, Source, User,
+};
 
 /// Where a container may leave its last words unless it says otherwise.
 const TERMINATION_PATH: &str = "/dev/termination-log";
@@ -169,7 +173,7 @@ pub(crate) fn build(pod: &Pod, container: &Container, found: Found<'_>) -> Resul
     out.env = env.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
     out.cwd = PathBuf::from(cwd);
     out.user = user(pod, found.user);
-    out.mounts = mounts(container, &found.mounts)?;
+    out.mounts = mounts(pod, container, &found.mounts)?;
     if is_host {
         // There is no such place on the machine's own root: what is to be in the sandbox goes where the sandbox is.
         for mount in &mut out.mounts {
@@ -186,6 +190,7 @@ pub(crate) fn build(pod: &Pod, container: &Container, found: Found<'_>) -> Resul
             read_only: false,
             recursive_read_only: false,
             propagation: Propagation::Private,
+            relabel: true,
         };
         out.mounts.insert(0, own);
     }
@@ -258,12 +263,22 @@ fn user(pod: &Pod, found: FoundUser) -> User {
     let more =
         shared.into_iter().flat_map(|c| c.supplemental_groups.iter().flatten().copied().chain(c.fs_group));
     groups.extend(more.filter_map(|g| u32::try_from(g).ok()));
+    // The primary one is among them, as engines have it: a process that changes its group keeps what it may read.
+    groups.push(found.gid);
     groups.sort_unstable();
     groups.dedup();
     User { uid: found.uid, gid: found.gid, additional_gids: groups }
 }
 
-fn mounts(container: &Container, found: &[(PathBuf, bool)]) -> Result<Vec<Mount>, Refusal> {
+fn mounts(pod: &Pod, container: &Container, found: &[(PathBuf, bool)]) -> Result<Vec<Mount>, Refusal> {
+    // What is made for the pod is its own; paths and images of the machine are others' too.
+    let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_ref());
+    let own: Vec<&str> = volumes
+        .into_iter()
+        .flatten()
+        .filter(|v| v.host_path.is_none() && v.image.is_none())
+        .map(|v| v.name.as_str())
+        .collect();
     container
         .volume_mounts
         .iter()
@@ -288,6 +303,7 @@ fn mounts(container: &Container, found: &[(PathBuf, bool)]) -> Result<Vec<Mount>
                 read_only,
                 recursive_read_only: read_only && recursive,
                 propagation,
+                relabel: own.contains(&mount.name.as_str()),
             })
         })
         .collect()
@@ -319,6 +335,7 @@ fn own_files(pod: &Pod, container: &Container, pod_dir: &Path, termination: &Pat
             read_only,
             recursive_read_only: false,
             propagation: Propagation::Private,
+            relabel: true,
         });
     }
 }
@@ -333,6 +350,10 @@ fn security(
         own.and_then(|c| c.seccomp_profile.as_ref()).or(shared.and_then(|c| c.seccomp_profile.as_ref()));
     out.privileged = own.and_then(|c| c.privileged) == Some(true);
     out.seccomp = if out.privileged { Seccomp::Unconfined } else { seccomp(profile, seccomp_dir)? };
+    let profile =
+        own.and_then(|c| c.app_armor_profile.as_ref()).or(shared.and_then(|c| c.app_armor_profile.as_ref()));
+    out.apparmor = apparmor(profile)?;
+    out.selinux = own.and_then(|c| c.se_linux_options.as_ref()).map(selinux);
     let Some(own) = own else { return Ok(()) };
     out.read_only_rootfs = own.read_only_root_filesystem == Some(true);
     out.no_new_privileges = own.allow_privilege_escalation == Some(false) && !out.privileged;
@@ -363,6 +384,27 @@ fn seccomp(profile: Option<&SeccompProfile>, dir: &Path) -> Result<Seccomp, Refu
             Ok(Seccomp::Localhost(dir.join(name)))
         }
         other => Err(config_error(format!("unknown seccomp profile type {other:?}"))),
+    }
+}
+
+fn apparmor(profile: Option<&AppArmorProfile>) -> Result<AppArmor, Refusal> {
+    let Some(profile) = profile else { return Ok(AppArmor::Unset) };
+    match profile.type_.as_str() {
+        "Unconfined" => Ok(AppArmor::Unconfined),
+        "RuntimeDefault" => Ok(AppArmor::RuntimeDefault),
+        "Localhost" => Ok(AppArmor::Localhost(profile.localhost_profile.clone().unwrap_or_default())),
+        other => Err(config_error(format!("unknown AppArmor profile type {other:?}"))),
+    }
+}
+
+/// The parts of a label that are named; an empty one is not.
+pub(crate) fn selinux(options: &SELinuxOptions) -> SeLinux {
+    let named = |part: &Option<String>| part.clone().filter(|p| !p.is_empty());
+    SeLinux {
+        user: named(&options.user),
+        role: named(&options.role),
+        kind: named(&options.type_),
+        level: named(&options.level),
     }
 }
 

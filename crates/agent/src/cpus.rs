@@ -55,6 +55,9 @@ struct Record {
 pub(crate) struct Cpus {
     /// None where everybody may run everywhere.
     pool: Option<Mutex<Pool>>,
+    /// Held by whoever changes the pool, from the first look at it until the change is on disk. Who only looks does not wait
+    /// for the disk.
+    changing: Mutex<()>,
     path: PathBuf,
     changed: Notify,
     /// One look at all containers at a time: an older one must not undo what a newer one did.
@@ -100,7 +103,13 @@ impl Cpus {
     /// Everybody may run everywhere.
     pub(crate) fn none(options: &Options) -> Cpus {
         let path = options.data_dir.join(FILE);
-        Cpus { pool: None, path, changed: Notify::new(), applying: tokio::sync::Mutex::default() }
+        Cpus {
+            pool: None,
+            changing: Mutex::default(),
+            path,
+            changed: Notify::new(),
+            applying: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Whether containers may have CPUs to themselves.
@@ -116,16 +125,19 @@ impl Cpus {
         if wants.is_empty() {
             return Ok(());
         }
-        let mut pool = pool.lock();
-        let mut next = pool.clone();
-        next.assign(uid, &wants).map_err(|e| e.to_string())?;
-        // Before anything starts by it.
-        if next.assigned() != pool.assigned() {
-            write(&self.path, &next).map_err(|e| format!("could not save checkpoint: {e}"))?;
-            *pool = next;
-            self.changed.notify_one();
-        }
-        Ok(())
+        durable::aside(|| {
+            let _turn = self.changing.lock();
+            let before = pool.lock().clone();
+            let mut next = before.clone();
+            next.assign(uid, &wants).map_err(|e| e.to_string())?;
+            // Before anything starts by it.
+            if next.assigned() != before.assigned() {
+                write(&self.path, &next).map_err(|e| format!("could not save checkpoint: {e}"))?;
+                *pool.lock() = next;
+                self.changed.notify_one();
+            }
+            Ok(())
+        })
     }
 
     /// Takes back what the containers of a pod had. None of them may be running.
@@ -136,19 +148,23 @@ impl Cpus {
     /// Takes back what pods had but these.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
         let Some(pool) = &self.pool else { return };
-        let mut pool = pool.lock();
-        let gone: Vec<String> = pool.assigned().keys().filter(|uid| !keep(uid)).cloned().collect();
-        if gone.is_empty() {
-            return;
-        }
-        for uid in &gone {
-            pool.release(uid);
-        }
-        // What stays on disk is of pods that are no more, and a later agent takes it back.
-        if let Err(error) = write(&self.path, &pool) {
-            tracing::warn!(%error, path = %self.path.display(), "cannot write down who has which CPUs");
-        }
-        self.changed.notify_one();
+        durable::aside(|| {
+            let _turn = self.changing.lock();
+            let mut next = pool.lock().clone();
+            let gone: Vec<String> = next.assigned().keys().filter(|uid| !keep(uid)).cloned().collect();
+            if gone.is_empty() {
+                return;
+            }
+            for uid in &gone {
+                next.release(uid);
+            }
+            *pool.lock() = next.clone();
+            // What stays on disk is of pods that are no more, and a later agent takes it back.
+            if let Err(error) = write(&self.path, &next) {
+                tracing::warn!(%error, path = %self.path.display(), "cannot write down who has which CPUs");
+            }
+            self.changed.notify_one();
+        })
     }
 
     /// Where a container is to run, if it matters.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Replaces a file. When this returns without an error, what was written is on the disk.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -15,6 +16,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+/// Does work that waits for the disk. Where tasks of the runtime share a thread with it, they go on elsewhere meanwhile.
+pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|h| h.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -31,5 +40,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1);
         assert!(write(&tmp.path().join("none/state.json"), b"x").is_err());
+    }
+
+    #[test]
+    fn whoever_shares_a_thread_with_the_disk_goes_on() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let waiter = tokio::spawn(async {
+                let (tell, told) = std::sync::mpsc::channel();
+                tokio::spawn(async move { tell.send(()) });
+                // There is one thread, and it is here.
+                aside(|| told.recv()).is_ok()
+            });
+            assert!(waiter.await.unwrap());
+        });
+        assert_eq!(aside(|| 1), 1);
     }
 }

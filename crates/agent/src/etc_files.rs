@@ -64,9 +64,11 @@ pub(crate) fn hosts(pod: &Pod, ips: &[String], node_hosts: &str, dns: &ClusterDn
         out.push_str(
             "fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
-        let name = short_name(pod);
+        let overridden = pod.spec.as_ref().and_then(|s| s.hostname_override.as_deref());
+        let name = overridden.map_or_else(|| short_name(pod), str::to_owned);
+        let full = if overridden.is_some() { None } else { fqdn(pod, dns) };
         for ip in ips {
-            match fqdn(pod, dns) {
+            match &full {
                 Some(full) => out.push_str(&format!("{ip}\t{full}\t{name}\n")),
                 None => out.push_str(&format!("{ip}\t{name}\n")),
             }
@@ -221,6 +223,12 @@ mod tests {
         assert!(text.contains("\n10.0.0.2\th.s.ns.svc.cluster.local\th\n"), "{text}");
         assert!(text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
         assert_eq!(hostname(&p, "node", &dns()), "h");
+        let p = pod(
+            json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "o.example"}),
+        );
+        let text = hosts(&p, &["10.0.0.2".to_owned()], "", &dns());
+        assert!(text.ends_with("\n10.0.0.2\to.example\n"), "{text}");
+        assert_eq!(hostname(&p, "node", &dns()), "o.example");
         assert_eq!(hostname(&pod(json!({"containers": [], "hostNetwork": true})), "node", &dns()), "node");
     }
 }

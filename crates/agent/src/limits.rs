@@ -145,12 +145,17 @@ pub(crate) fn pages_of_pod(pod: &Pod) -> BTreeMap<u64, u64> {
     together
 }
 
-/// The limits of a container's cgroup.
-pub(crate) fn of_container(container: &Container) -> Limits {
-    let limit = limits_of(container);
+/// The limits of a container's cgroup. What the pod names for itself bounds a container that names nothing.
+pub(crate) fn of_container(pod: &Pod, container: &Container) -> Limits {
+    let limit = limits_of(container).or(pod_level(pod).1);
     let quota = quota(limit.milli_cpu);
+    let names = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let asked = match names.is_some_and(|r| r.contains_key("cpu")) {
+        true => requests(container).milli_cpu,
+        false => limit.milli_cpu,
+    };
     Limits {
-        cpu_shares: Some(shares(requests(container).milli_cpu)),
+        cpu_shares: Some(shares(asked)),
         cpu_quota_us: quota,
         cpu_period_us: quota.map(|_| CPU_PERIOD_US),
         memory_bytes: limit.memory.and_then(|m| i64::try_from(m).ok()),
@@ -311,9 +316,9 @@ mod tests {
         let p = pod(json!([
             {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}},
             {"name": "b"}]));
-        let a = of_container(pod::find(&p, "a").unwrap().1);
+        let a = of_container(&p, pod::find(&p, "a").unwrap().1);
         assert_eq!((a.cpu_shares, a.cpu_quota_us, a.memory_bytes), (Some(256), Some(50_000), Some(64 << 20)));
-        let b = of_container(pod::find(&p, "b").unwrap().1);
+        let b = of_container(&p, pod::find(&p, "b").unwrap().1);
         assert_eq!((b.cpu_shares, b.cpu_quota_us, b.memory_bytes), (Some(2), None, None));
         let whole = of_pod(&p, Some(100));
         assert_eq!(
@@ -333,6 +338,13 @@ mod tests {
         let whole = of_pod(&p, None);
         assert_eq!((whole.cpu_quota_us, whole.memory_bytes), (Some(210_000), Some((1 << 30) + (16 << 20))));
         assert_eq!(memory_of_pod(&p), Some((1 << 30) + (16 << 20)));
+        let of = |name: &str| of_container(&p, pod::find(&p, name).unwrap().1);
+        let (a, b) = (of("a"), of("b"));
+        assert_eq!((a.cpu_shares, a.cpu_quota_us, a.memory_bytes), (Some(307), Some(200_000), Some(1 << 30)));
+        assert_eq!(
+            (b.cpu_shares, b.cpu_quota_us, b.memory_bytes),
+            (Some(2048), Some(200_000), Some(1 << 30))
+        );
     }
 
     #[test]
@@ -344,7 +356,7 @@ mod tests {
         .unwrap();
         assert_eq!(pages_of_pod(&p), [(2 << 20, 6 << 20), (1 << 30, 1 << 30)].into());
         assert_eq!(
-            of_container(&p.spec.as_ref().unwrap().containers[1]).huge_pages,
+            of_container(&p, &p.spec.as_ref().unwrap().containers[1]).huge_pages,
             Some([(2 << 20, 2 << 20)].into())
         );
     }

@@ -21,6 +21,8 @@ const LINE_LEN_MAX: usize = 1024 * 1024;
 const POLL: Duration = Duration::from_millis(500);
 /// More rotated files than this are not looked for.
 const ROTATED_MAX: u32 = 100;
+/// How often the parts are opened again because they were rotated meanwhile: whoever writes faster than that has no order.
+const REOPENS_MAX: u32 = 100;
 
 /// What of a line is wanted.
 #[derive(Clone, Debug, Default)]
@@ -148,9 +150,23 @@ struct Part {
     inode: u64,
 }
 
-/// The parts of one life's log, oldest first; never none. They are opened newest first: a rotation meanwhile moves parts the
-/// way that we look, so that one may be met twice, but none is missed.
+/// The parts of one life's log, oldest first; never none. Where a rotation came in between, parts that were made meanwhile may
+/// have been met behind older ones: then they are opened again.
 fn open_parts(path: &Path) -> std::io::Result<Vec<Part>> {
+    let mut parts = open_parts_once(path)?;
+    for _ in 0..REOPENS_MAX {
+        let is_newest = |p: &Part| std::fs::metadata(path).is_ok_and(|m| m.ino() == p.inode);
+        if parts.last().is_some_and(is_newest) {
+            break;
+        }
+        parts = open_parts_once(path)?;
+    }
+    if parts.is_empty() { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(parts) }
+}
+
+/// They are opened newest first: a rotation meanwhile moves parts the way that we look, so that one may be met twice, but none
+/// is missed.
+fn open_parts_once(path: &Path) -> std::io::Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     let numbered = (1..=ROTATED_MAX).map(|n| PathBuf::from(format!("{}.{n}", path.display())));
     let mut vacant = false;
@@ -173,7 +189,7 @@ fn open_parts(path: &Path) -> std::io::Result<Vec<Part>> {
         }
     }
     parts.reverse();
-    if parts.is_empty() { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(parts) }
+    Ok(parts)
 }
 
 /// Drops what comes before the last `lines` lines and leaves the first part left at the beginning of them.

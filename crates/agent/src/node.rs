@@ -126,11 +126,6 @@ pub(crate) fn has_apparmor() -> bool {
     read_line("/sys/module/apparmor/parameters/enabled") == "Y"
 }
 
-/// Whether the kernel enforces SELinux labels.
-pub(crate) fn has_selinux() -> bool {
-    std::path::Path::new("/sys/fs/selinux/enforce").exists()
-}
-
 fn read_line(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }

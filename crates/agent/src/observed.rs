@@ -224,6 +224,8 @@ pub(crate) struct Observed {
     pub(crate) doom: Option<Doom>,
     /// When its containers began to be ended.
     pub(crate) ending_since: Option<Time>,
+    /// What the pod names for itself, as it was set last; nothing before its surroundings were made.
+    pub(crate) resources: Option<ResourceRequirements>,
     /// Resources that the spec names and this node does not give yet.
     pub(crate) resize_pending: Option<ResizePending>,
     /// Why resources that were granted could not be set, and when that is tried again.
@@ -242,6 +244,7 @@ impl Observed {
             started_at,
             doom: None,
             ending_since: None,
+            resources: None,
             resize_pending: None,
             resize_error: None,
             resize_retry_at: None,

@@ -159,8 +159,11 @@ fn advance(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
     advance_row(pod, observed, now, plan);
 }
 
-/// Whether a running container has other resources than its spec names.
+/// Whether the pod or a running container has other resources than the spec names.
 pub(crate) fn needs_resize(pod: &Pod, observed: &Observed) -> bool {
+    if observed.resources.as_ref().is_some_and(|r| *r != pod::resources(pod)) {
+        return true;
+    }
     pod::containers(pod).filter(|(part, _)| *part != Part::Ephemeral).any(|(_, c)| {
         let seen = observed.seen(&c.name).filter(|s| s.is_running() && !s.killing);
         seen.is_some_and(|s| {

@@ -1,7 +1,9 @@
 //! Reading a pod's spec: which containers play which part, when each may be started again, how long killing takes.
 //! Pure.
 
-use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec, ResourceRequirements,
+};
 use std::time::Duration;
 use stoa_units::Time;
 use stoa_wire::PodRef;
@@ -10,6 +12,11 @@ use stoa_wire::PodRef;
 pub(crate) const HOST_IMAGE: &str = "stoa.dev/host";
 /// What a pod that says nothing gets between the signal to stop and the kill.
 const GRACE_SECONDS_DEFAULT: i64 = 30;
+
+/// What a pod names for itself, beside its containers.
+pub(crate) fn resources(pod: &Pod) -> ResourceRequirements {
+    pod.spec.as_ref().and_then(|s| s.resources.clone()).unwrap_or_default()
+}
 
 /// The part that a container plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

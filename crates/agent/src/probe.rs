@@ -191,17 +191,19 @@ impl Worker {
             (Which::Liveness, true) => {}
             (which @ (Which::Liveness | Which::Startup), false) => {
                 let (name, pod) = (probed.container.clone(), Arc::clone(&self.pod));
-                let container = pod::find(&pod, &name).map(|(_, c)| c);
+                let found = pod::find(&pod, &name);
+                let container = found.map(|(_, c)| c);
                 let probe = container.and_then(|c| match which {
                     Which::Startup => c.startup_probe.as_ref(),
                     _ => c.liveness_probe.as_ref(),
                 });
                 let own = probe.and_then(|p| p.termination_grace_period_seconds);
                 let grace = own.map_or_else(|| pod::grace(&pod), |s| Duration::from_secs(s.max(1) as u64));
-                let message = format!(
-                    "Container {name} failed {} probe, will be restarted",
-                    which.word().to_lowercase()
-                );
+                let word = which.word().to_lowercase();
+                let message = match found {
+                    Some((Part::Sidecar, _)) => format!("Init container {name} failed {word} probe"),
+                    _ => format!("Container {name} failed {word} probe, will be restarted"),
+                };
                 self.kill(&name, grace, &message);
             }
         }
@@ -264,8 +266,8 @@ impl Runner {
             format!("{}:{port}", target(host, &self.ips))
         };
         if let Some(exec) = &self.probe.exec {
-            let words: Vec<String> = exec.command.iter().flatten().map(|w| quote(w)).collect();
-            return format!("command timed out: {} timed out after {seconds}s", words.join(" "));
+            let words = quote(&exec.command.as_deref().unwrap_or_default().join(" "));
+            return format!("command timed out: {words} timed out after {seconds}s");
         }
         if let Some(http) = &self.probe.http_get {
             let scheme = http.scheme.as_deref().unwrap_or("HTTP").to_lowercase();

@@ -36,7 +36,6 @@ const UNEXPECTED: &str = "UnexpectedAdmissionError";
 pub(crate) struct Ability<'a> {
     pub(crate) unsafe_sysctls: &'a [String],
     pub(crate) has_apparmor: bool,
-    pub(crate) has_selinux: bool,
 }
 
 /// What the leader says of this node, by which it is judged whether a pod belongs here.
@@ -121,20 +120,11 @@ pub(crate) fn check_ability(pod: &Pod, ability: &Ability<'_>) -> Option<Doom> {
     if let Some(name) = forbidden_sysctl(pod, ability.unsafe_sysctls) {
         return refused("SysctlForbidden", format!("forbidden sysctl: \"{name}\" not allowlisted"));
     }
-    if wants_apparmor(pod) {
-        // A pod that asks for a profile must not run without: the native runtime applies none.
-        let why = if ability.has_apparmor {
-            "this runtime applies no profiles"
-        } else {
-            "AppArmor is not enabled on the host"
-        };
-        return refused("AppArmor", format!("Cannot enforce AppArmor: {why}"));
-    }
     // Where the kernel has no SELinux its options mean nothing, as to every engine.
-    if ability.has_selinux && wants_selinux(pod) {
+    if !ability.has_apparmor && wants_apparmor(pod) {
         return refused(
-            "SELinux",
-            "Cannot enforce SELinux options: this runtime applies no labels".to_owned(),
+            "AppArmor",
+            "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned(),
         );
     }
     None
@@ -161,14 +151,6 @@ fn wants_apparmor(pod: &Pod) -> bool {
     is_real(context.and_then(|c| c.app_armor_profile.as_ref()))
         || pod::containers(pod)
             .any(|(_, c)| is_real(c.security_context.as_ref().and_then(|s| s.app_armor_profile.as_ref())))
-}
-
-/// Whether processes or files are to have labels of their own.
-fn wants_selinux(pod: &Pod) -> bool {
-    let context = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-    context.is_some_and(|c| c.se_linux_options.is_some())
-        || pod::containers(pod)
-            .any(|(_, c)| c.security_context.as_ref().is_some_and(|s| s.se_linux_options.is_some()))
 }
 
 /// A pod that runs here, as far as room is concerned.
@@ -450,7 +432,7 @@ mod tests {
             pod(json!({"containers": [], "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}))
         };
         let allowed = ["net.core.*".to_owned()];
-        let ability = Ability { unsafe_sysctls: &allowed, has_apparmor: false, has_selinux: false };
+        let ability = Ability { unsafe_sysctls: &allowed, has_apparmor: false };
         for (name, fits) in [
             ("kernel.shm_rmid_forced", true),
             ("net/ipv4/tcp_syncookies", true),
@@ -509,16 +491,12 @@ mod tests {
                 json!({"containers": [{"name": "c", "securityContext": {"appArmorProfile": {"type": kind}}}]}),
             )
         };
-        let ability = Ability { unsafe_sysctls: &[], has_apparmor: false, has_selinux: false };
+        let ability = Ability { unsafe_sysctls: &[], has_apparmor: false };
         assert!(check_ability(&with("RuntimeDefault"), &ability).is_some());
         assert!(check_ability(&with("Unconfined"), &ability).is_none());
-        let able = Ability { unsafe_sysctls: &[], has_apparmor: true, has_selinux: true };
-        assert!(check_ability(&with("RuntimeDefault"), &able).is_some());
+        let able = Ability { unsafe_sysctls: &[], has_apparmor: true };
+        assert!(check_ability(&with("RuntimeDefault"), &able).is_none());
         assert!(check_ability(&with("Unconfined"), &able).is_none());
-        let labelled =
-            pod(json!({"containers": [], "securityContext": {"seLinuxOptions": {"level": "s0:c0,c1"}}}));
-        assert!(check_ability(&labelled, &ability).is_none());
-        assert!(check_ability(&labelled, &able).is_some());
     }
 
     #[test]

@@ -5,12 +5,14 @@ use crate::container::{NOTE_RESOURCES, resources_note};
 use crate::events::Kind;
 use crate::limits;
 use crate::machine::chain;
-use crate::observed::ResizePending;
+use crate::observed::{ResizePending, Seen};
+use crate::plan;
 use crate::pod::{self, Part};
 use crate::refuse;
 use crate::worker::{RETRY_AFTER, Worker};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,14 +38,16 @@ impl Worker {
                 self.observed.resize_pending = None;
                 self.observed.resize_retry_at = None;
                 self.wanted = None;
+                self.resizing = true;
+                self.tell_resize(Kind::Normal, "ResizeStarted", "started", &wanted, None);
                 wanted
             }
             Some(pending) => {
                 if self.observed.resize_pending.as_ref() != Some(&pending) {
                     let event =
                         if pending.reason == "Deferred" { "ResizeDeferred" } else { "ResizeInfeasible" };
-                    let message = pending.message.clone();
-                    self.shared.recorder.record(&self.reference, None, Kind::Warning, event, message);
+                    let why = Some(pending.message.clone());
+                    self.tell_resize(Kind::Warning, event, pending.reason, &wanted, why);
                 }
                 if pending.reason == "Deferred" {
                     self.retry_grant_at = Some(self.shared.now().plus(GRANT_EVERY));
@@ -111,7 +115,7 @@ impl Worker {
 
     /// The limits of a container's cgroup, with the CPUs that it runs on.
     pub(crate) fn limits_of(&self, container: &Container) -> Limits {
-        let (uid, limits) = (&self.reference.uid, limits::of_container(container));
+        let (uid, limits) = (&self.reference.uid, limits::of_container(&self.pod, container));
         let is_own = self.shared.cpus.are_own(uid, &container.name);
         let limits = if is_own { limits::without_quota(limits) } else { limits };
         Limits { cpuset_cpus: self.shared.cpus.of(uid, &container.name), ..limits }
@@ -127,8 +131,8 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(pod = %self.reference.name, %error, "cannot set a pod's resources");
                 if self.observed.resize_error.as_ref() != Some(&error) {
-                    let message = format!("Error resizing pod: {error}");
-                    self.shared.recorder.record(&self.reference, None, Kind::Warning, "ResizeError", message);
+                    let why = Some(error.clone());
+                    self.tell_resize(Kind::Warning, "ResizeError", "error", &self.pod, why);
                 }
                 self.observed.resize_error = Some(error);
                 self.observed.resize_retry_at = Some(self.shared.now().plus(RETRY_AFTER));
@@ -145,44 +149,105 @@ impl Worker {
         machine.update_pod(&uid, wide.clone()).await.map_err(|e| chain(&e))?;
         self.pod_limits = wide;
         let pod = Arc::clone(&self.pod);
-        let mut all_done = true;
         for (_, container) in pod::containers(&pod).filter(|(part, _)| *part != Part::Ephemeral) {
-            all_done &= self.resize_one(container).await?;
+            self.resize_one(container).await?;
         }
         machine.update_pod(&uid, target.clone()).await.map_err(|e| chain(&e))?;
         self.pod_limits = target;
-        if all_done {
-            let message =
-                format!("Pod resize completed: generation {}", pod.metadata.generation.unwrap_or(0));
-            self.shared.recorder.record(&self.reference, None, Kind::Normal, "ResizeCompleted", message);
-        }
+        self.observed.resources = Some(pod::resources(&pod));
+        self.finish_resize();
         Ok(())
     }
 
-    /// Says whether the container has what it should have, now and not only after it was started again.
-    async fn resize_one(&mut self, container: &Container) -> Result<bool, String> {
-        let wanted = container.resources.clone().unwrap_or_default();
-        let Some(seen) = self.observed.seen(&container.name) else { return Ok(true) };
-        let (Some(id), Some(before)) = (seen.running_id().map(str::to_owned), seen.resources.clone()) else {
-            return Ok(true);
+    /// Says that a resize is done, once all that had to be started again for it was.
+    pub(crate) fn finish_resize(&mut self) {
+        let is_waiting = |seen: &Seen| seen.killing || (seen.attempts > 0 && !seen.is_running());
+        let is_done = || {
+            let here =
+                pod::containers(&self.pod).filter(|(part, _)| matches!(part, Part::Main | Part::Sidecar));
+            !plan::needs_resize(&self.pod, &self.observed)
+                && !here.filter_map(|(_, c)| self.observed.seen(&c.name)).any(is_waiting)
         };
-        if before == wanted {
-            return Ok(true);
+        if self.resizing && is_done() {
+            self.resizing = false;
+            self.tell_resize(Kind::Normal, "ResizeCompleted", "completed", &self.pod, None);
+        }
+    }
+
+    fn tell_resize(&self, kind: Kind, reason: &'static str, word: &str, pod: &Pod, error: Option<String>) {
+        let message = format!("Pod resize {word}: {}", summary(pod, error));
+        self.shared.recorder.record(&self.reference, None, kind, reason, message);
+    }
+
+    async fn resize_one(&mut self, container: &Container) -> Result<(), String> {
+        let wanted = container.resources.clone().unwrap_or_default();
+        let Some(seen) = self.observed.seen(&container.name) else { return Ok(()) };
+        let (Some(id), Some(before)) = (seen.running_id().map(str::to_owned), seen.resources.clone()) else {
+            return Ok(());
+        };
+        // What the pod names for itself bounds containers that name nothing: they change with it.
+        let of_pod = self.observed.resources.clone().unwrap_or_default();
+        let (held, next) = (bounded(&before, &of_pod), bounded(&wanted, &pod::resources(&self.pod)));
+        if before == wanted && held == next {
+            return Ok(());
         }
         if seen.killing {
-            return Ok(false);
+            return Ok(());
         }
-        if wants_restart(container, &before, &wanted) {
+        if wants_restart(container, &held, &next) {
             let message = format!("Container {} resize requires restart", container.name);
             self.kill(&container.name, pod::grace(&self.pod), &message);
-            return Ok(false);
+            return Ok(());
         }
         let notes = [(NOTE_RESOURCES.to_owned(), resources_note(container))].into();
         let set = self.limits_of(container);
         self.shared.machine.update(&id, set, notes).await.map_err(|e| chain(&e))?;
         self.observed.seen_mut(&container.name).resources = Some(wanted);
-        Ok(true)
+        Ok(())
     }
+}
+
+/// A container's resources, in the order in which a kubelet tells of them.
+#[derive(Serialize)]
+struct Allocation<'a> {
+    name: &'a str,
+    resources: ResourceRequirements,
+}
+
+/// What a pod is resized to, as JSON in an event's message.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<Allocation<'a>>,
+    containers: Vec<Allocation<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn summary(pod: &Pod, error: Option<String>) -> String {
+    let of = |is_wanted: fn(Part) -> bool| {
+        let those = pod::containers(pod).filter(|(part, _)| is_wanted(*part));
+        let allocation = |c: &'_ Container| c.resources.clone().unwrap_or_default();
+        those.map(|(_, c)| Allocation { name: &c.name, resources: allocation(c) }).collect()
+    };
+    let summary = Summary {
+        init_containers: of(|part| matches!(part, Part::Init | Part::Sidecar)),
+        containers: of(|part| part == Part::Main),
+        generation: pod.metadata.generation.unwrap_or(0),
+        error,
+    };
+    serde_json::to_string(&summary).unwrap_or_default()
+}
+
+/// What bounds a container: its own limits, else those of its pod.
+fn bounded(own: &ResourceRequirements, of_pod: &ResourceRequirements) -> ResourceRequirements {
+    let mut out = own.clone();
+    for (name, amount) in of_pod.limits.iter().flatten() {
+        out.limits.get_or_insert_default().entry(name.clone()).or_insert_with(|| amount.clone());
+    }
+    out
 }
 
 /// Whether the container's policy for what changes is to start it again.
@@ -201,6 +266,9 @@ fn wants_restart(container: &Container, before: &ResourceRequirements, after: &R
 }
 
 fn differs(old: &Pod, new: &Pod) -> bool {
+    if pod::resources(old) != pod::resources(new) {
+        return true;
+    }
     pod::containers(new).any(|(_, c)| {
         pod::find(old, &c.name).is_some_and(|(_, o)| {
             o.resources.clone().unwrap_or_default() != c.resources.clone().unwrap_or_default()
@@ -208,10 +276,11 @@ fn differs(old: &Pod, new: &Pod) -> bool {
     })
 }
 
-/// `pod` with the resources that its containers have in `held`.
+/// `pod` with the resources that it and its containers have in `held`.
 fn with_resources_of(pod: &Pod, held: &Pod) -> Pod {
     let mut out = pod.clone();
     let Some(spec) = &mut out.spec else { return out };
+    spec.resources = held.spec.as_ref().and_then(|s| s.resources.clone());
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         if let Some((_, old)) = pod::find(held, &container.name) {
             container.resources.clone_from(&old.resources);
@@ -253,5 +322,23 @@ mod tests {
         assert!(!wants_restart(&container, &before, &sized("1000m", "1073741824")));
         assert!(!wants_restart(&container, &before, &sized("2", "1Gi")));
         assert!(wants_restart(&container, &before, &sized("1", "2Gi")));
+    }
+
+    #[test]
+    fn what_a_pod_is_resized_to_is_told_as_a_kubelet_tells_it() {
+        let amount =
+            |cpu: &str| json!({"limits": {"cpu": cpu}, "requests": {"cpu": "100m", "memory": "100"}});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": {
+            "initContainers": [{"name": "s", "restartPolicy": "Always", "resources": amount("200m")}],
+            "containers": [{"name": "c", "resources": amount("300m")}, {"name": "d"}]}}))
+        .unwrap();
+        let resources = |cpu: &str| {
+            format!(r#"{{"limits":{{"cpu":"{cpu}"}},"requests":{{"cpu":"100m","memory":"100"}}}}"#)
+        };
+        let (s, c) = (resources("200m"), resources("300m"));
+        let told = format!(
+            r#"{{"initContainers":[{{"name":"s","resources":{s}}}],"containers":[{{"name":"c","resources":{c}}},{{"name":"d","resources":{{}}}}],"generation":2,"error":"why"}}"#
+        );
+        assert_eq!(summary(&pod, Some("why".into())), told);
     }
 }

@@ -1,6 +1,7 @@
 //! Making a pod's surroundings: network, cgroup and namespaces, volumes, the files of `/etc`. Everything here may be
 //! done again, which is also how an agent takes over what an earlier one left running.
 
+use crate::container;
 use crate::events::Kind;
 use crate::machine::{PublishedPort, chain};
 use crate::observed::Sandbox;
@@ -76,6 +77,11 @@ impl Worker {
         let spec = self.pod_spec(network);
         self.pod_limits = spec.limits.clone();
         self.shared.machine.create_pod(spec).await.map_err(|e| failed(self, chain(&e)))?;
+        // One that an earlier agent made may have been given other resources since.
+        if let Err(error) = self.shared.machine.update_pod(&uid, self.pod_limits.clone()).await {
+            tracing::warn!(pod = %self.reference.name, error = %chain(&error), "cannot set a pod's resources");
+        }
+        self.observed.resources = Some(pod::resources(&self.pod));
         if let Some(ip) = ips.first().filter(|_| !pod::is_host_network(&self.pod)) {
             let ports = self.host_ports(ip);
             if !ports.is_empty() {
@@ -134,6 +140,11 @@ impl Worker {
             qos: limits::qos(&self.pod),
             limits: self.limits_of_pod(),
             shm_bytes: None,
+            selinux: spec
+                .and_then(|s| s.security_context.as_ref())
+                .and_then(|c| c.se_linux_options.as_ref())
+                .map(container::selinux),
+            level: None,
         }
     }
 

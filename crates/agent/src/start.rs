@@ -174,8 +174,8 @@ impl Worker {
         let name = container.name.as_str();
         match outcome {
             Ok(started) => {
-                self.tell(part, name, Kind::Normal, "Created", format!("Container created: {name}"));
-                self.tell(part, name, Kind::Normal, "Started", format!("Container started: {name}"));
+                self.tell(part, name, Kind::Normal, "Created", "Container created".to_owned());
+                self.tell(part, name, Kind::Normal, "Started", "Container started".to_owned());
                 if let Some(signal) = stop_signal {
                     self.stop_signals.insert(name.to_owned(), signal);
                 }
@@ -186,11 +186,12 @@ impl Worker {
                 seen.ready = container.readiness_probe.is_none();
                 seen.resources = Some(container.resources.clone().unwrap_or_default());
                 hooks::after_start(self, part, container, id);
+                self.finish_resize();
                 Ok(())
             }
             Err(error @ RuntimeError::Start { .. }) => {
                 let message = chain(&error);
-                self.tell(part, name, Kind::Normal, "Created", format!("Container created: {name}"));
+                self.tell(part, name, Kind::Normal, "Created", "Container created".to_owned());
                 self.tell(part, name, Kind::Warning, "Failed", format!("Error: {message}"));
                 let now = self.shared.now();
                 let seen = self.observed.seen_mut(name);

@@ -63,6 +63,8 @@ pub(crate) fn compute(
         start_time: Some(MetaTime(whole_seconds(observed.started_at))),
         qos_class: Some(limits::qos_name(limits::qos(pod)).to_owned()),
         observed_generation: pod.metadata.generation,
+        resources: observed.resources.clone().filter(|r| *r != Default::default()),
+        allocated_resources: pod::resources(pod).requests,
         ..PodStatus::default()
     }
 }
@@ -158,6 +160,7 @@ fn conditions(
         make("Initialized", &initialized),
         make("Ready", &ready),
         make("ContainersReady", &containers_ready),
+        make("PodScheduled", &Verdict::plain(true)),
     ];
     if pod::may_restart_all(pod) {
         all.push(make("AllContainersRestarting", &restarting_all(pod, observed, phase)));
@@ -333,6 +336,7 @@ fn container_status(
         allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
         user: user.filter(|_| seen.id().is_some()),
         volume_mounts: volume_mounts(pod, container, observed),
+        stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
         ..ContainerStatus::default()
     }
 }

@@ -4,7 +4,7 @@ use crate::container::{FoundImage, FoundUser};
 use crate::cpus::Topology;
 use crate::machine::{Attached, Machine, PublishedPort};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use stoa_runtime::{
@@ -19,6 +19,7 @@ pub(crate) struct Scripted {
     clock: Arc<dyn Clock>,
     pub(crate) containers: Mutex<Vec<Container>>,
     pods: Mutex<HashSet<String>>,
+    pod_limits: Mutex<HashMap<String, Limits>>,
     pub(crate) networks: Mutex<HashSet<String>>,
     pub(crate) images: Mutex<HashSet<String>>,
     pub(crate) log: Mutex<Vec<String>>,
@@ -38,6 +39,7 @@ impl Scripted {
             clock,
             containers: Mutex::default(),
             pods: Mutex::default(),
+            pod_limits: Mutex::default(),
             networks: Mutex::default(),
             images: Mutex::new(["img".to_owned()].into()),
             log: Mutex::default(),
@@ -122,6 +124,7 @@ impl Machine for Scripted {
         Ok(())
     }
     async fn create_pod(&self, spec: PodSpec) -> Result<(), RuntimeError> {
+        self.pod_limits.lock().entry(spec.uid.clone()).or_insert(spec.limits);
         self.pods.lock().insert(spec.uid);
         Ok(())
     }
@@ -157,7 +160,10 @@ impl Machine for Scripted {
         }
         Ok(())
     }
-    async fn update_pod(&self, _: &str, limits: Limits) -> Result<(), RuntimeError> {
+    async fn update_pod(&self, uid: &str, limits: Limits) -> Result<(), RuntimeError> {
+        if self.pod_limits.lock().insert(uid.to_owned(), limits.clone()).as_ref() == Some(&limits) {
+            return Ok(());
+        }
         self.note(format!("pod memory {}", limits.memory_bytes.unwrap_or(0)));
         Ok(())
     }
@@ -190,6 +196,7 @@ impl Machine for Scripted {
     }
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError> {
         self.pods.lock().remove(uid);
+        self.pod_limits.lock().remove(uid);
         self.containers.lock().retain(|c| c.spec.pod_uid != uid);
         Ok(())
     }

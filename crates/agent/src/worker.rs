@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     /// What the API wants, while this node does not grant its resources: `pod` is what holds until then.
     pub(crate) wanted: Option<Arc<Pod>>,
     pub(crate) retry_grant_at: Option<Time>,
+    /// Whether a resize was granted that is not done yet.
+    pub(crate) resizing: bool,
     /// Limits that the pod's cgroup has.
     pub(crate) pod_limits: Limits,
     pub(crate) killing: HashMap<String, Killing>,
@@ -107,6 +109,7 @@ impl Worker {
             prepare_failures: 0,
             wanted: None,
             retry_grant_at: None,
+            resizing: false,
             pod_limits: Limits::default(),
             killing: HashMap::new(),
             probing: HashMap::new(),

@@ -75,7 +75,7 @@ async fn what_has_no_log_is_named() {
     let unbound = json!({"metadata": {"name": "u"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
     s.post(PODS, unbound).await;
     for (path, why) in [
-        ("w/log", "container \"c\" in pod \"w\" is waiting to start: ImagePullBackOff"),
+        ("w/log", "container \"c\" in pod \"w\" is waiting to start: trying and failing to pull image"),
         ("two/log", "a container name must be specified for pod two, choose one of: [a b]"),
         ("two/log?container=z", "container z is not valid for pod two"),
         ("u/log", "pod u does not have a host assigned"),

@@ -145,7 +145,8 @@ impl Binder {
         object.0["spec"]["nodeName"] = binding.node.as_str().into();
         self.copy_topology(&binding.node, &mut object);
         let now = self.registry.clock().now().to_rfc3339_seconds();
-        let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+        let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
+            "observedGeneration": object.0["metadata"]["generation"]});
         let status = &mut object.0["status"];
         match status["conditions"].as_array_mut() {
             Some(all) => {

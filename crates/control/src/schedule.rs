@@ -268,10 +268,12 @@ async fn set_condition(registry: &Arc<Registry>, name: &NamespacedName, uid: &st
         if kind == "PodScheduled" && pod["spec"]["nodeName"].as_str().is_some_and(|n| !n.is_empty()) {
             return Ok(());
         }
+        let mut condition = condition.clone();
+        condition["observedGeneration"] = pod["metadata"]["generation"].clone();
         match pod["status"]["conditions"].as_array_mut() {
             Some(all) => {
                 all.retain(|c| c["type"] != kind);
-                all.push(condition.clone());
+                all.push(condition);
             }
             None => pod["status"]["conditions"] = json!([condition]),
         }

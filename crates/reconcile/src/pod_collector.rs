@@ -27,7 +27,8 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         return vec![Action::Again { at: until }];
     }
     let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-        "message": "PodGC: node no longer exists", "lastProbeTime": null, "lastTransitionTime": time(world.now)});
+        "message": "PodGC: node no longer exists", "lastProbeTime": null, "lastTransitionTime": time(world.now),
+        "observedGeneration": pod.generation});
     end(pod, Some(condition))
 }
 

@@ -44,7 +44,7 @@ fn evict(world: &World, pod: &Pod) -> Vec<Action> {
     let mut conditions: Vec<_> = kept.map(Condition::to_value).collect();
     conditions.push(json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
         "message": "Taint manager: deleting due to NoExecute taint", "lastProbeTime": null,
-        "lastTransitionTime": time(world.now)}));
+        "lastTransitionTime": time(world.now), "observedGeneration": pod.generation}));
     vec![
         Action::Patch {
             id: pod.id.clone(),

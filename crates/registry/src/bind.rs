@@ -195,7 +195,7 @@ fn check(pod: &Object, name: &str, binding: &Value) -> Result<String, Status> {
 
 fn set_scheduled(pod: &mut Value, now: Time) {
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": now.to_rfc3339_seconds()});
+        "lastTransitionTime": now.to_rfc3339_seconds(), "observedGeneration": pod["metadata"]["generation"]});
     if !pod["status"]["conditions"].is_array() {
         pod["status"]["conditions"] = json!([]);
     }

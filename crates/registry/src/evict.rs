@@ -113,7 +113,8 @@ fn spares_unhealthy(budget: &Value) -> bool {
 /// Writes into a pod's conditions why it ends.
 fn tell_why(pod: &mut Value, now: Time) {
     let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-        "message": "Eviction API: evicting", "lastTransitionTime": now.to_rfc3339_seconds()});
+        "message": "Eviction API: evicting", "lastTransitionTime": now.to_rfc3339_seconds(),
+        "observedGeneration": pod["metadata"]["generation"]});
     let status = &mut pod["status"];
     if !status["conditions"].is_array() {
         status["conditions"] = json!([]);

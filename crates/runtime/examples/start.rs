@@ -46,6 +46,8 @@ async fn measure(count: usize, at_once: usize) {
         qos: Qos::BestEffort,
         limits: Limits::default(),
         shm_bytes: None,
+        selinux: None,
+        level: None,
     };
     runtime.create_pod(pod).await.expect("pod");
 

@@ -1,6 +1,8 @@
 //! The pod part of the cgroup tree, on version 1 (one tree a controller) and version 2 alike: made, limited, read,
 //! emptied and removed here.
 
+mod unified;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -107,11 +109,10 @@ impl Tree {
             }
         }
         if let Some(mount) = &self.unified {
+            let wanted = if self.is_unified() { unified::controllers(mount)? } else { String::new() };
             let mut directory = mount.clone();
             for segment in path.split('/').filter(|s| !s.is_empty()) {
-                if self.is_unified() {
-                    delegate_controllers(&directory);
-                }
+                unified::delegate(mount, &directory, &wanted)?;
                 directory.push(segment);
                 make_directory(&directory)?;
             }
@@ -160,7 +161,7 @@ impl Tree {
     fn limit(&self, path: &str, limits: &Limits) -> io::Result<()> {
         if self.is_unified() {
             return match &self.unified {
-                Some(mount) => limit_unified(&join(mount, path), limits),
+                Some(mount) => unified::limit(&join(mount, path), limits),
                 None => Ok(()),
             };
         }
@@ -188,6 +189,14 @@ impl Tree {
         }
         match (self.controller("hugetlb"), &limits.huge_pages) {
             (Some(mount), Some(pages)) => limit_huge_pages(&join(mount, path), "limit_in_bytes", pages),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the kernel kill all of a cgroup when it kills for memory: half a container is of no use. Version 1 cannot.
+    pub(crate) fn die_together(&self, path: &str) -> io::Result<()> {
+        match &self.unified {
+            Some(mount) if self.is_unified() => fs::write(join(mount, path).join("memory.oom.group"), "1"),
             _ => Ok(()),
         }
     }
@@ -363,44 +372,15 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// One by one, since a write that names one missing controller changes nothing.
-fn delegate_controllers(directory: &Path) {
-    for controller in ["cpu", "cpuset", "memory", "pids", "io", "hugetlb"] {
-        let _ = fs::write(directory.join("cgroup.subtree_control"), format!("+{controller}"));
-    }
-}
-
-fn limit_unified(directory: &Path, limits: &Limits) -> io::Result<()> {
-    let set = |file: &str, value: String| fs::write(directory.join(file), value);
-    if let Some(shares) = limits.cpu_shares {
-        // The mapping that runc and crun share: 2..=262144 shares onto 1..=10000.
-        set("cpu.weight", (1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142).to_string())?;
-    }
-    if let Some(quota) = limits.cpu_quota_us {
-        let quota = if quota > 0 { quota.to_string() } else { "max".into() };
-        set("cpu.max", format!("{quota} {}", limits.cpu_period_us.unwrap_or(100_000)))?;
-    }
-    if let Some(bytes) = limits.memory_bytes {
-        set("memory.max", if bytes > 0 { bytes.to_string() } else { "max".into() })?;
-    }
-    if let Some(pids) = limits.pids {
-        set("pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
-    }
-    if let Some(cpus) = &limits.cpuset_cpus {
-        set("cpuset.cpus", cpus.clone())?;
-    }
-    match &limits.huge_pages {
-        Some(pages) => limit_huge_pages(directory, "max", pages),
-        None => Ok(()),
-    }
-}
-
 /// Limits every size of pages that the kernel has: `hugetlb.2MB.max`.
 fn limit_huge_pages(directory: &Path, ending: &str, pages: &BTreeMap<u64, u64>) -> io::Result<()> {
     for entry in fs::read_dir(directory)?.flatten() {
         let name = entry.file_name();
         let size =
             name.to_str().and_then(|n| n.strip_prefix("hugetlb.")?.strip_suffix(ending)?.strip_suffix('.'));
+        // Reserved pages too, where the kernel counts them: a reservation too many is an error to whoever asks for it, a
+        // page too many kills.
+        let size = size.map(|s| s.strip_suffix(".rsvd").unwrap_or(s));
         if let Some(size) = size.and_then(page_size) {
             fs::write(entry.path(), pages.get(&size).copied().unwrap_or(0).to_string())?;
         }

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::{NAMES, SYS_ADMIN, Set};
 use crate::init::{self, Group};
+use crate::lsm::Confinement;
 use crate::seccomp::Program;
 use crate::spec::User;
 
@@ -38,6 +39,11 @@ pub(crate) struct Launch {
     #[serde(default, skip)]
     pub(crate) users: Option<(RawFd, u32)>,
     pub(crate) seccomp: Option<Program>,
+    #[serde(default)]
+    pub(crate) confinement: Confinement,
+    /// The machine's `/proc` (an open descriptor), through which the kernel is told of the confinement.
+    #[serde(default, skip)]
+    pub(crate) proc: Option<RawFd>,
 }
 
 /// Why a command could not be run.
@@ -102,6 +108,7 @@ impl Launch {
         if self.user.uid + first != 0 {
             self.own_stdio(self.user.uid + first).map_err(step("hand over stdio"))?;
         }
+        self.confine().map_err(step("apply"))?;
         self.enter_users().map_err(step("enter the user namespace"))?;
         // Closed, not only marked to be closed by exec: a working directory of `/proc/self/fd/7` would lead through
         // one that is still open out of the container (CVE-2024-21626).
@@ -120,6 +127,16 @@ impl Launch {
         Ok(())
     }
 
+    /// What runs in the place of the command until exec is ours, and not confined.
+    fn confine(&self) -> io::Result<()> {
+        if self.confinement.is_empty() {
+            return Ok(());
+        }
+        let proc = self.proc.ok_or_else(|| io::Error::other("confinement: /proc is not open"))?;
+        // SAFETY: the descriptor is open until all are closed a few steps later, and borrowed for this call only.
+        self.confinement.apply(unsafe { BorrowedFd::borrow_raw(proc) })
+    }
+
     /// From here on root is root of the pod's ids only. It becomes that one at once: the machine's root has no name here.
     fn enter_users(&self) -> io::Result<()> {
         let Some((namespace, _)) = self.users else { return Ok(()) };
@@ -135,7 +152,7 @@ impl Launch {
     fn own_stdio(&self, owner: u32) -> io::Result<()> {
         for fd in 0..3 {
             // SAFETY: descriptors 0 to 2 are open here and borrowed for the loop's body only.
-            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let stat = rustix::fs::fstat(fd)?;
             let is_null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3);
             let owner = Some(rustix::fs::Uid::from_raw(owner));

@@ -89,14 +89,18 @@ fn namespaces(pod: &PodSpec, pod_dir: &PodDir, joined: Option<&Path>) -> Value {
 fn mounts(spec: &ContainerSpec, pod: &PodSpec, pod_dir: &PodDir) -> Vec<Value> {
     let system = if spec.privileged { "rw" } else { "ro" };
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
+    // Message queues cannot be marked: the kernel keeps one file system of them for all mounts of a namespace.
+    let context = spec.confinement.file_label.as_ref().map(|label| format!("context={label}"));
+    let context: Vec<&str> = context.iter().map(String::as_str).collect();
+    let marked = |options: &[&'static str]| [options, &context].concat();
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev", "tmpfs", "tmpfs", &marked(&["nosuid", "strictatime", "mode=755", "size=65536k"])),
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &marked(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", system]),
@@ -104,7 +108,7 @@ fn mounts(spec: &ContainerSpec, pod: &PodSpec, pod_dir: &PodDir) -> Vec<Value> {
             "/sys/fs/cgroup",
             "tmpfs",
             "tmpfs",
-            &["nosuid", "noexec", "nodev", "strictatime", "mode=755", "size=64k"],
+            &marked(&["nosuid", "noexec", "nodev", "strictatime", "mode=755", "size=64k"]),
         ),
     ];
     let shm = if pod.ipc == Sharing::Host { Path::new("/dev/shm").to_path_buf() } else { pod_dir.shm() };
@@ -115,11 +119,11 @@ fn mounts(spec: &ContainerSpec, pod: &PodSpec, pod_dir: &PodDir) -> Vec<Value> {
     if let Rootfs::Host { sandbox } = &spec.rootfs {
         list.push(json!({ "destination": sandbox, "type": "bind", "source": sandbox, "options": ["rbind"] }));
     }
-    list.extend(spec.mounts.iter().map(render_mount));
+    list.extend(spec.mounts.iter().map(|m| render_mount(m, &context)));
     list
 }
 
-fn render_mount(mount: &Mount) -> Value {
+fn render_mount(mount: &Mount, context: &[&str]) -> Value {
     match &mount.source {
         Source::Bind(source) => {
             let mut options = vec!["rbind"];
@@ -134,6 +138,7 @@ fn render_mount(mount: &Mount) -> Value {
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
             options.extend(bytes.map(|b| format!("size={b}")));
             options.extend(mount.read_only.then(|| "ro".to_owned()));
+            options.extend(context.iter().map(|c| (*c).to_owned()));
             json!({ "destination": mount.destination, "type": "tmpfs", "source": "tmpfs", "options": options })
         }
     }

@@ -20,13 +20,14 @@ use crate::users;
 const CPU_SHARES_MIN: u64 = 2;
 const SHM_BYTES_DEFAULT: u64 = 64 << 20;
 
-/// Makes a pod's surroundings. What was made before an error stays for [`remove`].
+/// Makes a pod's surroundings; `label` is that of its files. What was made before an error stays for [`remove`].
 pub(crate) fn create(
     layout: &Layout,
     helper: &Helper,
     tree: &Tree,
     parent: &str,
     spec: &PodSpec,
+    label: Option<&str>,
 ) -> Result<(), Error> {
     let dir = layout.pod(&spec.uid);
     fs::create_dir_all(dir.dir().join("ns")).map_err(Error::io("make pod directory", dir.dir()))?;
@@ -42,7 +43,8 @@ pub(crate) fn create(
     if spec.ipc != Sharing::Host {
         let shm = dir.shm();
         fs::create_dir_all(&shm).map_err(Error::io("make", &shm))?;
-        let options = format!("mode=1777,size={}", spec.shm_bytes.unwrap_or(SHM_BYTES_DEFAULT));
+        let mut options = format!("mode=1777,size={}", spec.shm_bytes.unwrap_or(SHM_BYTES_DEFAULT));
+        options.extend(label.map(|label| format!(",context=\"{label}\"")));
         let options = std::ffi::CString::new(options).unwrap_or_default();
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("shm", &shm, "tmpfs", flags, options.as_c_str())

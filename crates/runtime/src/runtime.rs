@@ -18,6 +18,7 @@ use crate::cgroup::{Tree, pod_path};
 use crate::error::Error;
 use crate::helper::Helper;
 use crate::layout::{Bundle, Layout, check_name, read_json, remove_tree, write_json};
+use crate::lsm;
 use crate::mount_point;
 use crate::options::Options;
 use crate::pause;
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     by_pod: Vec<PathBuf>,
     pub(crate) helper: Helper,
     pub(crate) tree: Tree,
+    lsm: lsm::Kernel,
     pub(crate) pods: Mutex<HashMap<String, PodSpec>>,
     pub(crate) containers: Mutex<HashMap<String, Entry>>,
     exits: broadcast::Sender<Exit>,
@@ -111,6 +113,7 @@ impl Runtime {
                 by_pod,
                 helper,
                 tree,
+                lsm: lsm::Kernel::new(),
                 pods,
                 containers,
                 exits,
@@ -205,7 +208,11 @@ impl Runtime {
                 spec.users = Users::From(users::choose(&taken)?);
             }
             let parent = &inner.options.cgroup_parent;
-            if let Err(error) = pod::create(&inner.layout, &inner.helper, &inner.tree, parent, &spec) {
+            spec.level = inner.lsm.choose_level(&spec, inner.pods.lock().values())?;
+            let label = inner.lsm.shared_label(&spec);
+            let made =
+                pod::create(&inner.layout, &inner.helper, &inner.tree, parent, &spec, label.as_deref());
+            if let Err(error) = made {
                 let _ = pod::remove(&inner.layout, &inner.tree, parent, &spec);
                 return Err(error);
             }
@@ -257,9 +264,16 @@ impl Runtime {
             .unwrap_or_else(|error| Err(Error::Create { id, message: format!("a worker died: {error}") }))
     }
 
-    fn start_blocking(&self, spec: ContainerSpec, pod: PodSpec) -> Result<Started, Error> {
+    fn start_blocking(&self, mut spec: ContainerSpec, pod: PodSpec) -> Result<Started, Error> {
         let id = spec.id.clone();
-        match self.spawn_helper(&spec, &pod) {
+        let planned = self.inner.lsm.plan(&pod, &spec).map(|confinement| {
+            spec.confinement = confinement;
+            // What joins the container later is confined as it is.
+            if let Some(entry) = self.inner.containers.lock().get_mut(&id) {
+                entry.spec = Arc::new(spec.clone());
+            }
+        });
+        match planned.and_then(|()| self.spawn_helper(&spec, &pod)) {
             Err(error) => {
                 self.forget(&id);
                 Err(error)

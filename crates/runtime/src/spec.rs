@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lsm::Confinement;
+
 /// Which network a pod lives in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,6 +120,12 @@ pub struct PodSpec {
     /// Size of the pod's `/dev/shm`; 64 MiB when `None`.
     #[serde(default)]
     pub shm_bytes: Option<u64>,
+    /// Its SELinux label, where its containers name none of their own.
+    #[serde(default)]
+    pub selinux: Option<SeLinux>,
+    /// SELinux level of the pod; the runtime chooses one where `selinux` has none.
+    #[serde(default)]
+    pub level: Option<String>,
 }
 
 impl PodSpec {
@@ -186,6 +194,9 @@ pub struct Mount {
     /// Propagation.
     #[serde(default)]
     pub propagation: Propagation,
+    /// Whether it is the pod's own, to be given the SELinux label of the container's files.
+    #[serde(default)]
+    pub relabel: bool,
 }
 
 /// The user a process runs as.
@@ -211,6 +222,35 @@ pub enum Seccomp {
     Unconfined,
     /// A profile file in the engines' JSON form.
     Localhost(PathBuf),
+}
+
+/// Which AppArmor profile a container has, where the kernel has AppArmor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AppArmor {
+    /// Nobody said: the engines' default where it is to be had.
+    #[default]
+    Unset,
+    /// The engines' default; without it there is no container.
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+    /// One that is loaded on this machine.
+    Localhost(String),
+}
+
+/// Parts of an SELinux label that are not left to the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SeLinux {
+    /// User.
+    pub user: Option<String>,
+    /// Role.
+    pub role: Option<String>,
+    /// Type.
+    pub kind: Option<String>,
+    /// Level with categories: `s0:c1,c2`.
+    pub level: Option<String>,
 }
 
 /// Capabilities added to and dropped from the default set; `ALL` is understood, and `CAP_` may be left out.
@@ -276,6 +316,15 @@ pub struct ContainerSpec {
     /// System call filter.
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// AppArmor profile.
+    #[serde(default)]
+    pub apparmor: AppArmor,
+    /// SELinux label in place of the pod's.
+    #[serde(default)]
+    pub selinux: Option<SeLinux>,
+    /// What the kernel's security modules are told; the runtime writes it down at the start.
+    #[serde(default)]
+    pub confinement: Confinement,
     /// Root mounted read-only.
     #[serde(default)]
     pub read_only_rootfs: bool,
@@ -341,6 +390,9 @@ impl ContainerSpec {
             capabilities: Capabilities::default(),
             privileged: false,
             seccomp: Seccomp::default(),
+            apparmor: AppArmor::default(),
+            selinux: None,
+            confinement: Confinement::default(),
             read_only_rootfs: false,
             no_new_privileges: false,
             unmasked_proc: false,

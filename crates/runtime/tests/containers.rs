@@ -384,6 +384,7 @@ async fn mounts_limits_and_surroundings_are_as_asked() {
             read_only: false,
             recursive_read_only: false,
             propagation: Propagation::Private,
+            relabel: false,
         },
     ];
     spec.limits = Limits {

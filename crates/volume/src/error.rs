@@ -23,7 +23,7 @@ pub enum Error {
         name: String,
     },
     /// The object lacks a key that the volume names.
-    #[error("references non-existent {kind} key: {key}")]
+    #[error("{}references non-existent {kind} key: {key}", if *kind == "config" { "configmap " } else { "" })]
     KeyNotFound {
         /// `config` or `secret`.
         kind: &'static str,

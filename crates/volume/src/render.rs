@@ -242,6 +242,9 @@ impl Render<'_> {
             let (mode, owner) = self.token_access(mode);
             tree.insert(s.path.clone(), File { bytes: token.clone().into_bytes(), mode, owner });
             Ok(())
+        } else if *source == VolumeProjection::default() {
+            // Whoever took a source out left its place.
+            Ok(())
         } else {
             Err(Error::Unsupported(volume.name.clone()))
         }

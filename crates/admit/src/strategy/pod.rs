@@ -11,7 +11,7 @@ pub(super) fn initial_status(spec: &Value) -> Value {
     if items(spec, "schedulingGates").next().is_some() {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
-            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates", "observedGeneration": 1,
         }]);
     }
     status
@@ -20,6 +20,60 @@ pub(super) fn initial_status(spec: &Value) -> Value {
 pub(super) fn created(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec") {
         crate::default::account_alias(spec);
+        drop_disabled(spec);
+    }
+    take_app_armor_annotations(object);
+}
+
+/// Takes out what a stock server of this version has switched off: it stores pods without, and so they run.
+fn drop_disabled(spec: &mut Value) {
+    for volume in items_mut(spec, "volumes") {
+        let Some(projected) = volume.get_mut("projected") else { continue };
+        for source in items_mut(projected, "sources") {
+            for off in ["clusterTrustBundle", "podCertificate"] {
+                super::remove(source, off);
+            }
+        }
+    }
+}
+
+/// Before AppArmor had a field it was asked for by an annotation that names the container. What it says is put into the
+/// field, unless that is set.
+fn take_app_armor_annotations(object: &mut Value) {
+    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+    let annotations = path(object, &["metadata", "annotations"]).clone();
+    let Some(annotations) = annotations.as_object().filter(|a| a.keys().any(|k| k.starts_with(PREFIX)))
+    else {
+        return;
+    };
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    let of_pod = path(spec, &["securityContext", "appArmorProfile"]).clone();
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in items_mut(spec, list) {
+            let said =
+                annotations.get(&format!("{PREFIX}{}", text(container, "name"))).and_then(Value::as_str);
+            let Some(profile) = said.and_then(app_armor_profile) else { continue };
+            if path(container, &["securityContext", "appArmorProfile"]).is_null()
+                && profile != of_pod
+                && let Some(context) = ensure(container, "securityContext")
+            {
+                set(context, "appArmorProfile", profile);
+            }
+        }
+    }
+}
+
+/// What an annotation means; nothing where the field could not say it.
+fn app_armor_profile(annotation: &str) -> Option<Value> {
+    const NAME_LEN_MAX: usize = 4_095;
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        other => {
+            let name = other.strip_prefix("localhost/")?;
+            let fits = !name.is_empty() && name.trim() == name && name.len() <= NAME_LEN_MAX;
+            fits.then(|| json!({"type": "Localhost", "localhostProfile": name}))
+        }
     }
 }
 
@@ -45,6 +99,23 @@ pub(super) fn status_updated(old: &Value, object: &mut Value) {
     {
         set(status, "qosClass", class);
     }
+    keep_observed(at(old, "status"), object);
+}
+
+/// Who writes a status and knows nothing of generations does not mean to take back what was observed.
+fn keep_observed(old: &Value, object: &mut Value) {
+    const FIELD: &str = "observedGeneration";
+    let is_unset = |v: &Value| v[FIELD].as_i64().unwrap_or(0) == 0;
+    let Some(status) = object.get_mut("status").filter(|s| s.is_object()) else { return };
+    if is_unset(status) {
+        super::set_or_remove(status, FIELD, old[FIELD].clone());
+    }
+    for condition in items_mut(status, "conditions").filter(|c| c.is_object()) {
+        let known = items(old, "conditions").find(|o| o["type"] == condition["type"]);
+        if let Some(known) = known.filter(|_| is_unset(condition)) {
+            super::set_or_remove(condition, FIELD, known[FIELD].clone());
+        }
+    }
 }
 
 pub(super) fn only_ephemeral_containers_change(old: &Value, object: &mut Value) {
@@ -61,6 +132,7 @@ pub(super) fn only_resources_change(old: &Value, object: &mut Value) {
     super::keep(old, object, "spec");
     super::keep(old, object, "status");
     let Some(spec) = ensure(object, "spec") else { return };
+    super::set_or_remove(spec, "resources", at(&wanted, "resources").clone());
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {
             let name = text(container, "name").to_owned();

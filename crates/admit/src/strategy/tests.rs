@@ -3,6 +3,7 @@
 use super::*;
 use crate::Operation;
 use crate::tests::request;
+use crate::value::items;
 use serde_json::json;
 
 fn updated(group: &str, plural: &str, sub: &'static str, old: &Value, mut new: Value) -> Value {
@@ -120,4 +121,49 @@ fn only_the_pods_own_wishes_count_as_a_new_generation() {
     let got = updated("", "pods", "ephemeralcontainers", &old, new);
     assert_eq!(got["spec"]["containers"], old["spec"]["containers"]);
     assert_eq!(got["metadata"]["generation"], 2);
+}
+
+#[test]
+fn what_was_observed_of_a_pod_is_not_taken_back_by_who_knows_nothing_of_it() {
+    let old = json!({"metadata": {"name": "x"}, "spec": {}, "status": {"observedGeneration": 4, "conditions": [
+        {"type": "Ready", "status": "True", "observedGeneration": 3}, {"type": "A", "status": "True"}]}});
+    let mut new = old.clone();
+    new["status"] = json!({"conditions": [
+        {"type": "Ready", "status": "False"}, {"type": "A", "status": "False"}, {"type": "B", "status": "True"}]});
+    let status = updated("", "pods", "status", &old, new)["status"].clone();
+    assert_eq!(status["observedGeneration"], 4);
+    let seen: Vec<_> = items(&status, "conditions").map(|c| c["observedGeneration"].clone()).collect();
+    assert_eq!(seen, [json!(3), Value::Null, Value::Null]);
+    let mut newer = old.clone();
+    newer["status"]["observedGeneration"] = json!(5);
+    newer["status"]["conditions"][0]["observedGeneration"] = json!(5);
+    assert_eq!(updated("", "pods", "status", &old, newer.clone())["status"], newer["status"]);
+}
+
+#[test]
+fn the_annotation_that_asked_for_a_profile_fills_the_field() {
+    let key = |name: &str| format!("container.apparmor.security.beta.kubernetes.io/{name}");
+    let own = json!({"appArmorProfile": {"type": "Unconfined"}});
+    let mut pod = json!({"metadata": {"name": "x", "annotations": {
+            key("a"): "localhost/k8s-nginx", key("b"): "runtime/default", key("c"): "unconfined", key("d"): "localhost/",
+            key("i"): "runtime/default", key("nobody"): "runtime/default"}},
+        "spec": {"initContainers": [{"name": "i", "securityContext": own}],
+            "containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "d"}, {"name": "e"}],
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}});
+    prepare_create(&request(Operation::Create, "", "pods", "ns", "x"), &mut pod);
+    let profile = |c: &Value| path(c, &["securityContext", "appArmorProfile"]).clone();
+    let all: Vec<Value> = items(&pod["spec"], "containers").map(profile).collect();
+    // What the pod says already needs no word of the container's.
+    let localhost = json!({"type": "Localhost", "localhostProfile": "k8s-nginx"});
+    assert_eq!(all, [localhost, Value::Null, json!({"type": "Unconfined"}), Value::Null, Value::Null]);
+    assert_eq!(profile(&pod["spec"]["initContainers"][0])["type"], "Unconfined");
+}
+
+#[test]
+fn what_a_stock_server_has_switched_off_is_not_stored() {
+    let mut pod = json!({"metadata": {"name": "x"}, "spec": {"containers": [], "volumes": [
+        {"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"name": "b", "path": "p"}},
+            {"podCertificate": {"signerName": "a.b/c", "keyType": "ED25519"}}, {"secret": {"name": "s"}}]}}]}});
+    prepare_create(&request(Operation::Create, "", "pods", "ns", "x"), &mut pod);
+    assert_eq!(pod["spec"]["volumes"][0]["projected"]["sources"], json!([{}, {}, {"secret": {"name": "s"}}]));
 }

@@ -101,6 +101,15 @@ fn a_pod_grows_and_shrinks_by_its_cpu_and_memory_alone() {
         said("resize", sized(), |o| resources(o, "initContainers", json!({"requests": {"cpu": "2"}}))),
         ["spec: Forbidden: resources for non-sidecar init containers are immutable"]
     );
+    let whole = |of: Value| pod(json!({"resources": of, "containers": [{"name": "c", "image": "i"}]}));
+    let amount = |cpu: &str, pages: &str| json!({"requests": {"cpu": cpu, "hugepages-2Mi": pages}, "limits": {"cpu": "9", "hugepages-2Mi": pages}});
+    let stored = || whole(amount("1", "2Mi"));
+    let resized = |of: Value| said("resize", stored(), |o| o["spec"]["resources"] = of);
+    assert_eq!(resized(amount("2", "2Mi")), nothing);
+    assert_eq!(resized(amount("1", "4Mi")), ["spec: Forbidden: only cpu and memory resources are mutable"]);
+    let mut less = amount("1", "2Mi");
+    less["limits"].as_object_mut().unwrap().remove("cpu");
+    assert_eq!(resized(less), ["spec.resources.limits: Forbidden: resource limits cannot be removed"]);
     let mut still = sized();
     still["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
     still["spec"]["nodeName"] = json!("n");

@@ -54,20 +54,23 @@ fn resized(old: &Value, new: &Value, errors: &mut Errors) {
         let why = "Pod QOS Class may not change as a result of resizing";
         errors.push(Cause::invalid(SPEC, class, why));
     }
+    let kept = |path: &Path<'_>, stored: &Value, c: &Value, errors: &mut Errors| {
+        for kind in ["requests", "limits"] {
+            let (before, after) = (at(at(stored, "resources"), kind), at(at(c, "resources"), kind));
+            if before.as_object().into_iter().flatten().any(|(name, _)| at(after, name).is_null()) {
+                let why = format!("resource {kind} cannot be removed");
+                errors.push(Cause::forbidden(path.child(kind), &why));
+            }
+        }
+    };
+    kept(&SPEC.child("resources"), at(old, "spec"), at(new, "spec"), errors);
     let pairs = |key: &'static str| items(at(old, "spec"), key).zip(items(at(new, "spec"), key)).enumerate();
     let is_sidecar = |c: &Value| text(c, "restartPolicy") == "Always";
     for key in ["initContainers", "containers"] {
         let list = SPEC.child(key);
         for (i, (stored, c)) in pairs(key).filter(|(_, (c, _))| key == "containers" || is_sidecar(c)) {
             let path = list.index(i);
-            let path = path.child("resources");
-            for kind in ["requests", "limits"] {
-                let (before, after) = (at(at(stored, "resources"), kind), at(at(c, "resources"), kind));
-                if before.as_object().into_iter().flatten().any(|(name, _)| at(after, name).is_null()) {
-                    let why = format!("resource {kind} cannot be removed");
-                    errors.push(Cause::forbidden(path.child(kind), &why));
-                }
-            }
+            kept(&path.child("resources"), stored, c, errors);
         }
     }
     let else_than_cpu_and_memory = |c: &Value| {
@@ -79,13 +82,18 @@ fn resized(old: &Value, new: &Value, errors: &mut Errors) {
         };
         (rest("requests"), rest("limits"), at(resources, "claims").clone())
     };
+    let same_rest =
+        |stored: &Value, c: &Value| else_than_cpu_and_memory(stored) == else_than_cpu_and_memory(c);
+    if !same_rest(at(old, "spec"), at(new, "spec")) {
+        errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable"));
+    }
     for (_, (stored, c)) in pairs("containers") {
-        if else_than_cpu_and_memory(stored) != else_than_cpu_and_memory(c) {
+        if !same_rest(stored, c) {
             errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable"));
         }
     }
     for (_, (stored, c)) in pairs("initContainers") {
-        if is_sidecar(stored) && else_than_cpu_and_memory(stored) != else_than_cpu_and_memory(c) {
+        if is_sidecar(stored) && !same_rest(stored, c) {
             let why = "only cpu and memory resources for sidecar containers are mutable";
             errors.push(Cause::forbidden(SPEC, why));
         } else if !is_sidecar(stored) && stored != c {

@@ -239,7 +239,8 @@ fn path(dir: &Path, record: &Record) -> PathBuf {
 }
 
 fn write(dir: &Path, record: &Record) -> io::Result<()> {
-    durable::write(&path(dir, record), &serde_json::to_vec(record)?)
+    let bytes = serde_json::to_vec(record)?;
+    durable::aside(|| durable::write(&path(dir, record), &bytes))
 }
 
 /// The pod of a standalone container, and as whom it runs.

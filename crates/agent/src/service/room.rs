@@ -12,11 +12,8 @@ impl Agent {
     /// Why this node does not take a new pod. One that is critical may have others make room.
     pub(super) fn refuse(&self, pod: &Pod) -> Option<Doom> {
         let options = &self.shared.options;
-        let ability = Ability {
-            unsafe_sysctls: &options.allowed_unsafe_sysctls,
-            has_apparmor: node::has_apparmor(),
-            has_selinux: node::has_selinux(),
-        };
+        let ability =
+            Ability { unsafe_sysctls: &options.allowed_unsafe_sysctls, has_apparmor: node::has_apparmor() };
         let uid = pod::reference(pod).uid;
         let refused = refuse::check_ability(pod, &ability);
         // A kubelet gives CPUs away before it looks for room, so that is what is heard of first.

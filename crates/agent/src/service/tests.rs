@@ -244,6 +244,8 @@ async fn an_agent_runs_what_it_is_told_and_sweeps_the_rest_only_when_all_was_sai
             qos: Default::default(),
             limits: Default::default(),
             shm_bytes: None,
+            selinux: None,
+            level: None,
         })
         .await
         .unwrap();

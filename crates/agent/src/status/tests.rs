@@ -62,6 +62,8 @@ fn show(spec: &Value, o: &Observed) -> String {
         .conditions
         .unwrap()
         .into_iter()
+        // Of every pod that is here.
+        .filter(|c| c.type_ != "PodScheduled")
         .map(|c| format!("{}{}", if c.status == "True" { "+" } else { "-" }, c.reason.unwrap_or_default()))
         .collect();
     let states: Vec<String> = status
@@ -174,7 +176,10 @@ fn a_transition_keeps_its_time_until_it_turns() {
     let second = compute(&pod(spec.clone()), &observed("a=run"), &[], Some(&first), at(20));
     assert_eq!(first, second);
     let third = compute(&pod(spec), &observed("a=unready"), &[], Some(&second), at(30));
-    let ready = third.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
+    let conditions = third.conditions.unwrap();
+    assert!(conditions.iter().all(|c| c.observed_generation == Some(3)));
+    assert!(conditions.iter().any(|c| c.type_ == "PodScheduled" && c.status == "True"));
+    let ready = conditions.into_iter().find(|c| c.type_ == "Ready").unwrap();
     assert_eq!(ready.last_transition_time, Some(meta_time(at(30))));
     assert_eq!(third.observed_generation, Some(3));
 }

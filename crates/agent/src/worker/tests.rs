@@ -336,7 +336,7 @@ async fn a_pod_grows_in_place_and_what_does_not_fit_waits() {
     world.nudge.send(sent(sized("2", "128Mi"))).await.unwrap();
     world.until("two processors", |w| w.allocated("cpu").as_deref() == Some("2")).await;
     let log = world.log();
-    assert!(log.contains("pod memory 134217728, update c memory 134217728, pod memory 134217728"), "{log}");
+    assert!(log.contains("pod memory 134217728, update c memory 134217728"), "{log}");
     assert_eq!(world.condition("PodResizeInProgress"), None);
     world.nudge.send(sent(sized("5", "128Mi"))).await.unwrap();
     let infeasible = Some(("True".to_owned(), "Infeasible".to_owned()));
@@ -361,6 +361,28 @@ async fn a_pod_grows_in_place_and_what_does_not_fit_waits() {
     let held = restore::observe(&pod(sized("4", "128Mi")), &world.machine.list(), clock.now());
     let held = crate::resize::held_resources(&pod(sized("4", "128Mi")), &held).unwrap();
     assert_eq!(crate::limits::claim(&held).0, 3000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_names_for_itself_grows_with_what_it_bounds() {
+    let sized = |cpu: &str, policy: &str| {
+        let amount = json!({"cpu": cpu, "memory": "1Gi"});
+        json!({"resources": {"requests": amount, "limits": amount},
+            "containers": [{"name": "c", "image": "img", "resizePolicy": [{"resourceName": "cpu", "restartPolicy": policy}]}]})
+    };
+    let limit = |w: &World| w.machine.list()[0].spec.limits.cpu_quota_us;
+    let mut world = World::new(pod(sized("1", "NotRequired")));
+    world.until_said("Running running 0 ready").await;
+    assert_eq!(limit(&world), Some(100_000));
+    world.nudge.send(sent(sized("2", "NotRequired"))).await.unwrap();
+    world.until("two processors", |w| limit(w) == Some(200_000)).await;
+    assert_eq!(world.condition("PodResizeInProgress"), None);
+    assert_eq!(world.summary(), "Running running 0 ready");
+    // A container that names no limit of its own has the pod's, and its policy is about that.
+    world.nudge.send(sent(sized("3", "RestartContainer"))).await.unwrap();
+    world.until_said("Running running 1 ready").await;
+    assert_eq!(limit(&world), Some(300_000));
+    assert_eq!(world.condition("PodResizeInProgress"), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -231,7 +231,11 @@ impl Pod {
         let waiting = &status["state"]["waiting"];
         let ran = status["restartCount"].as_i64() > Some(0) || status["lastState"]["terminated"].is_object();
         if waiting.is_object() && !ran {
-            let why = waiting["reason"].as_str().unwrap_or("ContainerCreating");
+            let why = match waiting["reason"].as_str().unwrap_or("ContainerCreating") {
+                "ErrImagePull" => "image can't be pulled",
+                "ImagePullBackOff" => "trying and failing to pull image",
+                reason => reason,
+            };
             return Err(Status::bad_request(format!(
                 "container {container:?} in pod {pod:?} is waiting to start: {why}"
             )));

@@ -75,6 +75,8 @@ fn serve(control: &mut UnixStream) -> io::Result<()> {
         Some(first) => Some((File::open(format!("/proc/{}/ns/user", request.init.pid))?, first)),
         None => None,
     };
+    let proc = crate::lsm::open_proc()?;
+    request.launch.proc = Some(proc.as_raw_fd());
     enter(&init)?;
     drop(init);
     request.launch.users = users.as_ref().map(|(file, first)| (file.as_raw_fd(), *first));

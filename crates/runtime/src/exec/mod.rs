@@ -167,6 +167,8 @@ impl Runtime {
                 init: None,
                 users: None,
                 seccomp: seccomp::compile(&container.seccomp, container.privileged, capabilities)?,
+                confinement: container.confinement.clone(),
+                proc: None,
             },
             tty: spec.tty,
         })

@@ -36,6 +36,7 @@ use crate::executor::LaunchExecutor;
 use crate::init::Group;
 use crate::launch::{Failure, Launch};
 use crate::layout::{Bundle, PodDir, read_json, write_json};
+use crate::lsm;
 use crate::process::Identity;
 use crate::seccomp;
 use crate::spec::{ContainerSpec, Propagation, Rootfs, Source};
@@ -179,7 +180,7 @@ impl Shim {
         Ok(())
     }
 
-    fn launch(&self, users: Option<&Users>) -> Result<Launch, crate::Error> {
+    fn launch(&self, users: Option<&Users>, proc: &OwnedFd) -> Result<Launch, crate::Error> {
         let spec = &self.order.spec;
         let capabilities = capability::resolve(&spec.capabilities, spec.privileged)?.and(Set::held());
         let cwd = match &spec.rootfs {
@@ -203,23 +204,28 @@ impl Shim {
             init: spec.init.then_some(if spec.tty { Group::Shared } else { Group::Own }),
             users: users.map(|u| (u.namespace.as_raw_fd(), u.first)),
             seccomp: seccomp::compile(&spec.seccomp, spec.privileged, capabilities)?,
+            confinement: spec.confinement.clone(),
+            proc: Some(proc.as_raw_fd()),
         })
     }
 
     fn start(&mut self) -> Result<(Pid, pump::Pipes, Time), Refusal> {
         let pod_dir = PodDir(self.order.pod_dir.clone());
         let users = self.order.pod.first_id().map(|first| Users::open(&pod_dir, first)).transpose()?;
-        let launch = self.launch(users.as_ref())?;
+        let proc = lsm::open_proc()?;
+        let launch = self.launch(users.as_ref(), &proc)?;
         let mut spec = self.order.spec.clone();
         let spec = &mut spec;
         let (failed, report) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         self.tree.create(&self.order.cgroup, &spec.limits)?;
+        self.tree.die_together(&self.order.cgroup)?;
         if let Some(rules) = crate::devices::rules(spec)? {
             self.tree.confine_devices(&self.order.cgroup, &rules)?;
         }
         let membership = membership::Membership::open(&self.tree, &self.order.cgroup, spec)?;
         let joined = self.joined()?;
+        self.label_mounts()?;
         let detour = rootfs::Detour::enter(&self.order)?;
         rootfs::mount_root(&self.order, &self.bundle, users.as_ref())
             .map_err(|e| Refusal::Create(format!("cannot mount root file system: {e}")))?;
@@ -268,7 +274,7 @@ impl Shim {
             builder = builder.with_stdin(input).with_stdout(out_write).with_stderr(err_write);
         }
         let container = builder.as_init(self.bundle.dir()).with_systemd(false).with_detach(true).build();
-        drop((report, membership, joined));
+        drop((report, membership, joined, proc));
         let mut container = container.map_err(|e| Refusal::Create(chain(&e)))?;
         detour.leave(&self.bundle)?;
         let init = container.pid().map(|p| p.as_raw()).unwrap_or(0);
@@ -297,6 +303,19 @@ impl Shim {
         record.started_at = Some(started_at);
         write_json(&self.bundle.state(), &record)?;
         Ok((Pid::from_raw(init), pipes, started_at))
+    }
+
+    /// The pod's own files become the container's before they are mounted.
+    fn label_mounts(&self) -> Result<(), Refusal> {
+        let spec = &self.order.spec;
+        let Some(label) = &spec.confinement.file_label else { return Ok(()) };
+        for mount in spec.mounts.iter().filter(|m| m.relabel) {
+            if let Source::Bind(source) = &mount.source {
+                lsm::relabel(source, label)
+                    .map_err(|e| Refusal::Create(format!("cannot label a mount for SELinux: {e}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// What is mounted comes in through views that translate owners.

@@ -129,7 +129,8 @@ pub(super) fn mount_root(order: &Order, bundle: &Bundle, users: Option<&Users>) 
                 fs::create_dir_all(&empty[0])?;
             }
             let lower = if lower.is_empty() { &empty[..] } else { lower };
-            let Some(users) = users else { return mount_overlay(lower, &writable, &root) };
+            let label = order.spec.confinement.file_label.as_deref();
+            let Some(users) = users else { return mount_overlay(lower, &writable, label, &root) };
             // What it writes, the writable layer keeps under the machine's ids.
             std::os::unix::fs::chown(&writable.upper, Some(users.first), Some(users.first))?;
             let mut views = Vec::new();
@@ -138,7 +139,7 @@ pub(super) fn mount_root(order: &Order, bundle: &Bundle, users: Option<&Users>) 
                 users.mount_view(layer, &view)?;
                 views.push(view);
             }
-            mount_overlay(&views, &writable, &root)
+            mount_overlay(&views, &writable, label, &root)
         }
         Rootfs::Host { sandbox } => {
             fs::create_dir_all(sandbox)?;
@@ -167,7 +168,12 @@ struct Writable {
     work: PathBuf,
 }
 
-fn mount_overlay(lower: &[impl AsRef<Path>], writable: &Writable, target: &Path) -> io::Result<()> {
+fn mount_overlay(
+    lower: &[impl AsRef<Path>],
+    writable: &Writable,
+    label: Option<&str>,
+    target: &Path,
+) -> io::Result<()> {
     let configure = |volatile: bool| -> io::Result<OwnedFd> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(fs.as_fd(), "source", "stoa")?;
@@ -176,6 +182,9 @@ fn mount_overlay(lower: &[impl AsRef<Path>], writable: &Writable, target: &Path)
         }
         fsconfig_set_string(fs.as_fd(), "upperdir", &writable.upper)?;
         fsconfig_set_string(fs.as_fd(), "workdir", &writable.work)?;
+        if let Some(label) = label {
+            fsconfig_set_string(fs.as_fd(), "context", label)?;
+        }
         if volatile {
             // The writable layer dies with the container, so nothing in it is worth a sync.
             fsconfig_set_flag(fs.as_fd(), "volatile")?;
@@ -188,12 +197,17 @@ fn mount_overlay(lower: &[impl AsRef<Path>], writable: &Writable, target: &Path)
             move_mount(mounted.as_fd(), "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .map_err(io::Error::from)
         }
-        Err(_) => mount_overlay_legacy(lower, writable, target),
+        Err(_) => mount_overlay_legacy(lower, writable, label, target),
     }
 }
 
 /// Kernels before 6.5 know no `lowerdir+`: one string, with the characters that mean something escaped.
-fn mount_overlay_legacy(lower: &[impl AsRef<Path>], writable: &Writable, target: &Path) -> io::Result<()> {
+fn mount_overlay_legacy(
+    lower: &[impl AsRef<Path>],
+    writable: &Writable,
+    label: Option<&str>,
+    target: &Path,
+) -> io::Result<()> {
     let escape = |path: &Path, set: &[char]| {
         let mut out = String::new();
         for c in path.to_string_lossy().chars() {
@@ -205,12 +219,13 @@ fn mount_overlay_legacy(lower: &[impl AsRef<Path>], writable: &Writable, target:
         out
     };
     let layers: Vec<String> = lower.iter().map(|l| escape(l.as_ref(), &['\\', ':', ','])).collect();
-    let options = format!(
+    let mut options = format!(
         "lowerdir={},upperdir={},workdir={}",
         layers.join(":"),
         escape(&writable.upper, &['\\', ',']),
         escape(&writable.work, &['\\', ','])
     );
+    options.extend(label.map(|label| format!(",context=\"{label}\"")));
     let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
     Ok(mount("stoa", target, "overlay", MountFlags::empty(), options.as_c_str())?)
 }

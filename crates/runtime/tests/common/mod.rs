@@ -138,6 +138,8 @@ pub fn pod(uid: &str) -> PodSpec {
         qos: Qos::Burstable,
         limits: Limits::default(),
         shm_bytes: None,
+        selinux: None,
+        level: None,
     }
 }
 
@@ -154,5 +156,6 @@ pub fn bind(source: impl Into<PathBuf>, destination: &str, read_only: bool) -> M
         read_only,
         recursive_read_only: false,
         propagation: Propagation::Private,
+        relabel: false,
     }
 }

@@ -66,7 +66,7 @@ fn volumes_render_as_their_sources_say() {
         ),
         (
             json!({"name": "v", "configMap": {"name": "cm", "items": [{"key": "q", "path": "q"}]}}),
-            "error: references non-existent config key: q",
+            "error: configmap references non-existent config key: q",
         ),
         (
             json!({"name": "v", "configMap": {"name": "cm", "items": [{"key": "a", "path": "../etc/passwd"}]}}),
