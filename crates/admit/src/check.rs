@@ -72,7 +72,7 @@ pub(crate) fn namespace_lifecycle(request: &Request<'_>, world: &dyn World) -> R
     if request.namespace.is_empty() || request.operation == Operation::Delete || review {
         return Ok(());
     }
-    let Some(namespace) = world.get("", "namespaces", "", request.namespace) else {
+    let Some(namespace) = world.namespace(request.namespace) else {
         return Err(Status::not_found_named("namespaces", "", request.namespace));
     };
     let terminating = path(&namespace, &["status", "phase"]) == "Terminating"

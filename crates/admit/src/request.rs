@@ -1,6 +1,7 @@
 //! What is asked of admission, and the view of the cluster that it may consult.
 
 use serde_json::Value;
+use std::sync::Arc;
 use stoa_kube::Resource;
 use stoa_units::Time;
 
@@ -15,6 +16,10 @@ pub trait World {
     fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value>;
     /// All objects of a kind in a namespace, or with an empty namespace everywhere.
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value>;
+    /// A namespace: nearly every write asks for one, so that whoever can should keep it at hand.
+    fn namespace(&self, name: &str) -> Option<Arc<Value>> {
+        self.get("", "namespaces", "", name).map(Arc::new)
+    }
     /// What a quota's namespace uses, if somebody keeps count of it.
     fn kept_usage(&self, _quota: &Value) -> Option<crate::quota::Amounts> {
         None

@@ -17,6 +17,7 @@
 mod authn;
 mod authz;
 mod body;
+mod cork;
 mod discovery;
 mod encode;
 mod error;

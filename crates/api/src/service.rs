@@ -4,7 +4,7 @@ use crate::authn::TokenAuthenticator;
 use crate::options::*;
 use crate::respond::{Answer, whole};
 use crate::state::State;
-use crate::{Error, Options, route, tls};
+use crate::{Error, Options, cork, route, tls};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, StatusCode};
@@ -135,12 +135,13 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, state: Arc<State>)
         })
     };
     let builder = builder();
+    let (stream, cork) = cork::cork(stream);
     let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), handler));
     tokio::select! {
-        done = serving.as_mut() => return done.map_err(|e| e.to_string()),
+        done = cork.drive(serving.as_mut()) => return done.map_err(|e| e.to_string()),
         () = state.closing.cancelled() => serving.as_mut().graceful_shutdown(),
     }
-    serving.await.map_err(|e| e.to_string())
+    cork.drive(serving).await.map_err(|e| e.to_string())
 }
 
 /// An answer to HEAD: over HTTP/2 nobody else leaves the body out.

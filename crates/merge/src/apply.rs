@@ -101,7 +101,7 @@ pub fn apply(
     }
     let place = Place::Struct(ty);
     let (old, mut managed) = match live {
-        Some(value) => split(value),
+        Some(value) => split(value.clone()),
         None => (empty_object(applied, ty), Managed::default()),
     };
     if live.is_some() && managed.is_empty() {
@@ -122,7 +122,7 @@ pub fn apply(
     let last = before.as_ref().map(|e| e.fields.clone()).unwrap_or_default();
     // What was applied before, is not applied now, and nobody else owns, goes.
     let mut owned = set.clone();
-    managed.entries().for_each(|e| owned.add(&e.fields));
+    managed.entries().for_each(|e| owned.add(e.fields.clone()));
     let gone = last.with_named_fields(place).without(&owned.with_named_fields(place));
     merged = remove(merged, &gone, place).unwrap_or_else(|| json!({}));
     // What the removal has emptied it has dropped; an empty list or map that is applied stays.
@@ -145,7 +145,7 @@ pub fn apply(
         time,
         fields: set,
     });
-    Ok(join(merged, &managed))
+    Ok(join(merged, managed))
 }
 
 /// Records in the new object which fields this write has changed, and takes them from whoever owned them. `old` is the object
@@ -158,11 +158,8 @@ pub fn track_update(
     ty: Type<'_>,
 ) -> Value {
     let place = Place::Struct(ty);
-    let (new, sent) = split(&new);
-    let (old, live) = match old {
-        Some(value) => split(value),
-        None => (empty_object(&new, ty), Managed::default()),
-    };
+    let (new, sent) = split(new);
+    let live = old.map(|o| Managed::read(list_of(o))).unwrap_or_default();
     // A client may rewrite the book-keeping of the object itself, not through a subresource; an empty entry resets it.
     let mut managed = match () {
         () if !manager.subresource.is_empty() => live,
@@ -170,34 +167,56 @@ pub fn track_update(
         () if sent.is_empty() => live,
         () => sent,
     };
-    let changes = compare(Some(&old), Some(&new), place).stripped(manager.subresource);
+    // The book-keeping of the old object is compared with none, and falls away with what nobody owns.
+    let changes = match old {
+        Some(old) => compare(Some(old), Some(&new), place),
+        None => compare(Some(&empty_object(&new, ty)), Some(&new), place),
+    };
+    note(&mut managed, changes.stripped(manager.subresource), manager, now);
+    join(new, managed)
+}
+
+/// The record of a new object, which has none yet: whoever creates it owns all that it says, and the defaults.
+pub fn track_create(new: &Value, manager: &Manager<'_>, now: Time, ty: Type<'_>) -> Option<Value> {
+    let mut managed = Managed::default();
+    let changes = compare(Some(&empty_object(new, ty)), Some(new), Place::Struct(ty));
+    note(&mut managed, changes.stripped(manager.subresource), manager, now);
+    managed.write()
+}
+
+/// Gives a manager what it has changed, and takes it from everybody else.
+fn note(managed: &mut Managed, changes: Changes, manager: &Manager<'_>, now: Time) {
     managed.release(&changes, manager.api_version);
     let mut taken = changes.added;
-    taken.add(&changes.modified);
-    if !taken.is_empty() {
-        let mut fields = managed.take(manager, Operation::Update).map(|e| e.fields).unwrap_or_default();
-        fields.add(&taken);
-        managed.put(Entry {
-            manager: manager.name.to_owned(),
-            operation: Operation::Update,
-            api_version: manager.api_version.to_owned(),
-            subresource: manager.subresource.to_owned(),
-            time: Some(now.to_rfc3339_seconds()),
-            fields,
-        });
+    taken.add(changes.modified);
+    if taken.is_empty() {
+        return;
     }
-    join(new, &managed)
+    let mut fields = managed.take(manager, Operation::Update).map(|e| e.fields).unwrap_or_default();
+    fields.add(taken);
+    managed.put(Entry {
+        manager: manager.name.to_owned(),
+        operation: Operation::Update,
+        api_version: manager.api_version.to_owned(),
+        subresource: manager.subresource.to_owned(),
+        time: Some(now.to_rfc3339_seconds()),
+        fields,
+    });
+}
+
+/// The book-keeping of an object, as it stands there.
+fn list_of(value: &Value) -> Option<&Value> {
+    value.get("metadata")?.get("managedFields")
 }
 
 /// The object without its book-keeping, and that.
-fn split(value: &Value) -> (Value, Managed) {
-    let mut value = value.clone();
+fn split(mut value: Value) -> (Value, Managed) {
     let list =
         value.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove("managedFields"));
     (value, Managed::read(list.as_ref()))
 }
 
-fn join(mut value: Value, managed: &Managed) -> Value {
+fn join(mut value: Value, managed: Managed) -> Value {
     if let (Some(meta), Some(list)) =
         (value.get_mut("metadata").and_then(Value::as_object_mut), managed.write())
     {
@@ -220,8 +239,8 @@ fn empty_object(of: &Value, ty: Type<'_>) -> Value {
 }
 
 /// The fields that nobody can own.
-fn tracked(set: FieldSet, subresource: &str) -> FieldSet {
-    let mut set = set.without(managed::unowned());
+fn tracked(mut set: FieldSet, subresource: &str) -> FieldSet {
+    set.subtract(managed::unowned());
     for path in managed::reset_by(subresource) {
         set.cut(path);
     }
@@ -229,11 +248,12 @@ fn tracked(set: FieldSet, subresource: &str) -> FieldSet {
 }
 
 impl Changes {
-    fn stripped(self, subresource: &str) -> Changes {
+    fn stripped(mut self, subresource: &str) -> Changes {
+        self.removed.subtract(managed::unowned());
         Changes {
             added: tracked(self.added, subresource),
             modified: tracked(self.modified, subresource),
-            removed: self.removed.without(managed::unowned()),
+            removed: self.removed,
         }
     }
 }

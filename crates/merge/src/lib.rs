@@ -10,7 +10,7 @@ mod go;
 mod json;
 mod strategic;
 
-pub use apply::{ApplyError, Force, Manager, apply, track_update};
+pub use apply::{ApplyError, Force, Manager, apply, track_create, track_update};
 pub use error::PatchError;
 pub use json::{COPIED_BYTES_MAX, OPERATIONS_MAX, json_patch, merge_patch};
 pub use strategic::strategic;

@@ -49,14 +49,19 @@ impl Graph {
         if let Some(old) = &replaced {
             self.remove_uid(old);
         }
-        self.unlink(&uid);
-        for owner in &meta.owner_references {
-            self.dependents.entry(owner.uid.as_str().into()).or_default().insert(uid.clone());
+        // Most writes change neither where an object is nor who owns it.
+        let is_linked = self.places.get(&place) == Some(&uid)
+            && self.members.get(&uid).is_some_and(|m| m.owners == meta.owner_references);
+        if !is_linked {
+            self.unlink(&uid);
+            for owner in &meta.owner_references {
+                self.dependents.entry(owner.uid.as_str().into()).or_default().insert(uid.clone());
+            }
+            if resource.namespaced {
+                self.by_namespace.entry(namespace.clone()).or_default().insert(uid.clone());
+            }
+            self.places.insert(place, uid.clone());
         }
-        if resource.namespaced {
-            self.by_namespace.entry(namespace.clone()).or_default().insert(uid.clone());
-        }
-        self.places.insert(place, uid.clone());
         let id = ObjectId {
             resource,
             namespace,

@@ -1,7 +1,7 @@
 //! Creates: from a client's body to a committed object.
 
 use crate::options::GENERATE_NAME_TRIES_MAX;
-use crate::patch::{manager, take_managed};
+use crate::patch::manager;
 use crate::{
     Change, Context, Prepared, Registry, Target, Written, admission, allocate, certificate, convert, decode,
     error,
@@ -185,7 +185,7 @@ fn created_by(ctx: &Context, place: Target<'_>, object: &Value, now: Time) -> Op
     let api_version = place.resource.api_version();
     let manager = manager(ctx, place, &api_version);
     let ty = schema::builtin().type_of(place.resource);
-    take_managed(&mut stoa_merge::track_update(None, object.clone(), &manager, now, ty))
+    stoa_merge::track_create(object, &manager, now, ty)
 }
 
 fn is_generated(object: &Value) -> bool {

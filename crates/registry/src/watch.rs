@@ -8,11 +8,12 @@ use bytes::Bytes;
 use rand::Rng;
 use serde_json::json;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 use stoa_kube::{Cause, Object, Resource, Status};
 use stoa_store::{Error, Event, EventKind, Key};
 use stoa_units::Revision;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -125,8 +126,9 @@ pub struct Watch {
     after: Revision,
     queue: VecDeque<Result<WatchEvent, Status>>,
     bookmarks: bool,
-    next_bookmark: Instant,
     deadline: Option<Instant>,
+    /// Rings for the next bookmark or at the deadline. Kept over all the waits between: setting one up costs more than an event.
+    alarm: Option<Pin<Box<Sleep>>>,
     over: bool,
 }
 
@@ -190,8 +192,8 @@ impl Registry {
             after,
             queue,
             bookmarks: options.bookmarks,
-            next_bookmark: now + BOOKMARK_PERIOD,
             deadline,
+            alarm: alarm(now, options.bookmarks, deadline).map(|at| Box::pin(sleep_until(at))),
             over,
         })
     }
@@ -224,6 +226,12 @@ fn bookmark(resource: &Resource, revision: Revision, ends_initial: bool) -> Watc
     WatchEvent { kind: WatchKind::Bookmark, object: object.to_string().into(), revision }
 }
 
+/// When a watch is next woken though nothing has happened.
+fn alarm(now: Instant, bookmarks: bool, deadline: Option<Instant>) -> Option<Instant> {
+    let bookmark = bookmarks.then(|| now + BOOKMARK_PERIOD);
+    bookmark.into_iter().chain(deadline).min()
+}
+
 enum Woken {
     Batch(Result<stoa_store::Batch, Error>),
     Bookmark,
@@ -247,7 +255,10 @@ impl Watch {
                     return Some(Err(error::status(e)));
                 }
                 Woken::Bookmark => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_PERIOD;
+                    let next = alarm(Instant::now(), self.bookmarks, self.deadline);
+                    if let (Some(alarm), Some(at)) = (&mut self.alarm, next) {
+                        alarm.as_mut().reset(at);
+                    }
                     let synced = self.inner.synced().max(self.after);
                     return Some(Ok(bookmark(self.resource, synced, false)));
                 }
@@ -281,14 +292,20 @@ impl Watch {
     }
 
     async fn wait(&mut self) -> Woken {
-        let far = Instant::now() + WATCH_TIMEOUT_MAX;
-        let deadline = self.deadline.unwrap_or(far);
-        let bookmark = if self.bookmarks { self.next_bookmark } else { far };
+        let (alarm, deadline) = (&mut self.alarm, self.deadline);
+        let rung = async {
+            match alarm {
+                Some(alarm) => alarm.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            () = tokio::time::sleep_until(deadline), if self.deadline.is_some() => Woken::Over,
+            () = rung => match deadline {
+                Some(at) if at <= Instant::now() => Woken::Over,
+                _ => Woken::Bookmark,
+            },
             batch = self.inner.next() => Woken::Batch(batch),
-            () = tokio::time::sleep_until(bookmark), if self.bookmarks => Woken::Bookmark,
         }
     }
 
@@ -297,7 +314,7 @@ impl Watch {
             return None;
         }
         let everything = self.selection.is_everything();
-        let selected = |bytes: &Bytes| everything || self.selection.matches(&event.key, bytes);
+        let selected = |bytes: &Bytes| everything || self.selection.matches_shared(&event.key, bytes);
         let was = event.previous.as_ref().is_some_and(selected);
         let is = event.kind == EventKind::Put && selected(&event.value);
         let kind = match (was, is) {

@@ -62,7 +62,7 @@ pub(super) fn check(
         note("exempt", "user".to_owned());
         return Ok(());
     }
-    let Some(namespace) = world.get("", "namespaces", "", request.namespace) else { return Ok(()) };
+    let Some(namespace) = world.namespace(request.namespace) else { return Ok(()) };
     let (levels, faults) = levels(path(&namespace, &["metadata", "labels"]), config.defaults);
     let quiet = levels.audit.level == Level::Privileged && levels.warn.level == Level::Privileged;
     if faults.is_empty() && quiet && (!is_pod || levels.enforce.level == Level::Privileged) {

@@ -93,6 +93,28 @@ fn printed(path: &[String]) -> String {
     set.paths().pop().unwrap_or_default()
 }
 
+/// A place with every part that it has.
+fn whole(value: &Value, place: Place<'_>) -> FieldSet {
+    let below = match (place, value) {
+        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => map
+            .iter()
+            .map(|(key, child)| (format!("f:{key}"), whole(child, place.key(key).unwrap_or(Place::Leaf))))
+            .collect(),
+        (Place::Set | Place::Keyed(..), Value::Array(list)) => {
+            let mut below = BTreeMap::new();
+            // Elements that cannot be named own nothing; of several with one name the first counts.
+            for child in list {
+                if let Ok(name) = place.element_name(child) {
+                    below.entry(name).or_insert_with(|| whole(child, place.element()));
+                }
+            }
+            below
+        }
+        _ => BTreeMap::new(),
+    };
+    FieldSet::member(below)
+}
+
 /// What differs between two objects.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -121,6 +143,10 @@ fn as_list(value: Option<&Value>) -> &[Value] {
 
 impl Changes {
     fn visit(&mut self, old: Option<&Value>, new: Option<&Value>, place: Place<'_>, path: &mut Vec<String>) {
+        // What is new is new in all its parts.
+        if let (None, Some(new)) = (old, new) {
+            return self.added.attach(path, whole(new, place));
+        }
         match place {
             Place::Leaf => return self.leaf(old, new, path),
             Place::Struct(_) | Place::Map(_) => {

@@ -26,16 +26,17 @@ impl FieldSet {
         let Some(map) = value.as_object().filter(|_| depth < DEPTH_MAX) else { return FieldSet::default() };
         let mut set = FieldSet { is_member: map.is_empty() || map.contains_key("."), ..FieldSet::default() };
         for (element, below) in map {
-            if let Some(element) = canonical(element) {
-                set.below.insert(element, FieldSet::read_node(below, depth + 1));
+            let node = FieldSet::read_node(below, depth + 1);
+            if let Some(element) = canonical(element).filter(|_| !node.is_empty()) {
+                set.below.insert(element, node);
             }
         }
         set
     }
 
     /// Writes `fieldsV1`.
-    pub(super) fn write(&self) -> Value {
-        let mut map: Map<String, Value> = self.below.iter().map(|(k, v)| (k.clone(), v.write())).collect();
+    pub(super) fn write(self) -> Value {
+        let mut map: Map<String, Value> = self.below.into_iter().map(|(k, v)| (k, v.write())).collect();
         if self.is_member && !map.is_empty() {
             map.insert(".".to_owned(), Value::Object(Map::new()));
         }
@@ -76,11 +77,31 @@ impl FieldSet {
     }
 
     /// Union.
-    pub(super) fn add(&mut self, other: &FieldSet) {
+    pub(super) fn add(&mut self, other: FieldSet) {
         self.is_member |= other.is_member;
-        for (element, node) in &other.below {
-            self.below.entry(element.clone()).or_default().add(node);
+        if self.below.is_empty() {
+            self.below = other.below;
+            return;
         }
+        for (element, node) in other.below {
+            self.below.entry(element).or_default().add(node);
+        }
+    }
+
+    /// Adds a set at the place at a path.
+    pub(super) fn attach(&mut self, path: &[String], set: FieldSet) {
+        match path {
+            [] => self.add(set),
+            [first, rest @ ..] => match self.below.get_mut(first) {
+                Some(node) => node.attach(rest, set),
+                None => self.below.entry(first.clone()).or_default().attach(rest, set),
+            },
+        }
+    }
+
+    /// A member with these below it.
+    pub(super) fn member(below: BTreeMap<String, FieldSet>) -> FieldSet {
+        FieldSet { is_member: true, below }
     }
 
     fn of(is_member: bool, below: impl Iterator<Item = (String, FieldSet)>) -> FieldSet {
@@ -89,11 +110,21 @@ impl FieldSet {
 
     /// Difference, place by place.
     pub(super) fn without(&self, other: &FieldSet) -> FieldSet {
-        let below = self.below.iter().map(|(element, node)| match other.below.get(element) {
-            Some(gone) => (element.clone(), node.without(gone)),
-            None => (element.clone(), node.clone()),
-        });
-        FieldSet::of(self.is_member && !other.is_member, below)
+        let mut set = self.clone();
+        set.subtract(other);
+        set
+    }
+
+    /// Takes away what is in the other, place by place.
+    pub(super) fn subtract(&mut self, other: &FieldSet) {
+        self.is_member &= !other.is_member;
+        for (element, gone) in &other.below {
+            let Some(node) = self.below.get_mut(element) else { continue };
+            node.subtract(gone);
+            if node.is_empty() {
+                self.below.remove(element);
+            }
+        }
     }
 
     /// Intersection, place by place.

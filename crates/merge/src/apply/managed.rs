@@ -56,19 +56,19 @@ impl Entry {
         })
     }
 
-    fn write(&self) -> Value {
+    fn write(self) -> Value {
         let mut map = Map::new();
-        let mut put = |key: &str, text: &str| {
+        let mut put = |key: &str, text: String| {
             if !text.is_empty() {
                 map.insert(key.to_owned(), Value::from(text));
             }
         };
-        put("manager", &self.manager);
-        put("operation", self.operation.text());
-        put("apiVersion", &self.api_version);
-        put("time", self.time.as_deref().unwrap_or_default());
-        put("fieldsType", "FieldsV1");
-        put("subresource", &self.subresource);
+        put("manager", self.manager);
+        put("operation", self.operation.text().to_owned());
+        put("apiVersion", self.api_version);
+        put("time", self.time.unwrap_or_default());
+        put("fieldsType", "FieldsV1".to_owned());
+        put("subresource", self.subresource);
         map.insert("fieldsV1".to_owned(), self.fields.write());
         Value::Object(map)
     }
@@ -110,11 +110,13 @@ impl Managed {
     }
 
     /// The list, or nothing where nobody owns anything.
-    pub(super) fn write(&self) -> Option<Value> {
-        let mut entries: Vec<&Entry> = self.entries.iter().filter(|e| !e.fields.is_empty()).collect();
-        entries.sort_by_key(|e| {
-            (e.operation, e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone())
-        });
+    pub(super) fn write(self) -> Option<Value> {
+        fn order(e: &Entry) -> (Operation, &Option<String>, &str, &str, &str) {
+            (e.operation, &e.time, &e.manager, &e.api_version, &e.subresource)
+        }
+        let mut entries = self.entries;
+        entries.retain(|e| !e.fields.is_empty());
+        entries.sort_by(|a, b| order(a).cmp(&order(b)));
         (!entries.is_empty()).then(|| entries.into_iter().map(Entry::write).collect())
     }
 
@@ -150,7 +152,7 @@ impl Managed {
         for old in updaters {
             match folded.iter_mut().find(|f| f.api_version == old.api_version) {
                 Some(f) => {
-                    f.fields.add(&old.fields);
+                    f.fields.add(old.fields);
                     f.time = f.time.take().max(old.time);
                 }
                 None => folded.push(Entry { manager: ANCIENT.to_owned(), subresource: String::new(), ..old }),
@@ -164,7 +166,7 @@ impl Managed {
     /// The fields of these managers that the changes would overwrite, sorted by manager.
     pub(super) fn conflicts(&self, changes: &Changes, api_version: &str) -> Vec<Cause> {
         let mut overwritten = changes.added.clone();
-        overwritten.add(&changes.modified);
+        overwritten.add(changes.modified.clone());
         let mut found: Vec<(String, Vec<String>)> = self
             .entries
             .iter()
@@ -180,11 +182,10 @@ impl Managed {
 
     /// Takes what was overwritten or removed from everybody in here.
     pub(super) fn release(&mut self, changes: &Changes, api_version: &str) {
-        let mut lost = changes.added.clone();
-        lost.add(&changes.modified);
-        lost.add(&changes.removed);
         for entry in self.entries.iter_mut().filter(|e| e.api_version == api_version) {
-            entry.fields = entry.fields.without(&lost);
+            for lost in [&changes.added, &changes.modified, &changes.removed] {
+                entry.fields.subtract(lost);
+            }
         }
         self.entries.retain(|e| !e.fields.is_empty());
     }
