@@ -110,6 +110,11 @@ impl Seen {
         matches!(self.life, Life::Running { .. })
     }
 
+    /// Whether it is said to run: the first time, not before its postStart hook has ended.
+    pub(crate) fn is_shown_running(&self) -> bool {
+        self.is_running() && !(self.hooking && self.attempts <= 1)
+    }
+
     /// Whether it runs and has done what it must do before those after it may start.
     pub(crate) fn has_started(&self) -> bool {
         self.is_running() && self.started && !self.hooking

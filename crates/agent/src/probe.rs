@@ -141,7 +141,8 @@ impl Worker {
             pod::containers(&pod).filter(|(part, _)| matches!(part, Part::Main | Part::Sidecar))
         {
             let Some(seen) = self.observed.seen(&container.name) else { continue };
-            let Some(id) = seen.running_id() else { continue };
+            // Nobody is asked before its postStart hook has ended.
+            let Some(id) = seen.running_id().filter(|_| !seen.hooking) else { continue };
             let startup = !seen.started;
             let known = self.probing.get(&container.name);
             if known.is_some_and(|p| p.id == id && p.startup == startup) {

@@ -104,7 +104,7 @@ pub(crate) fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
     for (_, container) in pod::containers(pod).filter(|(part, _)| *part == Part::Main) {
         match observed.seen(&container.name) {
-            Some(Seen { life: Life::Running { .. }, .. }) => running += 1,
+            Some(seen) if seen.is_shown_running() => running += 1,
             Some(Seen { life: Life::Ended(e), .. }) => {
                 stopped += 1;
                 succeeded += usize::from(e.code == 0);
@@ -239,7 +239,7 @@ fn containers_ready(pod: &Pod, observed: &Observed, phase: &str) -> Verdict {
     let unready: Vec<&str> = pod::containers(pod)
         .filter(|(part, c)| {
             matches!(part, Part::Main | Part::Sidecar)
-                && !observed.seen(&c.name).is_some_and(|s| s.is_running() && s.ready && s.started)
+                && !observed.seen(&c.name).is_some_and(|s| s.has_started() && s.ready)
         })
         .map(|(_, c)| c.name.as_str())
         .collect();
@@ -291,7 +291,10 @@ fn container_status(
     let seen = observed.seen(&container.name).cloned().unwrap_or_default();
     let restarting = observed.doom.is_none() && !plan::is_finished(pod, observed);
     let (state, last) = match &seen.life {
-        Life::Running { started_at, .. } => (running(*started_at), seen.last.as_ref()),
+        Life::Running { started_at, .. } if seen.is_shown_running() => {
+            (running(*started_at), seen.last.as_ref())
+        }
+        Life::Running { .. } => (waiting(first_wait(pod, part, observed), None), seen.last.as_ref()),
         Life::Ended(e) => {
             let again = restarting && pod::wants_restart(pod, part, container, e.code);
             match seen.may_start_at() {
@@ -309,7 +312,7 @@ fn container_status(
     let ready = match part {
         Part::Init => seen.ended().is_some_and(|e| e.code == 0),
         Part::Ephemeral => false,
-        _ => is_running && seen.started && seen.ready,
+        _ => seen.has_started() && seen.ready,
     };
     let resources = seen.resources.clone().filter(|_| is_running).or_else(|| container.resources.clone());
     let user = seen.user.as_ref().map(|(uid, gid, more)| {
@@ -328,7 +331,9 @@ fn container_status(
         image_id: seen.image_id.clone(),
         container_id: seen.id().or(seen.last.as_ref().map(|l| l.id.as_str())).map(container_id),
         ready,
-        started: Some(is_running && (matches!(part, Part::Init | Part::Ephemeral) || seen.started)),
+        started: Some(
+            seen.is_shown_running() && (matches!(part, Part::Init | Part::Ephemeral) || seen.started),
+        ),
         restart_count: i32::try_from(seen.restarts).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: Some(last.map_or_else(ContainerState::default, terminated)),

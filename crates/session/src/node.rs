@@ -7,6 +7,9 @@ use stoa_wire::NodeReport;
 
 /// Conditions that an agent's session stands for.
 const READY: &str = "Ready";
+/// Features by the names under which a kubelet of this version declares them.
+const DECLARED_FEATURES: [&str; 2] =
+    ["InPlacePodLevelResourcesVerticalScaling", "RestartAllContainersOnContainerExits"];
 
 /// A Node for an agent that has none yet. Pure.
 pub(crate) fn render(name: &str, report: &NodeReport, pod_cidr: &str, now: Time) -> Value {
@@ -70,6 +73,10 @@ pub(crate) fn set_status(node: &mut Value, report: &NodeReport, now: Time) {
         ]),
     );
     status.insert("nodeInfo".into(), json!(report.info));
+    status.insert("features".into(), json!({"supplementalGroupsPolicy": true}));
+    let able = json!({"recursiveReadOnlyMounts": true, "userNamespaces": true});
+    status.insert("runtimeHandlers".into(), json!([{"name": "", "features": able}]));
+    status.insert("declaredFeatures".into(), json!(DECLARED_FEATURES));
     let images: Vec<Value> =
         report.images.iter().map(|i| json!({"names": i.names, "sizeBytes": i.size_bytes})).collect();
     if images.is_empty() {

@@ -103,8 +103,11 @@ pub fn render(
         return Ok(match source.medium.as_deref() {
             Some("Memory") => {
                 let own = limit.map(|q| q.value_ceil()).filter(|n| *n > 0);
-                // Pages of a tmpfs are charged to the pod, so more than its limit is a promise nobody can keep.
-                Wanted::Memory([own, place.memory_bytes].into_iter().flatten().min())
+                // Pages of a tmpfs are charged to the pod, so more than its limit is a promise nobody can keep; nor is more
+                // than all pods together may have.
+                let node = place.allocatable.get("memory").and_then(|q| stoa_units::Quantity::parse(q).ok());
+                let node = node.map(|q| q.value_ceil());
+                Wanted::Memory([own, place.memory_bytes, node].into_iter().flatten().min())
             }
             Some(medium) if medium.starts_with("HugePages") => {
                 let size = page_size(pod, medium).ok_or_else(|| Error::PageSize(volume.name.clone()))?;

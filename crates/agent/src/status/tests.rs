@@ -183,3 +183,19 @@ fn a_transition_keeps_its_time_until_it_turns() {
     assert_eq!(ready.last_transition_time, Some(meta_time(at(30))));
     assert_eq!(third.observed_generation, Some(3));
 }
+
+#[test]
+fn a_container_is_not_said_to_run_before_its_first_hook_has_ended() {
+    let spec = json!({"containers": [{"name": "a"}]});
+    let mut o = observed("a=run");
+    let mut show_with = |hooking: bool, attempts: u32| {
+        let seen = o.seen_mut("a");
+        (seen.hooking, seen.attempts) = (hooking, attempts);
+        show(&spec, &o)
+    };
+    let unready = "+ + -ContainersNotReady -ContainersNotReady";
+    assert_eq!(show_with(true, 1), format!("Pending [{unready}] a:ContainerCreating"));
+    assert_eq!(show_with(false, 1), "Running [+ + + +] a:Running+");
+    // A pod that ran once does not wait again.
+    assert_eq!(show_with(true, 2), format!("Running [{unready}] a:Running"));
+}
