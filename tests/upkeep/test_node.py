@@ -46,6 +46,9 @@ def test_top_shows_what_nodes_and_pods_use(cluster, namespace):
 def test_the_node_answers_through_the_api_server(cluster, namespace):
     name = node_name(cluster)
     read = lambda path, *a, **kw: cluster.kubectl("get", "--raw", f"/api/v1/nodes/{name}/proxy/{path}", *a, **kw)
+    # Test suites and scrapers name the port of a kubelet.
+    for named in (f"{name}:10250", f"https:{name}:10250"):
+        assert cluster.kubectl("get", "--raw", f"/api/v1/nodes/{named}/proxy/healthz") == "ok"
     cluster.apply(pod("seen"), "-n", namespace)
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/seen", "--timeout=30s")
     assert read("healthz") == "ok"

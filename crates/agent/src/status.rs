@@ -331,9 +331,9 @@ fn container_status(
         image_id: seen.image_id.clone(),
         container_id: seen.id().or(seen.last.as_ref().map(|l| l.id.as_str())).map(container_id),
         ready,
-        started: Some(
-            seen.is_shown_running() && (matches!(part, Part::Init | Part::Ephemeral) || seen.started),
-        ),
+        // Nobody waits for an ephemeral container.
+        started: (part != Part::Ephemeral)
+            .then(|| seen.is_shown_running() && (part == Part::Init || seen.started)),
         restart_count: i32::try_from(seen.restarts).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: Some(last.map_or_else(ContainerState::default, terminated)),
