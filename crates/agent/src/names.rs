@@ -148,13 +148,15 @@ fn ports(known: &Known, own: Option<Ipv4Addr>, whole: &str, wanted: Option<(&str
 fn reverse(book: &Book, domain: &str, address: &str, kind: Kind) -> Answer {
     let mut octets: Vec<&str> = address.split('.').collect();
     octets.reverse();
-    let found = octets.join(".").parse::<Ipv4Addr>().ok().and_then(|ip| book.at(ip));
-    match found {
-        Some((namespace, service)) => {
-            only(kind, Kind::Ptr, || vec![Data::Ptr(format!("{service}.{namespace}.svc.{domain}"))])
-        }
-        None => Answer::Elsewhere,
+    let Ok(ip) = octets.join(".").parse::<Ipv4Addr>() else { return Answer::Elsewhere };
+    let names = match book.at(ip) {
+        Some((namespace, service)) => vec![format!("{service}.{namespace}")],
+        None => book.called(ip),
+    };
+    if names.is_empty() {
+        return Answer::Elsewhere;
     }
+    only(kind, Kind::Ptr, || names.iter().map(|n| Data::Ptr(format!("{n}.svc.{domain}"))).collect())
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ struct Inner {
     service_of: HashMap<Names, String>,
     /// The service of an address.
     at: HashMap<Ipv4Addr, Names>,
+    /// What an endpoint with a name of its own is called, below the zone of services, and by how many slices.
+    called: HashMap<Ipv4Addr, BTreeMap<String, usize>>,
     dirty: BTreeSet<Names>,
 }
 
@@ -61,14 +63,32 @@ impl Inner {
     fn set_slice(&mut self, namespace: &str, name: &str, slice: Option<Arc<EndpointSlice>>) {
         let names = (namespace.to_owned(), name.to_owned());
         if let Some(old) = self.service_of.remove(&names) {
+            let known = self.known.get(&(namespace.to_owned(), old.clone()));
+            if let Some(slice) = known.and_then(|k| k.slices.get(name)).cloned() {
+                named(namespace, &old, &slice).for_each(|(ip, name)| self.uncall(ip, &name));
+            }
             self.touch((namespace.to_owned(), old), |k| drop(k.slices.remove(name)));
         }
         let Some(slice) = slice else { return };
         let Some(service) = slice.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME)).cloned() else {
             return;
         };
+        for (ip, name) in named(namespace, &service, &slice) {
+            *self.called.entry(ip).or_default().entry(name).or_default() += 1;
+        }
         self.service_of.insert(names, service.clone());
         self.touch((namespace.to_owned(), service), |k| drop(k.slices.insert(name.to_owned(), slice)));
+    }
+
+    fn uncall(&mut self, ip: Ipv4Addr, name: &str) {
+        let Some(names) = self.called.get_mut(&ip) else { return };
+        match names.get_mut(name) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(names.remove(name)),
+        }
+        if names.is_empty() {
+            self.called.remove(&ip);
+        }
     }
 
     fn set_service(&mut self, namespace: &str, name: &str, service: Option<Arc<Service>>) {
@@ -148,6 +168,11 @@ impl Book {
         self.inner.lock().at.get(&ip).cloned()
     }
 
+    /// What the endpoint at an address is called, below the zone of services.
+    pub(crate) fn called(&self, ip: Ipv4Addr) -> Vec<String> {
+        self.inner.lock().called.get(&ip).into_iter().flat_map(|names| names.keys().cloned()).collect()
+    }
+
     /// Whether a namespace has any service.
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
         let inner = self.inner.lock();
@@ -174,6 +199,15 @@ impl Book {
         let dirty = std::mem::take(&mut inner.dirty);
         dirty.into_iter().map(|n| (n.clone(), inner.known.get(&n).cloned().unwrap_or_default())).collect()
     }
+}
+
+/// The endpoints of a slice that have names of their own and answer.
+fn named(namespace: &str, service: &str, slice: &EndpointSlice) -> impl Iterator<Item = (Ipv4Addr, String)> {
+    let answers = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready) != Some(false);
+    slice.endpoints.iter().flatten().filter(answers).filter_map(move |e| {
+        let name = e.hostname.as_ref().filter(|n| !n.is_empty())?;
+        Some((e.addresses.first()?.parse().ok()?, format!("{name}.{service}.{namespace}")))
+    })
 }
 
 fn add_variables(out: &mut BTreeMap<String, String>, name: &str, spec: &ServiceSpec) {

@@ -2,7 +2,7 @@
 
 use crate::bind::{Binder, Binding, Bound};
 use crate::execute::{Executor, Outcome};
-use crate::expire::expire_events;
+use crate::expire::{expire_events, move_on};
 use crate::recorder::Recorder;
 use crate::work::Work;
 use crate::{Error, Options, Rescinder};
@@ -27,7 +27,7 @@ const OBJECTS: &str = "/registry/";
 const LOOKS_LEN_MAX: usize = 1_024;
 /// The longest sleep: a clock that was set is noticed after this.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
-/// How often events are looked through for old ones.
+/// How often events are looked through for old ones, and the revision moves on if nothing else moves it.
 const EXPIRE_EVERY: Duration = Duration::from_secs(300);
 
 /// What the service works with.
@@ -204,7 +204,11 @@ impl Service {
                 _ = expire.tick() => {
                     if flight.expiry.is_empty() {
                         let age = self.options.event_age_max;
-                        flight.expiry.spawn(expire_events(core.registry.clone(), core.clock.clone(), age));
+                        let (registry, clock) = (core.registry.clone(), core.clock.clone());
+                        flight.expiry.spawn(async move {
+                            move_on(&**registry.store(), clock.now()).await;
+                            expire_events(registry, clock, age).await;
+                        });
                     }
                 }
             }

@@ -4,7 +4,8 @@ use crate::options::CONTINUE_LEN_MAX;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use stoa_units::Revision;
+use std::time::Duration;
+use stoa_units::{Revision, Time};
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(crate) struct Continue {
     pub(crate) at: Option<Revision>,
     /// The last key of the page before, below the list's prefix.
     pub(crate) after: String,
+    /// When the list was begun; none in a token that is not of this server.
+    pub(crate) begun: Option<Time>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -20,6 +23,9 @@ struct Wire {
     v: String,
     rv: i64,
     start: String,
+    /// Milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    t: Option<u64>,
 }
 
 impl Continue {
@@ -28,6 +34,7 @@ impl Continue {
             v: "meta.k8s.io/v1".to_string(),
             rv: self.at.map_or(-1, |r| i64::try_from(r.0).unwrap_or(i64::MAX)),
             start: format!("{}\0", self.after),
+            t: self.begun.and_then(|t| u64::try_from(t.since(Time::EPOCH).as_millis()).ok()),
         };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&wire).unwrap_or_default())
     }
@@ -57,7 +64,8 @@ impl Continue {
             rv if rv > 0 => Some(Revision(rv.unsigned_abs())),
             _ => return Err("continue key is not valid: incorrect encoded start resourceVersion".to_string()),
         };
-        Ok(Continue { at, after: start.to_string() })
+        let begun = wire.t.map(|t| Time::EPOCH.plus(Duration::from_millis(t)));
+        Ok(Continue { at, after: start.to_string(), begun })
     }
 }
 
@@ -78,8 +86,11 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_and_a_made_up_one_is_refused() {
-        let token = Continue { at: Some(Revision(7)), after: "default/a".to_string() };
-        assert_eq!(Continue::decode(&token.encode()), Ok(token));
+        let begun = Some(Time::EPOCH.plus(Duration::from_millis(1_795_833_461_007)));
+        for begun in [begun, None] {
+            let token = Continue { at: Some(Revision(7)), after: "default/a".to_string(), begun };
+            assert_eq!(Continue::decode(&token.encode()), Ok(token));
+        }
         assert_eq!(
             Continue::decode("abc"),
             Err("continue key is not valid: invalid character 'i' looking for beginning of value".to_string())

@@ -1,12 +1,12 @@
 //! Reads: one object, or a page of a list at one revision. Values are the store's own bytes.
 
 use crate::continue_token::Continue;
-use crate::options::{FUTURE_REVISION_WAIT, RANGE_PAGE_LEN};
+use crate::options::{CONTINUE_AGE_MAX, FUTURE_REVISION_WAIT, RANGE_PAGE_LEN};
 use crate::{Initial, Registry, Selection, Target, convert, error};
 use std::time::Duration;
 use stoa_kube::{Cause, Resource, Status};
 use stoa_store::{Entry, Error, Key, Range};
-use stoa_units::{Revision, quote};
+use stoa_units::{Revision, Time, quote};
 
 /// How often a read looks whether a revision to come has come.
 const FUTURE_REVISION_POLL: Duration = Duration::from_millis(20);
@@ -141,7 +141,7 @@ impl Registry {
         {
             return Ok(self.list_one(resource, namespace, name, options));
         }
-        self.page(resource, &prefix, None, at, options)
+        self.page(resource, &prefix, None, at, self.clock().now(), options)
             .map_err(|e| list_error(e, at.unwrap_or(Revision::ZERO)))
     }
 
@@ -164,10 +164,17 @@ impl Registry {
         let token = Continue::decode(&options.continue_)
             .map_err(|e| Status::bad_request(format!("invalid continue token: {e}")))?;
         let after = Key::from_text(format!("{prefix}{}", token.after));
-        self.page(resource, prefix, Some(&after), token.at, options).map_err(|e| match e {
-            Error::Compacted { .. } => {
-                Status::expired_continue(Continue { at: None, after: token.after.clone() }.encode())
-            }
+        let now = self.clock().now();
+        let expired = || {
+            Status::expired_continue(Continue { at: None, after: token.after.clone(), begun: None }.encode())
+        };
+        // What a quiet cluster still remembers is not promised for longer than what a busy one does.
+        let begun = token.begun.filter(|_| token.at.is_some()).unwrap_or(now);
+        if now.since(begun) > CONTINUE_AGE_MAX && token.at.is_some_and(|at| at < self.store().revision()) {
+            return Err(expired());
+        }
+        self.page(resource, prefix, Some(&after), token.at, begun, options).map_err(|e| match e {
+            Error::Compacted { .. } => expired(),
             other => error::status(other),
         })
     }
@@ -178,12 +185,21 @@ impl Registry {
         prefix: &str,
         after: Option<&Key>,
         at: Option<Revision>,
+        begun: Time,
         options: &ListOptions,
     ) -> Result<List, Error> {
         if options.selection.is_everything() {
             let page = self.store().range(Range { prefix, after, limit: options.limit, at })?;
             let more = page.remaining > 0;
-            return Ok(finish(resource, prefix, page.entries, page.revision, more, Some(page.remaining)));
+            return Ok(finish(
+                resource,
+                prefix,
+                page.entries,
+                page.revision,
+                begun,
+                Some(page.remaining),
+                more,
+            ));
         }
         let mut found: Vec<Entry> = Vec::new();
         let mut after = after.cloned();
@@ -202,11 +218,11 @@ impl Registry {
                 found.push(entry);
                 if options.limit > 0 && found.len() == options.limit {
                     let more = more || entries.len() > 0;
-                    return Ok(finish(resource, prefix, found, page.revision, more, None));
+                    return Ok(finish(resource, prefix, found, page.revision, begun, None, more));
                 }
             }
             if !more {
-                return Ok(finish(resource, prefix, found, page.revision, false, None));
+                return Ok(finish(resource, prefix, found, page.revision, begun, None, false));
             }
             after = last;
         }
@@ -263,11 +279,14 @@ fn finish(
     prefix: &str,
     mut entries: Vec<Entry>,
     revision: Revision,
-    more: bool,
+    begun: Time,
     remaining: Option<u64>,
+    more: bool,
 ) -> List {
     let last = entries.last().map(|e| e.key.as_str().strip_prefix(prefix).unwrap_or_default().to_string());
-    let continue_ = last.filter(|_| more).map(|after| Continue { at: Some(revision), after }.encode());
+    let continue_ = last
+        .filter(|_| more)
+        .map(|after| Continue { at: Some(revision), after, begun: Some(begun) }.encode());
     if resource.is_converted() {
         entries = entries.into_iter().map(|e| served(resource, e)).collect();
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const RANGE_PAGE_LEN: usize = 500;
 /// Longest `continue` token that is looked at.
 pub const CONTINUE_LEN_MAX: usize = 4 * 1024;
+/// For how long the pages of a list show the revision of the first, if there is a newer one: as long as a stock server keeps history.
+pub const CONTINUE_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How often a generated name is drawn again when it is taken.
 pub const GENERATE_NAME_TRIES_MAX: usize = 8;
 /// How often a patch is applied to a newer object before the conflict is told to the client.

@@ -49,6 +49,26 @@ fn srv(port: u16, targets: &[&str]) -> Answer {
     Answer::Records(targets.iter().map(|t| Data::Srv { port, target: (*t).to_owned() }).collect())
 }
 
+fn ptr(names: &[&str]) -> Answer {
+    Answer::Records(names.iter().map(|n| Data::Ptr(format!("{n}.svc.cluster.local"))).collect())
+}
+
+#[test]
+fn an_address_is_called_as_its_endpoints_are_and_no_longer() {
+    let book = book();
+    let ask = || look_up(&book, "cluster.local", "2.0.244.10.in-addr.arpa", Kind::Ptr);
+    book.put(Referent::EndpointSlice, "shop", "web", None).unwrap();
+    assert_eq!(ask(), ptr(&["db-0.db.shop"]));
+    let moved = json!({"metadata": {"name": "db", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
+        "addressType": "IPv4", "endpoints": [
+            {"addresses": ["10.244.0.2"], "hostname": "db-1", "conditions": {"ready": true}},
+            {"addresses": ["10.244.0.2"], "hostname": "late", "conditions": {"ready": false}}]});
+    book.put(Referent::EndpointSlice, "shop", "db", Some(moved.to_string().as_bytes())).unwrap();
+    assert_eq!(ask(), ptr(&["db-1.db.shop"]));
+    book.put(Referent::EndpointSlice, "shop", "db", None).unwrap();
+    assert_eq!(ask(), Answer::Elsewhere);
+}
+
 #[test]
 fn services_endpoints_and_pods_have_their_names() {
     let nothing = Answer::Records(Vec::new());
@@ -76,11 +96,9 @@ fn services_endpoints_and_pods_have_their_names() {
         ("dns-version.cluster.local", Kind::Txt, Answer::Records(vec![Data::Txt("1.1.0".into())])),
         ("example.com", Kind::A, Answer::Elsewhere),
         ("notcluster.local", Kind::A, Answer::Elsewhere),
-        (
-            "9.0.96.10.in-addr.arpa",
-            Kind::Ptr,
-            Answer::Records(vec![Data::Ptr("web.shop.svc.cluster.local".into())]),
-        ),
+        ("9.0.96.10.in-addr.arpa", Kind::Ptr, ptr(&["web.shop"])),
+        ("2.0.244.10.in-addr.arpa", Kind::Ptr, ptr(&["db-0.db.shop", "db-0.web.shop"])),
+        ("3.0.244.10.in-addr.arpa", Kind::Ptr, Answer::Elsewhere),
         ("1.1.1.1.in-addr.arpa", Kind::Ptr, Answer::Elsewhere),
     ] {
         assert_eq!(ask(name, kind), want, "{name} {kind:?}");
