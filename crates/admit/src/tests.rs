@@ -7,9 +7,11 @@ use stoa_units::Time;
 
 use crate::{Operation, Request, STOCK, UserRef, World};
 
+mod batch;
 mod devices;
 mod events;
 mod kinds;
+mod networking;
 mod plugins;
 mod pods;
 mod recorded;

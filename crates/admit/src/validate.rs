@@ -1,5 +1,6 @@
 //! Field errors: everything wrong with an object at once, in the stock server's words and order.
 
+mod address;
 mod affinity;
 mod autoscaler;
 mod batch;
@@ -9,12 +10,16 @@ mod container;
 mod cron;
 mod device;
 mod driver;
+mod endpoint_slice;
 mod field;
 mod flow;
 mod image;
 pub use image::is_reserved_annotation;
+mod ingress;
+mod internal;
 mod meta;
 mod network;
+mod network_policy;
 mod pod;
 mod pod_diff;
 mod pod_update;
@@ -23,6 +28,7 @@ mod quota;
 mod rbac;
 mod selector;
 mod service;
+mod service_cidr;
 mod shown;
 mod storage;
 mod volume;
@@ -37,26 +43,37 @@ use field::Path;
 /// What is wrong with a new object.
 pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     let mut errors = Vec::new();
+    // A budget's metadata is judged only where its wishes are right.
+    if request.is_on("policy", "poddisruptionbudgets") {
+        check_kind(request, object, &mut errors);
+        if errors.is_empty() {
+            meta::check(request.resource, object, &mut errors);
+        }
+        return errors;
+    }
     meta::check(request.resource, object, &mut errors);
     check_kind(request, object, &mut errors);
-    if request.is_on("networking.k8s.io", "ingresses") {
-        network::new_ingress(object, &mut errors);
-    }
-    if request.is_on("", "pods") {
-        pod::create(object, &mut errors);
-    }
-    if request.is_on("apps", "statefulsets") {
-        workload::new_stateful_set(object, &mut errors);
-    }
-    // What devices a claim is for never changes, so that it is judged once.
-    if request.is_on("resource.k8s.io", "resourceclaims") {
-        device::claim(object, &mut errors);
-    }
-    if request.is_on("resource.k8s.io", "resourceclaimtemplates") {
-        device::template(object, &mut errors);
-    }
+    check_new(request, object, &mut errors);
     image::check(request, None, object, &mut errors);
     errors
+}
+
+/// Rules for what is new alone, and those that ask for what was there before.
+fn check_new(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
+    match (request.resource.group, request.resource.plural) {
+        ("", "pods") => pod::create(o, errors),
+        ("apps", "statefulsets") => workload::new_stateful_set(o, errors),
+        ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler(&Value::Null, o, errors),
+        ("batch", "cronjobs") => batch::new_cron_job(o, errors),
+        ("networking.k8s.io", "ingresses") => ingress::new_ingress(o, errors),
+        ("networking.k8s.io", "ingressclasses") => ingress::ingress_class(o, errors),
+        ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr(o, errors),
+        ("networking.k8s.io", "ipaddresses") => service_cidr::new_address(o, errors),
+        // What devices a claim is for never changes, so that it is judged once.
+        ("resource.k8s.io", "resourceclaims") => device::claim(o, errors),
+        ("resource.k8s.io", "resourceclaimtemplates") => device::template(o, errors),
+        _ => {}
+    }
 }
 
 /// What is wrong besides with an event that comes through `events.k8s.io`, both in the form in which events are stored; `old` is
@@ -105,15 +122,11 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
         ("apps", "daemonsets") => workload::daemon_set(o, errors),
         ("apps", "controllerrevisions") => workload::controller_revision(o, errors),
         ("batch", "jobs") => batch::job(o, errors),
-        ("batch", "cronjobs") => batch::cron_job(o, errors),
-        ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler(o, errors),
         ("policy", "poddisruptionbudgets") => workload::disruption_budget(o, errors),
         ("", "services") => service::service(o, errors),
         ("", "endpoints") => network::endpoints(o, reach(request), errors),
-        ("discovery.k8s.io", "endpointslices") => network::endpoint_slice(o, reach(request), errors),
-        ("networking.k8s.io", "ingresses") => network::ingress(o, errors),
-        ("networking.k8s.io", "ingressclasses") => network::ingress_class(o, errors),
-        ("networking.k8s.io", "networkpolicies") => network::network_policy(o, errors),
+        ("discovery.k8s.io", "endpointslices") => endpoint_slice::slice(o, reach(request), errors),
+        ("networking.k8s.io", "networkpolicies") => network_policy::network_policy(o, errors),
         ("", "configmaps") => config::config_map(o, errors),
         ("", "secrets") => config::secret(o, errors),
         ("", "namespaces") => cluster::namespace(o, errors),
@@ -138,8 +151,6 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
         ("storage.k8s.io", "csistoragecapacities") => driver::capacity(o, errors),
         ("storage.k8s.io", "volumeattachments") => driver::attachment(o, errors),
         ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class(o, errors),
-        ("networking.k8s.io", "servicecidrs") => network::service_cidr(o, errors),
-        ("networking.k8s.io", "ipaddresses") => network::address(o, errors),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::schema(o, errors),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow::level(o, errors),
         ("resource.k8s.io", "deviceclasses") => device::class(o, errors),
@@ -162,7 +173,9 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         }
         ("apps", "statefulsets") => workload::stateful_set_change(old, new, errors),
         ("apps", "controllerrevisions") => workload::controller_revision_change(old, new, errors),
+        ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler(old, new, errors),
         ("batch", "jobs") => batch::job_change(old, new, errors),
+        ("batch", "cronjobs") => batch::cron_job(old, new, errors),
         ("", "services") => service::change(old, new, errors),
         ("", "configmaps") => config::config_map_change(old, new, errors),
         ("", "secrets") => config::secret_change(old, new, errors),
@@ -176,8 +189,8 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("storage.k8s.io", "csistoragecapacities") => driver::capacity_change(old, new, errors),
         ("storage.k8s.io", "volumeattachments") => driver::attachment_change(old, new, errors),
         ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class_change(old, new, errors),
-        ("networking.k8s.io", "servicecidrs") => network::service_cidr_change(old, new, errors),
-        ("networking.k8s.io", "ipaddresses") => network::address_change(old, new, errors),
+        ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr_change(old, new, errors),
+        ("networking.k8s.io", "ipaddresses") => service_cidr::address_change(old, new, errors),
         ("", "resourcequotas") => quota::quota_change(old, new, errors),
         ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => {
             field::immutable(old, new, Path::root("spec"), "spec", errors);
@@ -187,15 +200,10 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("node.k8s.io", "runtimeclasses") => {
             field::immutable(old, new, Path::root("handler"), "handler", errors);
         }
-        ("networking.k8s.io", "ingressclasses") => {
-            field::immutable(
-                &old["spec"],
-                &new["spec"],
-                Path::root("spec").child("controller"),
-                "controller",
-                errors,
-            );
-        }
+        ("networking.k8s.io", "ingresses") => ingress::ingress(old, new, errors),
+        ("networking.k8s.io", "ingressclasses") => ingress::ingress_class_change(old, new, errors),
+        // Judged once as a policy and once as a change.
+        ("networking.k8s.io", "networkpolicies") => network_policy::network_policy(new, errors),
         ("discovery.k8s.io", "endpointslices") => {
             field::immutable(old, new, Path::root("addressType"), "addressType", errors);
         }
@@ -211,11 +219,11 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("apps", "deployments") => workload::deployment_status(old, new, errors),
         ("apps", "statefulsets") => workload::stateful_set_status(old, new, errors),
         ("apps", "daemonsets") => workload::daemon_set_status(old, new, errors),
-        ("batch", "jobs") => batch::job_status(new, errors),
+        ("batch", "jobs") => batch::job_status(old, new, errors),
         ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler_status(new, errors),
         ("policy", "poddisruptionbudgets") => workload::disruption_budget_status(new, errors),
         ("", "services") => network::service_status(new, errors),
-        ("networking.k8s.io", "ingresses") => network::balancer_status(new, errors),
+        ("networking.k8s.io", "ingresses") => ingress::balancer_status(new, errors),
         ("apps", "replicasets") | ("", "replicationcontrollers") => {
             workload::replica_set_status(new, errors);
         }

@@ -33,6 +33,19 @@ const DEPTH_MAX: usize = 128;
 /// A list's items; its metadata is field 1.
 const LIST_ITEMS: u32 = 2;
 
+/// A field's number, by which fields stand in the order in which Go declares them; those of an embedded message come in its place.
+pub fn field_number(message: &str, field: &str) -> Option<u32> {
+    const EMBEDDED_MAX: u32 = 1 << 16;
+    let table = table::builtin();
+    table.fields(table.named(message)?).iter().find_map(|f| match (f.label, f.element) {
+        (table::Label::Embedded, table::Element::Message(inner)) => {
+            let inner = table.fields(inner).iter().find(|i| i.name == field)?;
+            Some(f.number * EMBEDDED_MAX + inner.number)
+        }
+        _ => (f.name == field).then_some(f.number * EMBEDDED_MAX),
+    })
+}
+
 /// Why something is no protobuf message, or cannot become one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

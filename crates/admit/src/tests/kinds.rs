@@ -7,7 +7,7 @@ use super::{Objects, request};
 use crate::{Operation, check};
 
 /// The rows of a kind: group, plural, namespace, a good object, and changes with the refusals that they bring.
-fn table(group: &str, plural: &str, namespace: &str, good: &Value, rows: &[(&str, Value, &str)]) {
+pub(super) fn table(group: &str, plural: &str, namespace: &str, good: &Value, rows: &[(&str, Value, &str)]) {
     assert_eq!(causes(group, plural, namespace, good.clone()).join("; "), "", "{plural}: the good one");
     for (pointer, value, want) in rows {
         let mut object = good.clone();
@@ -93,7 +93,7 @@ fn ingresses_and_policies_are_judged() {
             (
                 "/spec/rules/0/http/paths/0/backend",
                 json!({"resource": {"kind": "K"}}),
-                "spec.rules[0].http.paths[0].backend.resource.name: Required value",
+                "spec.rules[0].http.paths[0].backend.resource.name: Required value: name is required",
             ),
         ],
     );
@@ -198,7 +198,7 @@ fn jobs_are_judged_whole() {
 #[test]
 fn autoscalers_are_judged_whole() {
     let resource = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}});
-    let good = json!({"metadata": {}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+    let good = json!({"metadata": {}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
         "metrics": [resource], "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}]}}}});
     table(
         "autoscaling",
@@ -209,7 +209,7 @@ fn autoscalers_are_judged_whole() {
             (
                 "/spec/maxReplicas",
                 json!(0),
-                "spec.maxReplicas: Invalid value: 0: must be greater than 0; spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+                "spec.maxReplicas: Required value: must be set and greater than 0; spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
             ),
             (
                 "/spec/metrics/0/resource/target",
@@ -219,7 +219,7 @@ fn autoscalers_are_judged_whole() {
             (
                 "/spec/metrics/0/type",
                 json!("Pods"),
-                "spec.metrics[0].pods: Required value: must populate information for the given metric source; spec.metrics[0].resource: Forbidden: must populate the given metric source only",
+                "spec.metrics[0].pods: Required value: must populate information for the given metric source",
             ),
             (
                 "/spec/behavior/scaleUp/stabilizationWindowSeconds",

@@ -1,44 +1,96 @@
 //! Jobs and cron jobs.
 
+mod policy;
+mod status;
+
 use serde_json::{Value, json};
 use stoa_kube::Cause;
+use stoa_units::check_dns_label;
 
-use super::field::{Errors, Path, dns_subdomain, indexed, not_negative, one_of, optional_one_of};
-use super::{cron, pod, selector};
+use super::field::{Errors, Path, domain_prefixed_path, not_negative};
+use super::{cron, internal, pod, selector};
 use crate::default::is_manual_selector;
-use crate::value::{at, flag, has, int, items, path, text};
+use crate::value::{at, flag, has, int, is_empty, items_mut, path, set, text};
+pub(super) use status::job_status;
 
 const SPEC: Path<'static> = Path::root("spec");
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
+/// The same labels as they were called before they had a prefix.
+const OLD_UID: &str = "controller-uid";
+const OLD_NAME: &str = "job-name";
 
 pub(super) fn job(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
-    let at_selector = SPEC.child("selector");
-    let s = at(spec, "selector");
-    let meta = at(object, "metadata");
-    let (uid, name) = (text(meta, "uid"), text(meta, "name"));
-    if !is_manual_selector(spec) && !uid.is_empty() {
-        let own = json!({UID: uid, NAME: name, "controller-uid": uid, "job-name": name});
-        let selected = path(s, &["matchLabels", UID]) == uid;
-        if !selected || selector::read(s).is_some_and(|w| !selector::matches(&w, &own)) {
-            errors.push(Cause::invalid(at_selector, s.clone(), "`selector` not auto-generated"));
+    generated_selector(object, spec, errors);
+    own_spec(spec, errors);
+    let completions = int(spec, "completions").unwrap_or(0);
+    if text(spec, "completionMode") == "Indexed" && completions > 0 {
+        let name = text(at(object, "metadata"), "name");
+        let host = format!("{name}-{}", completions - 1);
+        if check_dns_label(&host).is_err() {
+            let why = format!("will not able to create pod with invalid DNS label: {host}");
+            errors.push(Cause::invalid(Path::root("metadata").child("name"), name, &why));
         }
     }
-    job_spec(spec, SPEC, errors);
-    if s.is_null() {
-        errors.push(Cause::required(at_selector, ""));
+}
+
+/// The labels that tell a job's pods from others' are the cluster's.
+fn generated_selector(object: &Value, spec: &Value, errors: &mut Errors) {
+    let selector = at(spec, "selector");
+    let meta = at(object, "metadata");
+    let (uid, name) = (text(meta, "uid"), text(meta, "name"));
+    if is_manual_selector(spec) || selector.is_null() || uid.is_empty() {
         return;
     }
-    selector::check(s, at_selector, errors);
+    let template = SPEC.child("template");
+    let at_meta = template.child("metadata");
+    let at_labels = at_meta.child("labels");
     let labels = path(spec, &["template", "metadata", "labels"]);
-    if selector::read(s).is_some_and(|w| !selector::matches(&w, labels)) {
+    for (key, want) in [(OLD_UID, uid), (OLD_NAME, name), (UID, uid), (NAME, name)] {
+        let why = format!("must be '{want}'");
+        match at(labels, key).as_str() {
+            None => errors.push(Cause::required(at_labels.key(key), &why)),
+            Some(value) if value != want => {
+                errors.push(Cause::invalid(at_labels.key(key), labels.clone(), &why));
+            }
+            Some(_) => {}
+        }
+    }
+    let own = json!({UID: uid, NAME: name, OLD_UID: uid, OLD_NAME: name});
+    if selector::read(selector).is_some_and(|wanted| !selector::matches(&wanted, &own)) {
+        let at_selector = SPEC.child("selector");
+        let why = "`selector` not auto-generated";
+        errors.push(internal::invalid(at_selector, selector, "apis.meta.v1.LabelSelector", why));
+    }
+}
+
+/// A job's own specification, which selects the pods that its template makes.
+fn own_spec(spec: &Value, errors: &mut Errors) {
+    job_spec(spec, SPEC, errors);
+    let selector = at(spec, "selector");
+    let at_selector = SPEC.child("selector");
+    let labels = path(spec, &["template", "metadata", "labels"]);
+    if selector.is_null() {
+        errors.push(Cause::required(at_selector, ""));
+    } else {
+        selector::check(selector, at_selector, errors);
+    }
+    // What selects nothing does not select the template either.
+    if selector.is_null() || selector::read(selector).is_some_and(|w| !selector::matches(&w, labels)) {
         let template = SPEC.child("template");
         let meta = template.child("metadata");
         let why = "`selector` does not match template `labels`";
         errors.push(Cause::invalid(meta.child("labels"), labels.clone(), why));
     }
 }
+
+/// Pods of an indexed job at a time, and indices that may fail.
+const INDEXED_MAX: i64 = 100_000;
+/// The same where a job has more indices than [`INDEXED_MAX`] and limits how often each may fail.
+const INDEXED_MANY_MAX: i64 = 10_000;
+/// Longest name of who cares for a job.
+const MANAGED_BY_LEN_MAX: usize = 63;
 
 /// What a job and a cron job's template have in common.
 fn job_spec(spec: &Value, at_spec: Path<'_>, errors: &mut Errors) {
@@ -53,278 +105,265 @@ fn job_spec(spec: &Value, at_spec: Path<'_>, errors: &mut Errors) {
     ] {
         not_negative(spec, key, at_spec, errors);
     }
-    optional_one_of(spec, "completionMode", &["Indexed", "NonIndexed"], at_spec, errors);
-    let indexed_mode = text(spec, "completionMode") == "Indexed";
-    if indexed_mode && int(spec, "completions").is_none() {
-        errors.push(Cause::required(at_spec.child("completions"), "when completion mode is Indexed"));
-    }
-    let template = at(spec, "template");
-    let at_template = at_spec.child("template");
-    pod::template(template, at_template, errors);
-    let restart = path(template, &["spec", "restartPolicy"]).as_str().unwrap_or_default();
-    let at_pod = at_template.child("spec");
-    if restart.is_empty() || restart == "Always" {
-        let why = "valid values: \"OnFailure\", \"Never\"";
-        errors.push(Cause::required(at_pod.child("restartPolicy"), why));
-    } else if !matches!(restart, "OnFailure" | "Never") {
-        let known = ["OnFailure", "Never"];
-        errors.push(Cause::not_supported(at_pod.child("restartPolicy"), restart, &known));
-    } else if restart != "Never" && has(spec, "podFailurePolicy") {
-        let why = "only \"Never\" is supported when podFailurePolicy is specified";
-        errors.push(Cause::invalid(at_pod.child("restartPolicy"), restart, why));
-    }
-    per_index(spec, at_spec, errors);
-    if has(spec, "managedBy") {
-        managed_by(text(spec, "managedBy"), at_spec.child("managedBy"), errors);
-    }
-    if has(spec, "successPolicy") {
-        success_policy(spec, at_spec.child("successPolicy"), errors);
-    }
-    if has(spec, "podFailurePolicy") {
-        failure_policy(spec, at_spec.child("podFailurePolicy"), errors);
-    }
-    let replacement = if has(spec, "podFailurePolicy") { &["Failed"][..] } else { &REPLACEMENTS };
-    optional_one_of(spec, "podReplacementPolicy", replacement, at_spec, errors);
-}
-
-/// Longest name of who cares for a job.
-const MANAGED_BY_LEN_MAX: usize = 63;
-
-/// Who cares for a job says so with a domain of its own.
-fn managed_by(name: &str, path: Path<'_>, errors: &mut Errors) {
-    match name.split_once('/') {
-        _ if name.is_empty() => errors.push(Cause::required(path, "")),
-        None | Some(("", _) | (_, "")) => {
-            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.push(Cause::invalid(path, name, why));
-        }
-        Some((domain, _)) => dns_subdomain(domain, path, errors),
-    }
-    if name.len() > MANAGED_BY_LEN_MAX {
-        errors.push(Cause::too_long(path, MANAGED_BY_LEN_MAX));
-    }
-}
-
-const REPLACEMENTS: [&str; 2] = ["Failed", "TerminatingOrFailed"];
-const NEEDS_INDEX: &str = "requires indexed completion mode";
-
-/// What can be said of single indices only where there are any.
-fn per_index(spec: &Value, at_spec: Path<'_>, errors: &mut Errors) {
-    let indexed_mode = text(spec, "completionMode") == "Indexed";
-    for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-        if let Some(n) = int(spec, key).filter(|_| !indexed_mode) {
-            errors.push(Cause::invalid(at_spec.child(key), n, NEEDS_INDEX));
-        }
-    }
-    if !has(spec, "backoffLimitPerIndex") && has(spec, "maxFailedIndexes") {
+    if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
         let why = "when maxFailedIndexes is specified";
         errors.push(Cause::required(at_spec.child("backoffLimitPerIndex"), why));
     }
-    if let (Some(failed), Some(all)) = (int(spec, "maxFailedIndexes"), int(spec, "completions"))
+    if has(spec, "managedBy") {
+        let name = text(spec, "managedBy");
+        domain_prefixed_path(name, at_spec.child("managedBy"), errors);
+        if name.len() > MANAGED_BY_LEN_MAX {
+            errors.push(Cause::too_long(at_spec.child("managedBy"), MANAGED_BY_LEN_MAX));
+        }
+    }
+    completion_mode(spec, at_spec, errors);
+    if has(spec, "podFailurePolicy") {
+        policy::failure(spec, at_spec.child("podFailurePolicy"), errors);
+    }
+    if has(spec, "successPolicy") {
+        policy::success(spec, at_spec.child("successPolicy"), errors);
+    }
+    policy::replacement(spec, at_spec, errors);
+    let at_template = at_spec.child("template");
+    pod::template(at(spec, "template"), at_template, errors);
+    let restart = path(spec, &["template", "spec", "restartPolicy"]).as_str().unwrap_or_default();
+    let at_pod = at_template.child("spec");
+    let at_restart = at_pod.child("restartPolicy");
+    if restart.is_empty() || restart == "Always" {
+        errors.push(Cause::required(at_restart, "valid values: \"OnFailure\", \"Never\""));
+    } else if !matches!(restart, "OnFailure" | "Never") {
+        errors.push(Cause::not_supported(at_restart, restart, &["OnFailure", "Never"]));
+    } else if restart != "Never" && has(spec, "podFailurePolicy") {
+        let why = "only \"Never\" is supported when podFailurePolicy is specified";
+        errors.push(Cause::invalid(at_restart, restart, why));
+    }
+}
+
+const NEEDS_INDEX: &str = "requires indexed completion mode";
+
+fn completion_mode(spec: &Value, at_spec: Path<'_>, errors: &mut Errors) {
+    let mode = text(spec, "completionMode");
+    if has(spec, "completionMode") && !matches!(mode, "NonIndexed" | "Indexed") {
+        let known = ["NonIndexed", "Indexed"];
+        errors.push(Cause::not_supported(at_spec.child("completionMode"), mode, &known));
+    }
+    if mode == "Indexed" {
+        return indexed(spec, at_spec, errors);
+    }
+    if mode == "NonIndexed" || !has(spec, "completionMode") {
+        for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if let Some(n) = int(spec, key) {
+                errors.push(Cause::invalid(at_spec.child(key), n, NEEDS_INDEX));
+            }
+        }
+    }
+}
+
+fn indexed(spec: &Value, at_spec: Path<'_>, errors: &mut Errors) {
+    let completions = int(spec, "completions");
+    if completions.is_none() {
+        errors.push(Cause::required(at_spec.child("completions"), "when completion mode is Indexed"));
+    }
+    let mut at_most = |key: &str, max: i64, when: &str| {
+        if let Some(n) = int(spec, key).filter(|n| *n > max) {
+            let why = format!("must be less than or equal to {max}{when}");
+            errors.push(Cause::invalid(at_spec.child(key), n, &why));
+        }
+    };
+    at_most("parallelism", INDEXED_MAX, " when completion mode is Indexed");
+    if let (Some(failed), Some(all)) = (int(spec, "maxFailedIndexes"), completions)
         && failed > all
     {
         let why = "must be less than or equal to completions";
         errors.push(Cause::invalid(at_spec.child("maxFailedIndexes"), failed, why));
     }
-}
-
-/// Rules of a policy, of either kind.
-const POLICY_RULES_MAX: usize = 20;
-/// Exit codes that one rule may name.
-const EXIT_CODES_MAX: usize = 255;
-/// Conditions that one rule may name.
-const CONDITIONS_MAX: usize = 20;
-
-fn success_policy(spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    if text(spec, "completionMode") != "Indexed" {
-        errors.push(Cause::invalid(path, at(spec, "successPolicy").clone(), NEEDS_INDEX));
+    let mut at_most = |key: &str, max: i64, when: &str| {
+        if let Some(n) = int(spec, key).filter(|n| *n > max) {
+            let why = format!("must be less than or equal to {max}{when}");
+            errors.push(Cause::invalid(at_spec.child(key), n, &why));
+        }
+    };
+    at_most("maxFailedIndexes", INDEXED_MAX, "");
+    if completions.is_none_or(|n| n <= INDEXED_MAX) || !has(spec, "backoffLimitPerIndex") {
+        return;
     }
-    let policy = at(spec, "successPolicy");
-    let rules = path.child("rules");
-    let count = indexed(policy, "rules").count();
-    if count == 0 {
-        errors.push(Cause::required(rules, "at least one rules must be specified"));
-    } else if count > POLICY_RULES_MAX {
-        errors.push(Cause::too_many(rules, count, POLICY_RULES_MAX));
-    }
-    for (i, rule) in indexed(policy, "rules") {
-        let path = rules.index(i);
-        if !has(rule, "succeededCount") && !has(rule, "succeededIndexes") {
-            let why = "at least one of succeededCount or succeededIndexes must be specified";
-            errors.push(Cause::required(path, why));
+    let when = format!(" when completions are above {INDEXED_MAX} and used with backoff limit per index");
+    if has(spec, "maxFailedIndexes") {
+        at_most("parallelism", INDEXED_MANY_MAX, &when);
+        at_most("maxFailedIndexes", INDEXED_MANY_MAX, &when);
+    } else {
+        let why = format!("must be specified when completions is above {INDEXED_MAX}");
+        errors.push(Cause::required(at_spec.child("maxFailedIndexes"), &why));
+        if let Some(n) = int(spec, "parallelism").filter(|n| *n > INDEXED_MANY_MAX) {
+            let why = format!("must be less than or equal to {INDEXED_MANY_MAX}{when}");
+            errors.push(Cause::invalid(at_spec.child("parallelism"), n, &why));
         }
-        not_negative(rule, "succeededCount", path, errors);
-        if let (Some(wanted), Some(all)) = (int(rule, "succeededCount"), int(spec, "completions"))
-            && wanted > all
-        {
-            let why = format!("must be less than or equal to {all} (the number of specified completions)");
-            errors.push(Cause::invalid(path.child("succeededCount"), wanted, &why));
-        }
-    }
-}
-
-fn failure_policy(spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    let policy = at(spec, "podFailurePolicy");
-    let rules = path.child("rules");
-    let count = indexed(policy, "rules").count();
-    if count > POLICY_RULES_MAX {
-        errors.push(Cause::too_many(rules, count, POLICY_RULES_MAX));
-    }
-    for (i, rule) in indexed(policy, "rules") {
-        let path = rules.index(i);
-        let action = text(rule, "action");
-        one_of(rule, "action", &["Count", "FailIndex", "FailJob", "Ignore"], path, errors);
-        if action == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
-            let why = "requires the backoffLimitPerIndex to be set";
-            errors.push(Cause::invalid(path.child("action"), action, why));
-        }
-        let (codes, conditions) = (at(rule, "onExitCodes"), indexed(rule, "onPodConditions").count());
-        match (codes.is_object(), conditions > 0) {
-            (true, true) => {
-                let why = "specifying both OnExitCodes and OnPodConditions is not supported";
-                errors.push(Cause::invalid_unshown(path, why));
-            }
-            (false, false) => {
-                let why = "specifying one of OnExitCodes and OnPodConditions is required";
-                errors.push(Cause::invalid_unshown(path, why));
-            }
-            _ => {}
-        }
-        if codes.is_object() {
-            exit_codes(codes, spec, path.child("onExitCodes"), errors);
-        }
-        let list = path.child("onPodConditions");
-        if conditions > CONDITIONS_MAX {
-            errors.push(Cause::too_many(list, conditions, CONDITIONS_MAX));
-        }
-        for (j, condition) in indexed(rule, "onPodConditions") {
-            super::affinity::qualified(condition, "type", list.index(j), errors);
-            one_of(condition, "status", &["False", "True", "Unknown"], list.index(j), errors);
-        }
-    }
-}
-
-fn exit_codes(codes: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    let operator = text(codes, "operator");
-    one_of(codes, "operator", &["In", "NotIn"], path, errors);
-    if has(codes, "containerName") {
-        let name = text(codes, "containerName");
-        let pod = at(at(spec, "template"), "spec");
-        let known =
-            ["containers", "initContainers"].iter().any(|l| items(pod, l).any(|c| text(c, "name") == name));
-        if !known {
-            let why = "must be one of the container or initContainer names in the pod template";
-            errors.push(Cause::invalid(path.child("containerName"), name, why));
-        }
-    }
-    let list = path.child("values");
-    let values: Vec<i64> = items(codes, "values").filter_map(Value::as_i64).collect();
-    if values.is_empty() {
-        let why = "at least one value is required";
-        errors.push(Cause::invalid(list, at(codes, "values").clone(), why));
-    } else if values.len() > EXIT_CODES_MAX {
-        errors.push(Cause::too_many(list, values.len(), EXIT_CODES_MAX));
-    }
-    let mut sorted = true;
-    for (i, value) in values.iter().enumerate() {
-        if operator == "In" && *value == 0 {
-            errors.push(Cause::invalid(list.index(i), 0, "must not be 0 for the In operator"));
-        }
-        if values[..i].contains(value) {
-            errors.push(Cause::duplicate(list.index(i), *value));
-        }
-        sorted &= i == 0 || values[i - 1] <= *value;
-    }
-    if !sorted {
-        errors.push(Cause::invalid(list, at(codes, "values").clone(), "must be ordered"));
     }
 }
 
 pub(super) fn job_change(old: &Value, new: &Value, errors: &mut Errors) {
+    // The stock server judges a changed job's specification once as a job's and once as a change's.
+    own_spec(at(new, "spec"), errors);
     let (stored, spec) = (at(old, "spec"), at(new, "spec"));
-    let suspended = flag(stored, "suspend");
-    for key in [
-        "selector",
-        "completions",
-        "template",
-        "completionMode",
-        "podFailurePolicy",
-        "successPolicy",
-        "backoffLimitPerIndex",
-        "managedBy",
-    ] {
-        let elastic = key == "completions"
-            && text(spec, "completionMode") == "Indexed"
-            && int(spec, "completions") == int(spec, "parallelism");
-        // Queueing systems place a job before they let it run.
-        if elastic || (key == "template" && suspended) {
-            continue;
+    let fixed = |key: &str, type_name: &str, errors: &mut Errors| {
+        internal::immutable(stored, spec, key, SPEC.child(key), type_name, errors);
+    };
+    if text(spec, "completionMode") != "Indexed" {
+        fixed("completions", "", errors);
+    } else if at(stored, "completions") != at(spec, "completions")
+        && has(spec, "completions")
+        && int(spec, "completions") != int(spec, "parallelism")
+    {
+        let why = "can only be modified in tandem with spec.parallelism";
+        errors.push(Cause::invalid(SPEC.child("completions"), at(spec, "completions").clone(), why));
+    }
+    fixed("selector", "apis.meta.v1.LabelSelector", errors);
+    let template = at(spec, "template");
+    if stored_template(old, template) != *template {
+        let path = SPEC.child("template");
+        errors.push(internal::invalid(path, template, "core.v1.PodTemplateSpec", "field is immutable"));
+    }
+    fixed("completionMode", "", errors);
+    fixed("podFailurePolicy", "batch.v1.PodFailurePolicy", errors);
+    fixed("backoffLimitPerIndex", "", errors);
+    fixed("managedBy", "", errors);
+    fixed("successPolicy", "batch.v1.SuccessPolicy", errors);
+}
+
+/// The stored template with what may change taken from the new one: queueing systems place and size a job's pods before
+/// they let it run.
+fn stored_template(old: &Value, template: &Value) -> Value {
+    let mut stored = path(old, &["spec", "template"]).clone();
+    let status = at(old, "status");
+    let idle = !has(status, "startTime") || int(status, "active").unwrap_or(0) == 0;
+    if !flag(at(old, "spec"), "suspend") || !idle {
+        return stored;
+    }
+    let take = |stored: &mut Value, new: &Value, key: &str| match at(new, key) {
+        Value::Null => {
+            crate::value::remove(stored, key);
         }
-        if at(stored, key) != at(spec, key) {
-            errors.push(Cause::immutable(SPEC.child(key), at(spec, key).clone()));
+        value => set(stored, key, value.clone()),
+    };
+    if has(template, "metadata")
+        && let Some(meta) = crate::value::ensure(&mut stored, "metadata")
+    {
+        for key in ["annotations", "labels"] {
+            take(meta, at(template, "metadata"), key);
         }
+    }
+    let Some(spec) = stored.get_mut("spec") else { return stored };
+    let new = at(template, "spec");
+    for key in ["nodeSelector", "tolerations", "schedulingGates"] {
+        take(spec, new, key);
+    }
+    for list in ["containers", "initContainers"] {
+        let news = at(new, list).as_array().cloned().unwrap_or_default();
+        for (container, new) in items_mut(spec, list).zip(&news) {
+            take(container, new, "resources");
+        }
+    }
+    node_affinity(spec, at(new, "affinity"));
+    stored
+}
+
+fn node_affinity(spec: &mut Value, new: &Value) {
+    let Some(affinity) = crate::value::ensure(spec, "affinity") else { return };
+    match at(new, "nodeAffinity") {
+        Value::Null => {
+            crate::value::remove(affinity, "nodeAffinity");
+        }
+        value => set(affinity, "nodeAffinity", value.clone()),
+    }
+    if new.is_null() && is_empty(spec, "affinity") {
+        crate::value::remove(spec, "affinity");
     }
 }
 
 /// Room for the eleven characters that a run's name adds, within a pod's label.
 const CRON_NAME_LEN_MAX: usize = 52;
 
-pub(super) fn cron_job(object: &Value, errors: &mut Errors) {
-    let spec = at(object, "spec");
+pub(super) fn new_cron_job(object: &Value, errors: &mut Errors) {
+    cron_job(&Value::Null, object, errors);
     let name = text(at(object, "metadata"), "name");
-    match text(spec, "schedule") {
-        "" => errors.push(Cause::required(SPEC.child("schedule"), "")),
-        schedule => {
-            if let Err(why) = cron::check(schedule) {
-                errors.push(Cause::invalid(SPEC.child("schedule"), schedule, &why));
-            }
-            if schedule.contains("TZ") && !has(spec, "timeZone") {
-                let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-                errors.push(Cause::invalid(SPEC.child("schedule"), schedule, why));
-            }
-        }
-    }
-    not_negative(spec, "startingDeadlineSeconds", SPEC, errors);
-    if has(spec, "timeZone") {
-        let zone = text(spec, "timeZone");
-        if zone.is_empty() {
-            let why = "timeZone must be nil or non-empty string";
-            errors.push(Cause::invalid(SPEC.child("timeZone"), zone, why));
-        } else if zone.eq_ignore_ascii_case("local") || jiff::tz::TimeZone::get(zone).is_err() {
-            let why = format!("unknown time zone {zone}");
-            errors.push(Cause::invalid(SPEC.child("timeZone"), zone, &why));
-        }
-    }
-    one_of(spec, "concurrencyPolicy", &["Allow", "Forbid", "Replace"], SPEC, errors);
-    let template = SPEC.child("jobTemplate");
-    job_spec(path(spec, &["jobTemplate", "spec"]), template.child("spec"), errors);
-    for key in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        not_negative(spec, key, SPEC, errors);
-    }
     if name.len() > CRON_NAME_LEN_MAX {
         let why = format!("must be no more than {CRON_NAME_LEN_MAX} characters");
         errors.push(Cause::invalid(Path::root("metadata").child("name"), name, &why));
     }
 }
 
-const STATUS: Path<'static> = Path::root("status");
-
-pub(super) fn job_status(object: &Value, errors: &mut Errors) {
-    let status = at(object, "status");
-    for key in ["active", "succeeded", "failed", "ready", "terminating"] {
-        not_negative(status, key, STATUS, errors);
-    }
-    let uncounted = STATUS.child("uncountedTerminatedPods");
-    let mut seen = std::collections::HashSet::new();
-    for key in ["succeeded", "failed"] {
-        let list = uncounted.child(key);
-        for (i, uid) in indexed(at(status, "uncountedTerminatedPods"), key) {
-            let uid = uid.as_str().unwrap_or_default();
-            if uid.is_empty() {
-                errors.push(Cause::invalid(list.index(i), uid, "must not be empty"));
-            } else if !seen.insert(uid) {
-                errors.push(Cause::duplicate(list.index(i), uid));
+/// A cron job; `old` is what it was, null if it is new.
+pub(super) fn cron_job(old: &Value, object: &Value, errors: &mut Errors) {
+    let (stored, spec) = (at(old, "spec"), at(object, "spec"));
+    match text(spec, "schedule") {
+        "" => errors.push(Cause::required(SPEC.child("schedule"), "")),
+        schedule => {
+            if let Err(why) = cron::check(schedule) {
+                errors.push(Cause::invalid(SPEC.child("schedule"), schedule, &why));
+            }
+            let zoned_before = text(stored, "schedule").contains("TZ");
+            let why = match (schedule.contains("TZ"), zoned_before) {
+                (true, true) if has(spec, "timeZone") => {
+                    Some("cannot use both timeZone field and TZ or CRON_TZ in schedule")
+                }
+                (true, false) => Some("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"),
+                _ => None,
+            };
+            if let Some(why) = why {
+                errors.push(Cause::invalid(SPEC.child("schedule"), schedule, why));
             }
         }
+    }
+    not_negative(spec, "startingDeadlineSeconds", SPEC, errors);
+    if has(spec, "timeZone") && at(stored, "timeZone") != at(spec, "timeZone") {
+        time_zone(text(spec, "timeZone"), errors);
+    }
+    let concurrency = text(spec, "concurrencyPolicy");
+    if !matches!(concurrency, "Allow" | "Forbid" | "Replace") {
+        let known = ["Allow", "Forbid", "Replace"];
+        errors.push(Cause::not_supported(SPEC.child("concurrencyPolicy"), concurrency, &known));
+    }
+    let template = SPEC.child("jobTemplate");
+    let at_job = template.child("spec");
+    let job = path(spec, &["jobTemplate", "spec"]);
+    job_spec(job, at_job, errors);
+    if has(job, "selector") {
+        let why = "`selector` will be auto-generated";
+        let path = at_job.child("selector");
+        errors.push(internal::invalid(path, at(job, "selector"), "apis.meta.v1.LabelSelector", why));
+    }
+    if is_manual_selector(job) {
+        errors.push(Cause::not_supported(at_job.child("manualSelector"), true, &["nil", "false"]));
+    }
+    for key in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        not_negative(spec, key, SPEC, errors);
+    }
+}
+
+/// Longest part of a time zone's name.
+const ZONE_PART_LEN_MAX: usize = 14;
+
+fn time_zone(zone: &str, errors: &mut Errors) {
+    let mut refuse = |why: &str| errors.push(Cause::invalid(SPEC.child("timeZone"), zone, why));
+    if zone.is_empty() {
+        return refuse("timeZone must be nil or non-empty string");
+    }
+    let unknown = format!("unknown time zone {zone}");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_+".contains(c);
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= ZONE_PART_LEN_MAX
+            && !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && part.chars().all(is_plain)
+    };
+    if !zone.split('/').all(is_part) {
+        return refuse(&unknown);
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        refuse("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+    }
+    if zone != "Local" && !cron::is_zone(zone) {
+        refuse(&unknown);
     }
 }

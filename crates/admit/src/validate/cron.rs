@@ -19,6 +19,11 @@ const FIELDS: [Bounds; 5] = [
     Bounds { low: 0, high: 6, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] },
 ];
 
+/// Whether a time zone of exactly that name is known.
+pub(super) fn is_zone(name: &str) -> bool {
+    jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
+}
+
 /// Whether a schedule can be read.
 pub(super) fn check(schedule: &str) -> Result<(), String> {
     let mut rest = schedule;

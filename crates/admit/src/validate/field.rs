@@ -267,3 +267,72 @@ pub(super) fn ip(value: &str, path: Path<'_>, errors: &mut Errors) {
 pub(super) fn indexed<'v>(v: &'v Value, key: &str) -> impl Iterator<Item = (usize, &'v Value)> {
     v.get(key).unwrap_or(&NULL).as_array().into_iter().flatten().enumerate()
 }
+
+/// A path that somebody's domain stands before: `acme.io/foo`.
+pub(super) fn domain_prefixed_path(value: &str, path: Path<'_>, errors: &mut Errors) {
+    const INVALID: &str = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+    if value.is_empty() {
+        return errors.push(Cause::required(path, ""));
+    }
+    let (host, rest) = match value.split_once('/') {
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => (host, rest),
+        _ => {
+            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            return errors.push(Cause::invalid(path, value, why));
+        }
+    };
+    dns_subdomain(host, path, errors);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !rest.chars().all(is_plain) {
+        errors.push(Cause::invalid(path, rest, INVALID));
+    }
+}
+
+/// Conditions of the common form: each of a type of its own, with a status, a reason and a time.
+pub(super) fn conditions(v: &Value, list: Path<'_>, errors: &mut Errors) {
+    let mut types = std::collections::HashSet::new();
+    for (i, condition) in v.as_array().into_iter().flatten().enumerate() {
+        let path = list.index(i);
+        let kind = text(condition, "type");
+        if !types.insert(kind) {
+            errors.push(Cause::duplicate(path, kind));
+        }
+        match kind {
+            "" => errors.push(Cause::required(path.child("type"), "is required")),
+            kind => name_error(stoa_units::check_label_key(kind), kind, path.child("type"), errors),
+        }
+        one_of(condition, "status", &["False", "True", "Unknown"], path, errors);
+        if let Some(n) = int(condition, "observedGeneration").filter(|n| *n < 0) {
+            let why = "must be greater than or equal to zero";
+            errors.push(Cause::invalid(path.child("observedGeneration"), n, why));
+        }
+        if text(condition, "lastTransitionTime").is_empty() {
+            errors.push(Cause::required(path.child("lastTransitionTime"), ""));
+        }
+        match text(condition, "reason") {
+            "" => errors.push(Cause::required(path.child("reason"), "")),
+            reason => {
+                if !is_reason(reason) {
+                    errors.push(Cause::invalid(path.child("reason"), reason, REASON));
+                }
+                if reason.len() > REASON_BYTES_MAX {
+                    errors.push(Cause::too_long(path.child("reason"), REASON_BYTES_MAX));
+                }
+            }
+        }
+        if text(condition, "message").len() > MESSAGE_BYTES_MAX {
+            errors.push(Cause::too_long(path.child("message"), MESSAGE_BYTES_MAX));
+        }
+    }
+}
+
+const REASON_BYTES_MAX: usize = 1024;
+const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+
+fn is_reason(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || "_,:".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(is_inner)
+        && !text.ends_with([',', ':'])
+}

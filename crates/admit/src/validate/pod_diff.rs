@@ -2,6 +2,7 @@
 //! specification as Go prints its internal form ([`dump`]).
 
 mod dump;
+pub(super) use dump::{HOST_FIELDS, find, order};
 
 use serde_json::Value;
 

@@ -3,7 +3,9 @@
 use serde_json::Value;
 use stoa_kube::Cause;
 
-use super::field::{Errors, NOT_NEGATIVE, Path, count_or_percent, dns_label, is_zero, not_negative, one_of};
+use super::field::{
+    Errors, NOT_NEGATIVE, Path, conditions, count_or_percent, dns_label, is_zero, not_negative, one_of,
+};
 use super::{pod, selector, shown};
 use crate::value::{at, has, int, path, text};
 
@@ -385,6 +387,7 @@ fn collisions(old: &Value, status: &Value, errors: &mut Errors) {
 }
 
 pub(super) fn disruption_budget_status(object: &Value, errors: &mut Errors) {
+    conditions(at(at(object, "status"), "conditions"), STATUS.child("conditions"), errors);
     for key in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
         not_negative(at(object, "status"), key, STATUS, errors);
     }

@@ -9,7 +9,7 @@ use stoa_kube::schema::{self, Field, Kind, Type};
 use crate::value::{at, ensure, remove, set};
 
 /// The fields of a type in Go's order, by their Go names. Other types are printed in the table's order.
-fn order(type_name: &str) -> Option<&'static str> {
+pub(in crate::validate) fn order(type_name: &str) -> Option<&'static str> {
     Some(match type_name {
         "PodSpec" => {
             "Volumes InitContainers Containers EphemeralContainers RestartPolicy TerminationGracePeriodSeconds \
@@ -82,7 +82,8 @@ fn order(type_name: &str) -> Option<&'static str> {
 }
 
 /// Fields that the internal form keeps with the security context.
-const HOST_FIELDS: [&str; 5] = ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers"];
+pub(in crate::validate) const HOST_FIELDS: [&str; 5] =
+    ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers"];
 
 /// The specification's lines, one space of indentation a level.
 pub(super) fn dump(spec: &Value) -> Vec<String> {
@@ -184,7 +185,7 @@ fn zero(kind: Kind<'_>) -> String {
 }
 
 /// The field with a Go name; the host fields are found where the external form has them.
-fn find<'a>(ty: Type<'a>, go: &str) -> Option<Field<'a>> {
+pub(in crate::validate) fn find<'a>(ty: Type<'a>, go: &str) -> Option<Field<'a>> {
     let json = match go {
         "CephFS" => "cephfs".to_owned(),
         "StorageOS" => "storageos".to_owned(),
