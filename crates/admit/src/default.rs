@@ -43,6 +43,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "persistentvolumeclaims") => storage::persistent_volume_claim(object),
         ("", "limitranges") => storage::limit_range(object),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => subjects(object),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => definition_names(object),
         ("resource.k8s.io", "resourceclaims") => device_counts(object),
         ("resource.k8s.io", "resourceclaimtemplates") => {
             if let Some(claim) = object.get_mut("spec") {
@@ -50,6 +51,16 @@ pub fn default(resource: &Resource, object: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// A kind names itself in the singular and as a list.
+fn definition_names(object: &mut Value) {
+    let Some(names) = object.get_mut("spec").and_then(|s| s.get_mut("names")) else { return };
+    let kind = crate::value::text(names, "kind").to_owned();
+    if !kind.is_empty() {
+        crate::value::set_default_zero(names, "singular", kind.to_lowercase());
+        crate::value::set_default_zero(names, "listKind", format!("{kind}List"));
     }
 }
 

@@ -14,6 +14,7 @@
 // A refusal is made once and handed to the client; the paths that do not refuse never pay for its size.
 #![allow(clippy::result_large_err)]
 
+mod cel;
 mod check;
 mod default;
 mod mutate;

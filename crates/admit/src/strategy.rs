@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use stoa_kube::Resource;
 
 use crate::Request;
-use crate::value::{at, ensure, ensure_list, int, is_empty, path, remove, set, set_default, text};
+use crate::value::{
+    at, ensure, ensure_list, flag, int, is_empty, items, path, remove, set, set_default, text,
+};
 
 /// Kinds whose `metadata.generation` counts changes. The others have none, as on the stock server.
 const GENERATIONS: &[(&str, &str)] = &[
@@ -101,6 +103,11 @@ fn initial_status(request: &Request<'_>, object: &Value) -> Option<Value> {
             json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0})
         }
         ("autoscaling", "horizontalpodautoscalers") => json!({"desiredReplicas": 0}),
+        // What is stored is stored in one version.
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            let stored = items(at(object, "spec"), "versions").find(|v| flag(v, "storage"));
+            json!({"storedVersions": stored.map(|v| text(v, "name")).into_iter().collect::<Vec<_>>()})
+        }
         _ => json!({}),
     })
 }

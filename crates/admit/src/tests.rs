@@ -7,6 +7,7 @@ use stoa_units::Time;
 
 use crate::{Operation, Request, STOCK, UserRef, World};
 
+mod admission;
 mod batch;
 mod devices;
 mod events;

@@ -1,6 +1,7 @@
 //! Field errors: everything wrong with an object at once, in the stock server's words and order.
 
 mod address;
+mod admission;
 mod affinity;
 mod autoscaler;
 mod batch;
@@ -8,6 +9,7 @@ mod cluster;
 mod config;
 mod container;
 mod cron;
+mod definition;
 mod device;
 mod driver;
 mod endpoint_slice;
@@ -40,6 +42,9 @@ use stoa_kube::Cause;
 use crate::Request;
 use field::Path;
 
+/// The API group of webhooks and policies.
+const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
+
 /// What is wrong with a new object.
 pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     let mut errors = Vec::new();
@@ -65,10 +70,17 @@ fn check_new(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
         ("apps", "statefulsets") => workload::new_stateful_set(o, errors),
         ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler(&Value::Null, o, errors),
         ("batch", "cronjobs") => batch::new_cron_job(o, errors),
+        (ADMISSION_GROUP, "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            admission::webhooks(&Value::Null, o, errors);
+        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            definition::definition(&Value::Null, o, errors);
+        }
         ("networking.k8s.io", "ingresses") => ingress::new_ingress(o, errors),
         ("networking.k8s.io", "ingressclasses") => ingress::ingress_class(o, errors),
         ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr(o, errors),
         ("networking.k8s.io", "ipaddresses") => service_cidr::new_address(o, errors),
+        ("storage.k8s.io", "volumeattachments") => driver::new_attachment(o, errors),
         // What devices a claim is for never changes, so that it is judged once.
         ("resource.k8s.io", "resourceclaims") => device::claim(o, errors),
         ("resource.k8s.io", "resourceclaimtemplates") => device::template(o, errors),
@@ -153,6 +165,11 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
         ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class(o, errors),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::schema(o, errors),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow::level(o, errors),
+        (ADMISSION_GROUP, "validatingadmissionpolicies") => admission::validating_policy(o, errors),
+        (ADMISSION_GROUP, "validatingadmissionpolicybindings") => admission::validating_binding(o, errors),
+        (ADMISSION_GROUP, "mutatingadmissionpolicies") => admission::mutating_policy(o, errors),
+        (ADMISSION_GROUP, "mutatingadmissionpolicybindings") => admission::mutating_binding(o, errors),
+        ("apiregistration.k8s.io", "apiservices") => admission::api_service(o, errors),
         ("resource.k8s.io", "deviceclasses") => device::class(o, errors),
         ("resource.k8s.io", "resourceslices") => device::slice(o, errors),
         _ => {}
@@ -200,6 +217,10 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("node.k8s.io", "runtimeclasses") => {
             field::immutable(old, new, Path::root("handler"), "handler", errors);
         }
+        (ADMISSION_GROUP, "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            admission::webhooks(old, new, errors);
+        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => definition::definition(old, new, errors),
         ("networking.k8s.io", "ingresses") => ingress::ingress(old, new, errors),
         ("networking.k8s.io", "ingressclasses") => ingress::ingress_class_change(old, new, errors),
         // Judged once as a policy and once as a change.
@@ -207,7 +228,14 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("discovery.k8s.io", "endpointslices") => {
             field::immutable(old, new, Path::root("addressType"), "addressType", errors);
         }
-        (crate::RBAC_GROUP, "rolebindings" | "clusterrolebindings") => rbac::binding_change(old, new, errors),
+        // Judged once as a role or a binding, and once as a change.
+        (crate::RBAC_GROUP, "roles" | "clusterroles") => {
+            rbac::role(new, request.resource.namespaced, errors);
+        }
+        (crate::RBAC_GROUP, "rolebindings" | "clusterrolebindings") => {
+            rbac::binding(new, request.resource.namespaced, errors);
+            rbac::binding_change(old, new, errors);
+        }
         _ => {}
     }
 }
@@ -228,6 +256,7 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
             workload::replica_set_status(new, errors);
         }
         ("", "nodes") => cluster::node_status(new, errors),
+        ("storage.k8s.io", "volumeattachments") => driver::attachment_status(new, errors),
         ("resource.k8s.io", "resourceclaims") => device::claim_status(old, new, errors),
         _ => {}
     }

@@ -123,6 +123,11 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
             ("spec.matchResources.resourceRules[].scope", S("*")),
             ("spec.matchResources.excludeResourceRules[].scope", S("*")),
         ],
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &[
+            ("spec.conversion", O),
+            ("spec.conversion.strategy", S("None")),
+            ("spec.conversion.webhook.clientConfig.service.port", I(443)),
+        ],
         ("apiregistration.k8s.io", "apiservices") => &[("spec.service.port", I(443))],
         ("certificates.k8s.io", "certificatesigningrequests") => &[("spec.usages", L("digital signature"))],
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &[("spec.matchingPrecedence", Z(1000))],

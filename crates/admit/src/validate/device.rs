@@ -7,6 +7,7 @@ use stoa_kube::Cause;
 
 use super::field::{Errors, Path, dns_label, dns_subdomain, immutable, indexed, name_error, required_text};
 use super::{affinity, meta};
+use crate::cel::{self, Type};
 use crate::value::{at, flag, has, int, is_empty, items, pairs, path as below, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -71,11 +72,27 @@ fn selectors(v: &Value, path: Path<'_>, errors: &mut Errors) {
     entries(v, "selectors", ENTRIES_MAX, path, errors, |selector, path, errors| {
         if !has(selector, "cel") {
             errors.push(Cause::required(path.child("cel"), ""));
-        } else if text(at(selector, "cel"), "expression").len() > EXPRESSION_BYTES_MAX {
+        } else {
             let cel = path.child("cel");
-            errors.push(Cause::too_long(cel.child("expression"), EXPRESSION_BYTES_MAX));
+            expression(text(at(selector, "cel"), "expression"), cel.child("expression"), errors);
         }
     });
+}
+
+/// Whether a device is fit, in CEL.
+fn expression(told: &str, path: Path<'_>, errors: &mut Errors) {
+    if told.is_empty() {
+        return errors.push(Cause::required(path, ""));
+    }
+    if told.len() > EXPRESSION_BYTES_MAX {
+        return errors.push(Cause::too_long(path, EXPRESSION_BYTES_MAX));
+    }
+    let why = match cel::compile(told, &["device"]) {
+        Ok(Type::Bool | Type::Dyn) => return,
+        Ok(other) => format!("must evaluate to bool or the unknown type, not {}", other.name()),
+        Err(e) => format!("compilation failed: {e}"),
+    };
+    errors.push(Cause::invalid(path, told, &why));
 }
 
 fn configuration(config: &Value, path: Path<'_>, errors: &mut Errors) {

@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use stoa_kube::Cause;
 
 use super::field::{
-    Errors, NOT_NEGATIVE, Path, dns_subdomain, immutable, indexed, int_at_least, name_error, quantity,
-    required_text,
+    Errors, NOT_NEGATIVE, Path, dns_subdomain, immutable, indexed, name_error, quantity, required_text,
 };
-use super::{meta, selector};
+use super::{internal, meta, selector};
 use crate::value::{at, has, int, is_empty, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -35,17 +34,28 @@ pub(super) fn driver(object: &Value, errors: &mut Errors) {
         let path = requests.index(i);
         if !audiences.insert(text(request, "audience")) {
             errors.push(Cause::duplicate(path.child("audience"), text(request, "audience")));
+            continue;
         }
-        if let Some(seconds) = int(request, "expirationSeconds").filter(|s| *s < TOKEN_SECONDS_MIN) {
-            let why = "may not specify a duration less than 10 minutes";
-            errors.push(Cause::invalid(path.child("expirationSeconds"), seconds, why));
-        }
+        let why = match int(request, "expirationSeconds") {
+            Some(n) if n < TOKEN_SECONDS_MIN => "may not specify a duration less than 10 minutes",
+            Some(n) if n > 1 << 32 => "may not specify a duration larger than 2^32 seconds",
+            _ => continue,
+        };
+        errors.push(Cause::invalid(
+            path.child("expirationSeconds"),
+            at(request, "expirationSeconds").clone(),
+            why,
+        ));
     }
     let modes = SPEC.child("volumeLifecycleModes");
     for mode in texts(spec, "volumeLifecycleModes").filter(|m| !matches!(*m, "Ephemeral" | "Persistent")) {
-        errors.push(Cause::not_supported(modes, mode, &["Ephemeral", "Persistent"]));
+        errors.push(Cause::not_supported(modes, mode, &["Persistent", "Ephemeral"]));
     }
-    int_at_least(spec, "nodeAllocatableUpdatePeriodSeconds", ALLOCATABLE_SECONDS_MIN, SPEC, errors);
+    let key = "nodeAllocatableUpdatePeriodSeconds";
+    if let Some(n) = int(spec, key).filter(|n| *n < ALLOCATABLE_SECONDS_MIN) {
+        let why = format!("must be greater than or equal to {ALLOCATABLE_SECONDS_MIN} seconds");
+        errors.push(Cause::invalid(SPEC.child(key), n, &why));
+    }
 }
 
 pub(super) fn driver_change(old: &Value, new: &Value, errors: &mut Errors) {
@@ -74,24 +84,35 @@ pub(super) fn node(object: &Value, errors: &mut Errors) {
         if !names.insert(text(driver, "name")) {
             errors.push(Cause::duplicate(path.child("name"), text(driver, "name")));
         }
-        let keys = path.child("topologyKeys");
+        // Told of the driver as a whole, as the stock server does.
         let mut seen = HashSet::new();
-        for (j, key) in texts(driver, "topologyKeys").enumerate() {
-            name_error(stoa_units::check_label_key(key), key, keys, errors);
-            if !seen.insert(key) {
-                errors.push(Cause::duplicate(keys.index(j), key));
+        for key in texts(driver, "topologyKeys") {
+            if key.is_empty() {
+                errors.push(Cause::required(path, ""));
             }
+            if !seen.insert(key) {
+                errors.push(Cause::duplicate(path, key));
+            }
+            name_error(stoa_units::check_label_key(key), key, path, errors);
         }
     }
 }
 
 pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
-    let list = SPEC.child("drivers");
-    for (i, driver) in indexed(at(new, "spec"), "drivers") {
-        let was = indexed(at(old, "spec"), "drivers").find(|(_, d)| text(d, "name") == text(driver, "name"));
-        let fixed = |d: &Value| (at(d, "nodeID").clone(), at(d, "topologyKeys").clone());
-        if was.is_some_and(|(_, d)| fixed(d) != fixed(driver)) {
-            errors.push(Cause::immutable(list.index(i), driver.clone()));
+    // Judged once as a node's and once as a change.
+    node(new, errors);
+    let fixed = |driver: &Value| {
+        let mut driver = driver.clone();
+        crate::value::remove(&mut driver, "allocatable");
+        driver
+    };
+    for (_, was) in indexed(at(old, "spec"), "drivers") {
+        for (_, is) in indexed(at(new, "spec"), "drivers") {
+            if text(was, "name") == text(is, "name") && fixed(was) != fixed(is) {
+                let path = SPEC.child("drivers");
+                let type_name = "storage.v1.CSINodeDriver";
+                errors.push(internal::invalid(path, &fixed(is), type_name, "field is immutable"));
+            }
         }
     }
 }
@@ -99,42 +120,63 @@ pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
 pub(super) fn capacity(object: &Value, errors: &mut Errors) {
     selector::check(at(object, "nodeTopology"), Path::root("nodeTopology"), errors);
     dns_subdomain(text(object, "storageClassName"), Path::root("storageClassName"), errors);
-    for key in ["capacity", "maximumVolumeSize"] {
-        if quantity(object, key).is_some_and(|q| q.is_negative()) {
-            errors.push(Cause::invalid(key, at(object, key).clone(), NOT_NEGATIVE));
-        }
+    if quantity(object, "capacity").is_some_and(|q| q.is_negative()) {
+        errors.push(Cause::invalid("capacity", at(object, "capacity").clone(), NOT_NEGATIVE));
     }
 }
 
 pub(super) fn capacity_change(old: &Value, new: &Value, errors: &mut Errors) {
-    for key in ["nodeTopology", "storageClassName"] {
-        immutable(old, new, Path::root(key), key, errors);
-    }
+    let topology = Path::root("nodeTopology");
+    internal::immutable(old, new, "nodeTopology", topology, "apis.meta.v1.LabelSelector", errors);
+    immutable(old, new, Path::root("storageClassName"), "storageClassName", errors);
 }
 
 pub(super) fn attachment(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
-    driver_name(spec, "attacher", SPEC, errors);
+    required_text(spec, "attacher", SPEC, errors);
     let source = at(spec, "source");
     let at_source = SPEC.child("source");
-    let named = !is_empty(source, "persistentVolumeName");
-    if !named && !has(source, "inlineVolumeSpec") {
-        let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-        errors.push(Cause::required(at_source, why));
-    } else if named && has(source, "inlineVolumeSpec") {
-        let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-        errors.push(Cause::forbidden(at_source, why));
-    } else if named {
-        let name = text(source, "persistentVolumeName");
-        dns_subdomain(name, at_source.child("persistentVolumeName"), errors);
+    let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    match (has(source, "persistentVolumeName"), has(source, "inlineVolumeSpec")) {
+        (false, false) => errors.push(Cause::required(at_source, why)),
+        (true, true) => errors.push(Cause::forbidden(at_source, why)),
+        (true, false) if is_empty(source, "persistentVolumeName") => {
+            let why = "must specify non empty persistentVolumeName";
+            errors.push(Cause::required(at_source.child("persistentVolumeName"), why));
+        }
+        _ => {}
     }
     dns_subdomain(text(spec, "nodeName"), SPEC.child("nodeName"), errors);
+    attachment_status(object, errors);
+}
+
+/// What attaching or detaching has come to.
+pub(super) fn attachment_status(object: &Value, errors: &mut Errors) {
+    const STATUS: Path<'static> = Path::root("status");
+    for key in ["attachError", "detachError"] {
+        if let Some(code) = int(at(at(object, "status"), key), "errorCode").filter(|n| *n < 0) {
+            let path = STATUS.child(key);
+            let why = super::field::range_message(0, i64::from(i32::MAX));
+            errors.push(Cause::invalid(path.child("errorCode"), code, &why));
+        }
+    }
+}
+
+/// A new attachment's names are those of drivers and volumes.
+pub(super) fn new_attachment(object: &Value, errors: &mut Errors) {
+    let spec = at(object, "spec");
+    driver_name(spec, "attacher", SPEC, errors);
+    let source = at(spec, "source");
+    if has(source, "persistentVolumeName") {
+        let path = SPEC.child("source");
+        dns_subdomain(text(source, "persistentVolumeName"), path.child("persistentVolumeName"), errors);
+    }
 }
 
 pub(super) fn attachment_change(old: &Value, new: &Value, errors: &mut Errors) {
-    if at(old, "spec") != at(new, "spec") {
-        errors.push(Cause::immutable(SPEC, at(new, "spec").clone()));
-    }
+    // Judged once as an attachment and once as a change.
+    attachment(new, errors);
+    internal::immutable(old, new, "spec", SPEC, "storage.v1.VolumeAttachmentSpec", errors);
 }
 
 /// Parameters of a class, keys and values together.
@@ -163,16 +205,14 @@ pub(super) fn parameters(object: &Value, errors: &mut Errors) {
 }
 
 pub(super) fn attributes_class(object: &Value, errors: &mut Errors) {
-    if text(object, "driverName").is_empty() {
-        errors.push(Cause::required("driverName", ""));
-    } else {
-        let name = text(object, "driverName");
-        name_error(meta::check_driver(name), name, Path::root("driverName"), errors);
+    match text(object, "driverName").to_lowercase().as_str() {
+        "" => errors.push(Cause::required("driverName", "")),
+        name => name_error(stoa_units::check_label_key(name), name, Path::root("driverName"), errors),
     }
+    parameters(object, errors);
     if is_empty(object, "parameters") {
         errors.push(Cause::required("parameters", "must contain at least one key/value pair"));
     }
-    parameters(object, errors);
 }
 
 pub(super) fn attributes_class_change(old: &Value, new: &Value, errors: &mut Errors) {
@@ -181,4 +221,6 @@ pub(super) fn attributes_class_change(old: &Value, new: &Value, errors: &mut Err
             errors.push(Cause::forbidden(key, &format!("updates to {key} are forbidden.")));
         }
     }
+    // Judged once as a class and once as a change.
+    attributes_class(new, errors);
 }

@@ -110,7 +110,8 @@ impl<'l, 'a> Draft<'l, 'a> {
     /// Says what goes on.
     pub fn activity(&mut self, counts: &Counts<'_>, active: usize) {
         self.new["active"] = json!(active);
-        self.new["ready"] = json!(counts.ready);
+        // Pods that are being let go may still be ready.
+        self.new["ready"] = json!(counts.ready.min(active));
         self.new["terminating"] = json!(counts.terminating);
     }
 

@@ -234,7 +234,8 @@ fn change(was: &State<'_>, is: &State<'_>, errors: &mut Errors) {
             "completionTime cannot be mutated",
         ));
     }
-    if !stays("startTime") && !flag(is.spec, "suspend") {
+    // One that goes on after a rest begins anew.
+    if has(was.status, "startTime") && !has(is.status, "startTime") && !flag(is.spec, "suspend") {
         let why = "startTime cannot be removed for unsuspended job";
         errors.push(Cause::required(STATUS.child("startTime"), why));
     }

@@ -1,0 +1,362 @@
+//! Webhooks, policies, definitions and services of the API: a good object, a change to it, and what is said.
+
+use serde_json::{Value, json};
+
+use super::kinds::table;
+use super::rules::{causes, changes};
+
+const GROUP: &str = "admissionregistration.k8s.io";
+const LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+
+fn rule() -> Value {
+    json!({"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]})
+}
+
+#[test]
+fn a_webhook_says_where_it_is_and_what_it_is_asked() {
+    let hook = json!({"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [rule()],
+        "clientConfig": {"service": {"name": "s", "namespace": "n"}}});
+    let good = json!({"metadata": {}, "webhooks": [hook]});
+    let unknown = format!(
+        "webhooks[0].admissionReviewVersions[0]: Invalid value: \"V\": {LABEL}; webhooks[0].admissionReviewVersions: Invalid value: [\"V\"]: must include at least one of v1, v1beta1"
+    );
+    for plural in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
+        table(
+            GROUP,
+            plural,
+            "",
+            &good,
+            &[
+                (
+                    "/webhooks/0/name",
+                    json!("a.b"),
+                    "webhooks[0].name: Invalid value: \"a.b\": should be a domain with at least three segments separated by dots",
+                ),
+                (
+                    "/webhooks/0/sideEffects",
+                    Value::Null,
+                    "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+                ),
+                (
+                    "/webhooks/0/sideEffects",
+                    json!("Some"),
+                    "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
+                ),
+                (
+                    "/webhooks/0/admissionReviewVersions",
+                    json!([]),
+                    "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
+                ),
+                ("/webhooks/0/admissionReviewVersions", json!(["V"]), &unknown),
+                (
+                    "/webhooks/0/timeoutSeconds",
+                    json!(31),
+                    "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+                ),
+                (
+                    "/webhooks/0/clientConfig",
+                    json!({}),
+                    "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+                ),
+                (
+                    "/webhooks/0/clientConfig",
+                    json!({"url": "http://u@h/p?q#f"}),
+                    "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]; webhooks[0].clientConfig.url: Invalid value: \"u\": user information is not permitted in the URL; webhooks[0].clientConfig.url: Invalid value: \"f\": fragments are not permitted in the URL; webhooks[0].clientConfig.url: Invalid value: \"q\": query parameters are not permitted in the URL",
+                ),
+                (
+                    "/webhooks/0/clientConfig/service/path",
+                    json!("a//b"),
+                    "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": must start with a '/'; webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[0] may not be empty; webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[1] may not be empty",
+                ),
+                (
+                    "/webhooks/0/rules/0/operations",
+                    json!(["*", "LOOK"]),
+                    "webhooks[0].rules[0].operations: Invalid value: [\"*\",\"LOOK\"]: if '*' is present, must not specify other operations; webhooks[0].rules[0].operations[1]: Unsupported value: \"LOOK\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+                ),
+                (
+                    "/webhooks/0/rules/0/apiGroups",
+                    json!([]),
+                    "webhooks[0].rules[0].apiGroups: Required value",
+                ),
+                (
+                    "/webhooks/0/rules/0/resources",
+                    json!(["*", "pods"]),
+                    "webhooks[0].rules[0].resources: Invalid value: [\"*\",\"pods\"]: if '*' is present, must not specify other resources without subresources",
+                ),
+                (
+                    "/webhooks/0/rules/0/resources",
+                    json!(["pods/*", "pods/log"]),
+                    "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/log\": if 'pods/*' is present, must not specify pods/log",
+                ),
+                (
+                    "/webhooks/0/matchConditions",
+                    json!([{"name": "", "expression": " "}]),
+                    "webhooks[0].matchConditions[0].expression: Required value; webhooks[0].matchConditions[0].name: Required value",
+                ),
+            ],
+        );
+    }
+    let twice = json!({"metadata": {}, "webhooks": [hook, hook]});
+    assert_eq!(
+        causes(GROUP, "validatingwebhookconfigurations", "", twice),
+        ["webhooks[1].name: Duplicate value: \"a.b.c\""]
+    );
+    let mut old = good;
+    old["webhooks"][0]["sideEffects"] = json!("Unknown");
+    assert_eq!(
+        changes(GROUP, "validatingwebhookconfigurations", old, |o| {
+            o["webhooks"][0]["timeoutSeconds"] = json!(5);
+        }),
+        Vec::<String>::new(),
+        "what was taken once stays"
+    );
+}
+
+#[test]
+fn a_policy_has_something_to_say_of_something() {
+    let good = json!({"metadata": {}, "spec": {"matchConstraints": {"resourceRules": [rule()]}, "variables": [],
+        "validations": [{"expression": "true"}]}});
+    let kind = format!(
+        "spec.paramKind.apiVersion: Invalid value: \"V1\": {LABEL}; spec.paramKind.kind: Required value"
+    );
+    table(
+        GROUP,
+        "validatingadmissionpolicies",
+        "",
+        &good,
+        &[
+            ("/spec/matchConstraints", Value::Null, "spec.matchConstraints: Required value"),
+            (
+                "/spec/matchConstraints/resourceRules",
+                json!([]),
+                "spec.matchConstraints.resourceRules: Required value",
+            ),
+            (
+                "/spec/matchConstraints/resourceRules/0/resourceNames",
+                json!(["a/b"]),
+                "spec.matchConstraints.resourceRules[0].resourceNames[0]: Invalid value: \"a/b\": may not contain '/'",
+            ),
+            (
+                "/spec/validations",
+                json!([]),
+                "spec.validations: Required value: validations or auditAnnotations must contain at least one item; spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item",
+            ),
+            (
+                "/spec/validations/0",
+                json!({"expression": "", "message": "a\nb", "reason": "No"}),
+                "spec.validations[0].expression: Required value: expression is not specified; spec.validations[0].message: Invalid value: \"a\\nb\": message must not contain line breaks; spec.validations[0].reason: Unsupported value: \"No\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\"",
+            ),
+            (
+                "/spec/variables",
+                json!([{"name": "in", "expression": "1"}]),
+                "spec.variables[0].name: Invalid value: \"in\": name is not a valid CEL identifier",
+            ),
+            (
+                "/spec/validations/0/expression",
+                json!("object.spec.replicas <="),
+                "spec.validations[0].expression: Invalid value: \"object.spec.replicas <=\": compilation failed: ERROR: <input>:1:24: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | object.spec.replicas <=\n | .......................^",
+            ),
+            (
+                "/spec/validations/0/expression",
+                json!("params.a"),
+                "spec.validations[0].expression: Invalid value: \"params.a\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params.a\n | ^",
+            ),
+            (
+                "/spec/validations/0/expression",
+                json!("1"),
+                "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool",
+            ),
+            (
+                "/spec/validations/0/messageExpression",
+                json!("authorizer.x"),
+                "spec.validations[0].messageExpression: Invalid value: \"authorizer.x\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'authorizer' (in container '')\n | authorizer.x\n | ^",
+            ),
+            ("/spec/paramKind", json!({"apiVersion": "V1"}), &kind),
+            (
+                "/spec/auditAnnotations",
+                json!([{"key": "k", "valueExpression": ""}, {"key": "k", "valueExpression": "'a'"}]),
+                "spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified; spec.auditAnnotations[1].key: Duplicate value: \"k\"",
+            ),
+        ],
+    );
+    let good = json!({"metadata": {}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    table(
+        GROUP,
+        "validatingadmissionpolicybindings",
+        "",
+        &good,
+        &[
+            ("/spec/policyName", json!(""), "spec.policyName: Required value"),
+            (
+                "/spec/validationActions",
+                json!([]),
+                "spec.validationActions: Required value: at least one validation action is required",
+            ),
+            (
+                "/spec/validationActions",
+                json!(["Deny", "Warn"]),
+                "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)",
+            ),
+            (
+                "/spec/paramRef",
+                json!({}),
+                "spec.paramRef: Required value: one of name or selector must be specified; spec.paramRef.parameterNotFoundAction: Required value",
+            ),
+        ],
+    );
+    let good = json!({"metadata": {}, "spec": {"matchConstraints": {"resourceRules": [rule()]}, "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}});
+    table(
+        GROUP,
+        "mutatingadmissionpolicies",
+        "",
+        &good,
+        &[
+            (
+                "/spec/mutations",
+                json!([]),
+                "spec.mutations: Required value: mutations must contain at least one item",
+            ),
+            (
+                "/spec/mutations/0",
+                json!({"patchType": "ApplyConfiguration"}),
+                "spec.mutations[0].applyConfiguration: Required value: must be specified when patchType is ApplyConfiguration",
+            ),
+            (
+                "/spec/reinvocationPolicy",
+                json!("Ever"),
+                "spec.reinvocationPolicy: Unsupported value: \"Ever\": supported values: \"IfNeeded\", \"Never\"",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_service_of_the_api_is_called_by_its_version_and_group() {
+    let found = causes("apiregistration.k8s.io", "apiservices", "", json!({"metadata": {}, "spec": {}}));
+    assert_eq!(
+        found,
+        [
+            "metadata.name: Invalid value: \"x\": must be `spec.version+\".\"+spec.group`: \".\"".to_owned(),
+            "spec.group: Required value: only v1 may have an empty group and it better be legacy kube"
+                .to_owned(),
+            format!("spec.version: Invalid value: \"\": {LABEL}"),
+            "spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000".to_owned(),
+            "spec.versionPriority: Invalid value: 0: must be positive and less than 1000".to_owned(),
+        ]
+    );
+}
+
+fn definition(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object"}}}});
+    let mut o = json!({"metadata": {}, "status": {"storedVersions": ["v1"]}, "spec": {"group": "a.b", "scope": "Namespaced",
+        "names": {"plural": "foos", "kind": "Foo"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    change(&mut o);
+    let mut found = causes("apiextensions.k8s.io", "customresourcedefinitions", "", o);
+    // The tests' object is called otherwise.
+    assert_eq!(
+        found.remove(0),
+        "metadata.name: Invalid value: \"x\": must be spec.names.plural+\".\"+spec.group"
+    );
+    found
+}
+
+#[test]
+fn a_definition_is_named_versioned_and_typed() {
+    let schema = "/spec/versions/0/schema/openAPIV3Schema";
+    assert_eq!(definition(|_| {}), Vec::<String>::new());
+    for (pointer, value, want) in [
+        (
+            "/spec/group",
+            json!("a"),
+            vec!["spec.group: Invalid value: \"a\": should be a domain with at least one dot"],
+        ),
+        (
+            "/spec/scope",
+            json!("Some"),
+            vec!["spec.scope: Unsupported value: \"Some\": supported values: \"Cluster\", \"Namespaced\""],
+        ),
+        (
+            "/spec/versions/0/schema",
+            Value::Null,
+            vec!["spec.versions[0].schema.openAPIV3Schema: Required value"],
+        ),
+        (
+            "/spec/names/listKind",
+            json!("Foo"),
+            vec!["spec.names.listKind: Invalid value: \"Foo\": kind and listKind may not be the same"],
+        ),
+        (
+            schema,
+            json!({"properties": {"spec": {"items": {}}}, "additionalProperties": {"type": "string"}}),
+            vec![
+                "spec.validation.openAPIV3Schema.additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+                "spec.validation.openAPIV3Schema.properties[spec].items.type: Required value: must not be empty for specified array items",
+                "spec.validation.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields",
+                "spec.validation.openAPIV3Schema.additionalProperties: Forbidden: must not be used at the root",
+                "spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root",
+            ],
+        ),
+        (
+            schema,
+            json!({"type": "object", "x-kubernetes-validations": [{"rule": " "}]}),
+            vec![
+                "spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule: Required value: rule is not specified",
+            ],
+        ),
+        (
+            "/spec/versions/0/additionalPrinterColumns",
+            json!([{"name": "a", "type": "some", "jsonPath": "x"}]),
+            vec![
+                "spec.additionalPrinterColumns[0].type: Invalid value: \"some\": must be one of boolean,date,integer,number,string",
+                "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"x\": must be a simple json path starting with .",
+            ],
+        ),
+        (
+            "/spec/versions/0/subresources",
+            json!({"scale": {"specReplicasPath": ".status.n"}}),
+            vec![
+                "spec.subresources.scale.specReplicasPath: Invalid value: \".status.n\": should be a json path under .spec",
+                "spec.subresources.scale.statusReplicasPath: Required value",
+            ],
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook"}),
+            vec![
+                "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+                "spec.conversion.conversionReviewVersions: Required value",
+            ],
+        ),
+        (
+            "/status/storedVersions",
+            json!(["v1", "v0"]),
+            vec![
+                "status.storedVersions[1]: Invalid value: \"v0\": missing from spec.versions; v0 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v0 and removes v0 from status.storedVersions",
+            ],
+        ),
+        (
+            "/spec/group",
+            json!("a.k8s.io"),
+            vec![
+                "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
+            ],
+        ),
+    ] {
+        let found = definition(|o| {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            o.pointer_mut(parent).unwrap()[key] = value;
+        });
+        assert_eq!(found, want, "{pointer}");
+    }
+    let found = definition(|o| o["spec"]["versions"][0]["storage"] = json!(false));
+    assert!(found[0].ends_with(": must have exactly one version marked as storage version"), "{found:?}");
+    let object =
+        json!({"spec": {"group": "a.b", "scope": "Cluster", "names": {"plural": "foos", "kind": "Foo"}}});
+    assert!(
+        changes("apiextensions.k8s.io", "customresourcedefinitions", object, |o| o["spec"]["group"] =
+            json!("c.d"))
+        .contains(&"spec.group: Invalid value: \"c.d\": field is immutable".to_owned())
+    );
+}
