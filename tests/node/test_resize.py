@@ -67,4 +67,4 @@ def test_what_a_pod_names_for_itself_changes_in_place(pods):
     assert container(status, "a")["restartCount"] == 0 and not condition(status, "PodResizeInProgress")
     less = {"spec": {"resources": {"limits": {"cpu": None}}}}
     refused = pods.kubectl("patch", "pod", "r", "--subresource=resize", "-p", json.dumps(less), check=False, stderr=True)
-    assert "spec.resources.limits: Forbidden: resource limits cannot be removed" in refused
+    assert "spec.resources.limits: Forbidden: pod-level resource limits cannot be removed" in refused

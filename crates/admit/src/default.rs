@@ -39,6 +39,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "endpoints") => network::endpoints(object),
         ("networking.k8s.io", "networkpolicies") => network::network_policy(object),
         ("", "secrets") => string_data(object),
+        ("", "nodes") => node(object),
         ("", "persistentvolumes") => storage::persistent_volume(object),
         ("", "persistentvolumeclaims") => storage::persistent_volume_claim(object),
         ("", "limitranges") => storage::limit_range(object),
@@ -61,6 +62,26 @@ fn definition_names(object: &mut Value) {
     if !kind.is_empty() {
         crate::value::set_default_zero(names, "singular", kind.to_lowercase());
         crate::value::set_default_zero(names, "listKind", format!("{kind}List"));
+    }
+}
+
+/// What is not kept back of a node can be given out; and its first address range has a field of its own.
+fn node(object: &mut Value) {
+    if let Some(status) = object.get_mut("status")
+        && crate::value::has(status, "capacity")
+    {
+        let capacity = status["capacity"].clone();
+        crate::value::set_default(status, "allocatable", capacity);
+    }
+    let Some(spec) = object.get_mut("spec") else { return };
+    let one = crate::value::text(spec, "podCIDR").to_owned();
+    let first = crate::value::texts(spec, "podCIDRs").next().map(str::to_owned);
+    match first {
+        Some(first) if one.is_empty() => crate::value::set(spec, "podCIDR", first),
+        first if !one.is_empty() && first.as_ref() != Some(&one) => {
+            crate::value::set(spec, "podCIDRs", vec![Value::from(one)]);
+        }
+        _ => {}
     }
 }
 

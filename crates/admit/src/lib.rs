@@ -37,7 +37,9 @@ pub use request::{
     INTERNAL_GROUP, Operation, Request, SUFFIX_LEN, UserRef, World, generated_name, random_suffix,
 };
 pub use strategy::{prepare_create, prepare_update};
-pub use validate::{is_reserved_annotation, validate_create, validate_event, validate_update};
+pub use validate::{
+    is_reserved_annotation, validate_addresses, validate_create, validate_event, validate_update,
+};
 
 /// The API group of roles and bindings.
 pub(crate) const RBAC_GROUP: &str = "rbac.authorization.k8s.io";

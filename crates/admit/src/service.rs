@@ -44,6 +44,8 @@ pub fn needs(object: &Value) -> Needs {
     let spec = at(object, "spec");
     let address = match (text(spec, "type"), text(spec, "clusterIP")) {
         ("ExternalName", _) | (_, "None") => Address::None,
+        // The list alone is no way to ask for an address.
+        (_, "") if !is_empty(spec, "clusterIPs") => Address::None,
         (_, "") => Address::Any,
         // What is no address, validation names.
         (_, ip) => ip.parse().map_or(Address::None, Address::Exactly),

@@ -78,7 +78,10 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
         ("apps", "daemonsets") => set_template_generation(object, 1),
         ("batch", "jobs") => job::created(object),
         ("", "persistentvolumes") => protect(object, "kubernetes.io/pv-protection"),
-        ("", "persistentvolumeclaims") => protect(object, "kubernetes.io/pvc-protection"),
+        ("", "persistentvolumeclaims") => {
+            protect(object, "kubernetes.io/pvc-protection");
+            data_source(None, object);
+        }
         ("certificates.k8s.io", "certificatesigningrequests") => requester(request, object),
         _ => {}
     }
@@ -134,6 +137,32 @@ fn protect(object: &mut Value, finalizer: &str) {
     let Some(list) = ensure(object, "metadata").and_then(|m| ensure_list(m, "finalizers")) else { return };
     if !list.iter().any(|f| f == finalizer) {
         list.push(Value::from(finalizer));
+    }
+}
+
+/// From what a claim is filled is said in two fields, of which the older one knows claims and snapshots only.
+fn data_source(old: Option<&Value>, object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    let stored = old.map_or(&Value::Null, |o| at(o, "spec"));
+    let is_elsewhere = !is_empty(at(spec, "dataSourceRef"), "namespace");
+    if is_elsewhere && at(stored, "dataSourceRef").is_null() {
+        remove(spec, "dataSourceRef");
+    }
+    if at(stored, "dataSource").is_null()
+        && at(stored, "dataSourceRef").is_null()
+        && at(spec, "dataSourceRef").is_null()
+    {
+        let source = at(spec, "dataSource");
+        let known = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+        if !known.contains(&(text(source, "apiGroup"), text(source, "kind"))) {
+            remove(spec, "dataSource");
+        }
+    }
+    for (from, to) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
+        let source = at(spec, from).clone();
+        if source.is_object() && at(spec, to).is_null() && is_empty(&source, "namespace") {
+            set(spec, to, source);
+        }
     }
 }
 
@@ -200,6 +229,7 @@ fn main_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
         }
         ("", "pods") => pod::updated(old, object),
         ("", "services") => service::updated(old, object),
+        ("", "persistentvolumeclaims") => data_source(Some(old), object),
         ("apps", "daemonsets") => {
             let stored = path(old, &["metadata", "annotations", TEMPLATE_GENERATION]);
             let stored = stored.as_str().and_then(|s| s.parse().ok()).unwrap_or(1);

@@ -8,11 +8,13 @@ mod batch;
 mod cluster;
 mod config;
 mod container;
+mod core;
 mod cron;
 mod definition;
 mod device;
 mod driver;
 mod endpoint_slice;
+mod endpoints;
 mod field;
 mod flow;
 mod image;
@@ -24,14 +26,17 @@ mod network;
 mod network_policy;
 mod pod;
 mod pod_diff;
+mod pod_resources;
 mod pod_update;
 mod probe;
 mod quota;
 mod rbac;
+mod security;
 mod selector;
 mod service;
 mod service_cidr;
 mod shown;
+mod source;
 mod storage;
 mod volume;
 mod workload;
@@ -100,20 +105,34 @@ pub fn validate_event(old: Option<&Value>, new: &Value, errors: &mut Vec<Cause>)
     }
 }
 
+/// What keeps a service from getting addresses, which are given out before all else is looked at; `old` is what it was, if it was.
+pub fn validate_addresses(old: Option<&Value>, service: &Value) -> Vec<Cause> {
+    let mut errors = Vec::new();
+    service::addresses(old, service, &mut errors);
+    errors
+}
+
 /// What is wrong with a change.
 pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<Cause> {
     let mut errors = Vec::new();
     meta::check_update(old, new, &mut errors);
     match request.subresource {
         "" | "ephemeralcontainers" | "resize" => {
-            if !request.is_on("", "pods") {
+            if request.resource.group.is_empty() {
+                core::change(request, old, new, &mut errors);
+            } else {
+                meta::check_change(request.resource, old, new, &mut errors);
                 check_kind(request, new, &mut errors);
+                check_change(request, old, new, &mut errors);
             }
-            check_change(request, old, new, &mut errors);
             image::check(request, Some(old), new, &mut errors);
         }
-        "finalize" => cluster::namespace(new, &mut errors),
+        "finalize" => {
+            meta::check_change(request.resource, old, new, &mut errors);
+            cluster::finalized(new, &mut errors);
+        }
         "status" => {
+            meta::check_change(request.resource, old, new, &mut errors);
             check_status(request, old, new, &mut errors);
             image::annotations(request, Some(old), new, &mut errors);
         }
@@ -136,7 +155,7 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
         ("batch", "jobs") => batch::job(o, errors),
         ("policy", "poddisruptionbudgets") => workload::disruption_budget(o, errors),
         ("", "services") => service::service(o, errors),
-        ("", "endpoints") => network::endpoints(o, reach(request), errors),
+        ("", "endpoints") => endpoints::check(o, reach(request), errors),
         ("discovery.k8s.io", "endpointslices") => endpoint_slice::slice(o, reach(request), errors),
         ("networking.k8s.io", "networkpolicies") => network_policy::network_policy(o, errors),
         ("", "configmaps") => config::config_map(o, errors),
@@ -176,6 +195,16 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
     }
 }
 
+/// Sets a field, or takes it away.
+fn put(v: &mut Value, key: &str, value: Value) {
+    match value {
+        Value::Null => {
+            crate::value::remove(v, key);
+        }
+        value => crate::value::set(v, key, value),
+    }
+}
+
 /// The cluster itself may serve on a loopback address, as a cluster on one machine does.
 fn reach(request: &Request<'_>) -> network::Reach {
     if request.user.is_internal() { network::Reach::Anywhere } else { network::Reach::Network }
@@ -184,7 +213,6 @@ fn reach(request: &Request<'_>) -> network::Reach {
 /// Rules that compare a change with what is stored.
 fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Vec<Cause>) {
     match (request.resource.group, request.resource.plural) {
-        ("", "pods") => pod_update::check(request.subresource, old, new, errors),
         ("apps", "deployments" | "replicasets" | "daemonsets") => {
             workload::selector_change(old, new, errors);
         }
@@ -193,13 +221,6 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler(old, new, errors),
         ("batch", "jobs") => batch::job_change(old, new, errors),
         ("batch", "cronjobs") => batch::cron_job(old, new, errors),
-        ("", "services") => service::change(old, new, errors),
-        ("", "configmaps") => config::config_map_change(old, new, errors),
-        ("", "secrets") => config::secret_change(old, new, errors),
-        ("", "nodes") => cluster::node_change(old, new, errors),
-        ("", "events") => {}
-        ("", "persistentvolumeclaims") => storage::claim_change(old, new, errors),
-        ("", "persistentvolumes") => storage::volume_change(old, new, errors),
         ("storage.k8s.io", "storageclasses") => storage::class_change(old, new, errors),
         ("storage.k8s.io", "csidrivers") => driver::driver_change(old, new, errors),
         ("storage.k8s.io", "csinodes") => driver::node_change(old, new, errors),
@@ -208,7 +229,6 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class_change(old, new, errors),
         ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr_change(old, new, errors),
         ("networking.k8s.io", "ipaddresses") => service_cidr::address_change(old, new, errors),
-        ("", "resourcequotas") => quota::quota_change(old, new, errors),
         ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => {
             field::immutable(old, new, Path::root("spec"), "spec", errors);
         }
@@ -250,12 +270,15 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
         ("batch", "jobs") => batch::job_status(old, new, errors),
         ("autoscaling", "horizontalpodautoscalers") => autoscaler::autoscaler_status(new, errors),
         ("policy", "poddisruptionbudgets") => workload::disruption_budget_status(new, errors),
-        ("", "services") => network::service_status(new, errors),
+        ("", "services") => service::status(old, new, errors),
         ("networking.k8s.io", "ingresses") => ingress::balancer_status(new, errors),
         ("apps", "replicasets") | ("", "replicationcontrollers") => {
             workload::replica_set_status(new, errors);
         }
-        ("", "nodes") => cluster::node_status(new, errors),
+        ("", "nodes") => cluster::node_change(old, new, errors),
+        ("", "namespaces") => cluster::namespace_status(new, errors),
+        ("", "persistentvolumeclaims") => storage::claim_status(new, errors),
+        ("", "resourcequotas") => quota::amounts(new, "status", errors),
         ("storage.k8s.io", "volumeattachments") => driver::attachment_status(new, errors),
         ("resource.k8s.io", "resourceclaims") => device::claim_status(old, new, errors),
         _ => {}

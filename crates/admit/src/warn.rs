@@ -1,26 +1,72 @@
 //! What the cluster takes but finds odd: the warnings that a write brings back besides the object.
 
-use serde_json::Value;
-use std::collections::HashSet;
-use stoa_units::{Quantity, check_dns_label};
+mod pod;
 
-use crate::value::{at, has, int, is_empty, items, pairs, path, text, texts};
+use serde_json::Value;
+use std::net::IpAddr;
+use stoa_units::{Quantity, check_dns_label, check_label_value};
+
+use crate::value::{at, has, is_empty, items, path, text, texts};
 use crate::{Operation, Request};
 
-/// Warnings of a new object, or of one whose specification has changed.
+/// Warnings of a new object, or of a changed one; of what is often changed by machines only where its specification has changed.
 pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
     let mut out = Vec::new();
-    let changes = old.is_none_or(|o| at(o, "spec") != at(object, "spec"));
-    if request.operation == Operation::Delete || !request.is_main() || !changes {
+    if request.operation == Operation::Delete || !request.is_main() {
         return out;
     }
-    if request.operation == Operation::Create {
+    let is_new = request.operation == Operation::Create;
+    if is_new {
         name(request, object, &mut out);
     }
     let spec = at(object, "spec");
+    let note = |key: &str| path(object, &["metadata", "annotations", key]).is_string();
     match (request.resource.group, request.resource.plural) {
-        ("", "pods") => pod(at(object, "metadata"), spec, "metadata", "spec", &mut out),
+        ("", "pods") if is_new => pod::pod(at(object, "metadata"), spec, None, &mut out),
         ("", "podtemplates") => template(at(object, "template"), "template", &mut out),
+        ("", "services") => service(object, &mut out),
+        ("", "endpoints") => {
+            for (i, subset) in items(object, "subsets").enumerate() {
+                for list in ["addresses", "notReadyAddresses"] {
+                    for (j, address) in items(subset, list).enumerate() {
+                        ip(text(address, "ip"), &format!("subsets[{i}].{list}[{j}].ip"), &mut out);
+                    }
+                }
+            }
+        }
+        ("", "nodes") if !is_empty(spec, "externalID") => {
+            out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+        }
+        ("", "persistentvolumeclaims") => {
+            if note(BETA_CLASS) {
+                out.push(format!("metadata.annotations[{BETA_CLASS}]: {CLASS_FIELD}"));
+            }
+            claim(spec, "spec", &mut out);
+        }
+        ("", "persistentvolumes") => {
+            if note(BETA_CLASS) {
+                out.push(format!("metadata.annotations[{BETA_CLASS}]: {CLASS_FIELD}"));
+            }
+            if note(MOUNT_OPTIONS) {
+                out.push(format!(
+                    "metadata.annotations[{MOUNT_OPTIONS}]: deprecated since v1.31; use \"mountOptions\" attribute instead"
+                ));
+            }
+            volume(spec, &mut out);
+        }
+        ("", "secrets") if text(object, "type") == "kubernetes.io/tls" => certificate(object, &mut out),
+        ("", "serviceaccounts") => {
+            let before = old.is_some_and(|o| path(o, &["metadata", "annotations", MOUNTABLE]).is_string());
+            if note(MOUNTABLE) && !before {
+                out.push(format!(
+                    "metadata.annotations[{MOUNTABLE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+                ));
+            }
+        }
+        ("networking.k8s.io", "ingresses") if is_new && note("kubernetes.io/ingress.class") => {
+            out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".to_owned());
+        }
+        _ if old.is_some_and(|o| at(o, "spec") == spec) => {}
         ("", "replicationcontrollers")
         | ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
         | ("batch", "jobs") => template(at(spec, "template"), "spec.template", &mut out),
@@ -28,23 +74,15 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
             let job = path(spec, &["jobTemplate", "spec", "template"]);
             template(job, "spec.jobTemplate.spec.template", &mut out);
         }
-        ("", "services") => service(spec, &mut out),
-        ("", "persistentvolumeclaims") => {
-            fractions(at(spec, "resources"), "spec.resources", &mut out);
-        }
-        ("", "persistentvolumes") if text(spec, "persistentVolumeReclaimPolicy") == "Recycle" => {
-            out.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
-        }
-        ("networking.k8s.io", "ingresses")
-            if request.operation == Operation::Create
-                && path(object, &["metadata", "annotations", "kubernetes.io/ingress.class"]).is_string() =>
-        {
-            out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".to_owned());
-        }
         _ => {}
     }
     out
 }
+
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+const CLASS_FIELD: &str = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 
 /// Names that pods take over become host names, which are labels.
 fn name(request: &Request<'_>, object: &Value, out: &mut Vec<String>) {
@@ -56,139 +94,180 @@ fn name(request: &Request<'_>, object: &Value, out: &mut Vec<String>) {
         _ => return,
     };
     if let Err(e) = check_dns_label(text(at(object, "metadata"), "name")) {
+        let faults: Vec<&str> = e.all().collect();
         out.push(format!(
-            "metadata.name: this is used in {what}, which can result in surprising behavior; a DNS label is recommended: [{e}]"
+            "metadata.name: this is used in {what}, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            faults.join(" ")
         ));
     }
 }
 
-fn template(template: &Value, at_template: &str, out: &mut Vec<String>) {
-    let (meta, spec) = (at(template, "metadata"), at(template, "spec"));
-    pod(meta, spec, &format!("{at_template}.metadata"), &format!("{at_template}.spec"), out);
+fn template(template: &Value, place: &str, out: &mut Vec<String>) {
+    pod::pod(at(template, "metadata"), at(template, "spec"), Some(place), out);
 }
 
-/// Labels that had a provisional name once: the old, since when, and the new.
-const OLD_LABELS: [(&str, &str, &str); 5] = [
-    ("beta.kubernetes.io/arch", "v1.14", "kubernetes.io/arch"),
-    ("beta.kubernetes.io/os", "v1.14", "kubernetes.io/os"),
-    ("failure-domain.beta.kubernetes.io/region", "v1.17", "topology.kubernetes.io/region"),
-    ("failure-domain.beta.kubernetes.io/zone", "v1.17", "topology.kubernetes.io/zone"),
-    ("beta.kubernetes.io/instance-type", "v1.17", "node.kubernetes.io/instance-type"),
+/// What became of labels of nodes.
+const OLD_LABELS: [(&str, &str); 8] = [
+    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
+    ),
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    (
+        "scheduler.alpha.kubernetes.io/preferAvoidPods",
+        "deprecated since v1.22; use Taints and Tolerations instead",
+    ),
+    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
 ];
 
-fn old_label(key: &str, place: &str, out: &mut Vec<String>) {
-    if let Some((_, since, instead)) = OLD_LABELS.iter().find(|(old, ..)| *old == key) {
-        out.push(format!("{place}: deprecated since {since}; use {instead:?} instead"));
+fn old_label(key: &str) -> Option<&'static str> {
+    OLD_LABELS.iter().find(|(old, _)| *old == key).map(|(_, why)| *why)
+}
+
+/// What a term asks of nodes; where its values are not judged, they are warned of.
+fn node_term(term: &Value, values: bool, place: &str, out: &mut Vec<String>) {
+    for (i, e) in items(term, "matchExpressions").enumerate() {
+        let key = text(e, "key");
+        if let Some(why) = old_label(key) {
+            out.push(format!("{place}.matchExpressions[{i}].key: {key} is {why}"));
+        }
+        for (j, value) in texts(e, "values").enumerate().filter(|_| values) {
+            if let Err(faults) = check_label_value(value) {
+                let at_value = format!("{place}.matchExpressions[{i}].values[{j}]");
+                out.extend(faults.all().map(|why| format!("{at_value}: {value} is invalid, {why}")));
+            }
+        }
     }
 }
 
-fn pod(meta: &Value, spec: &Value, at_meta: &str, at_spec: &str, out: &mut Vec<String>) {
-    for (key, _) in pairs(spec, "nodeSelector") {
-        old_label(key, &format!("{at_spec}.nodeSelector[{key}]"), out);
-    }
-    for (key, _) in pairs(meta, "annotations") {
-        if key.starts_with("container.apparmor.security.beta.kubernetes.io/") {
-            out.push(format!(
-                "{at_meta}.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
-            ));
-        }
-    }
-    for (i, volume) in items(spec, "volumes").enumerate() {
-        if has(volume, "gitRepo") {
-            out.push(format!(
-                "{at_spec}.volumes[{i}].gitRepo: deprecated in v1.11, and disabled by default in v1.33+"
-            ));
-        }
-    }
-    let mut secrets = HashSet::new();
-    for (i, secret) in items(spec, "imagePullSecrets").enumerate() {
-        let name = text(secret, "name");
-        if name.is_empty() {
-            out.push(format!("{at_spec}.imagePullSecrets[{i}].name: invalid empty name \"\""));
-        } else if !secrets.insert(name) {
-            out.push(format!("{at_spec}.imagePullSecrets[{i}].name: duplicate name {name:?}"));
-        }
-    }
-    for list in ["initContainers", "containers"] {
-        for (i, c) in items(spec, list).enumerate() {
-            container(c, &format!("{at_spec}.{list}[{i}]"), out);
-        }
-    }
-    ports(spec, at_spec, out);
-    if int(spec, "terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
+/// An address that could be written shorter.
+fn ip(value: &str, place: &str, out: &mut Vec<String>) {
+    if let Ok(IpAddr::V6(address)) = value.parse()
+        && address.to_string() != value
+    {
         out.push(format!(
-            "{at_spec}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+            "{place}: IPv6 address {value:?} should be in RFC 5952 canonical format ({:?})",
+            address.to_string()
         ));
     }
 }
 
-fn container(c: &Value, place: &str, out: &mut Vec<String>) {
-    fractions(at(c, "resources"), &format!("{place}.resources"), out);
-    let mut names = HashSet::new();
-    for (i, var) in items(c, "env").enumerate() {
-        let name = text(var, "name");
-        let extends = !has(var, "valueFrom") && text(var, "value").contains(&format!("$({name})"));
-        if !names.insert(name) && !extends {
-            out.push(format!(
-                "{place}.env[{i}]: hides previous definition of {name:?}, which may be dropped when using apply"
-            ));
-        }
+fn claim(spec: &Value, place: &str, out: &mut Vec<String>) {
+    for side in ["requests", "limits"] {
+        fraction(at(spec, "resources"), side, "storage", &format!("{place}.resources"), out);
     }
 }
 
 /// Nobody can give half a byte.
-fn fractions(resources: &Value, place: &str, out: &mut Vec<String>) {
-    for side in ["limits", "requests"] {
-        for name in ["memory", "ephemeral-storage", "storage"] {
-            let Some(amount) = at(at(resources, side), name).as_str() else { continue };
-            if Quantity::parse(amount).is_ok_and(|q| q.nano() % 1_000_000_000 != 0) {
-                out.push(format!(
-                    "{place}.{side}[{name}]: fractional byte value {amount:?} is invalid, must be an integer"
-                ));
-            }
-        }
+fn fraction(resources: &Value, side: &str, name: &str, place: &str, out: &mut Vec<String>) {
+    let amounts = if side.is_empty() { resources } else { at(resources, side) };
+    let Some(amount) = at(amounts, name).as_str() else { return };
+    if Quantity::parse(amount).is_ok_and(|q| q.nano() % 1_000_000_000 != 0) {
+        let dot = if side.is_empty() { "" } else { "." };
+        out.push(format!(
+            "{place}{dot}{side}[{name}]: fractional byte value {amount:?} is invalid, must be an integer"
+        ));
     }
 }
 
-/// A port that is named twice does nothing the second time.
-fn ports(spec: &Value, at_spec: &str, out: &mut Vec<String>) {
-    let mut seen: Vec<(String, &Value)> = Vec::new();
-    for (i, c) in items(spec, "containers").enumerate() {
-        for (j, port) in items(c, "ports").enumerate() {
-            let place = format!("{at_spec}.containers[{i}].ports[{j}]");
-            let same = |p: &Value| {
-                ["containerPort", "protocol", "hostPort", "hostIP"].iter().all(|k| at(p, k) == at(port, k))
-            };
-            if let Some((first, _)) = seen.iter().find(|(_, p)| same(p)) {
-                out.push(format!("{place}: duplicate port definition with {first}"));
-            }
-            let name = text(port, "name");
-            if let Some((first, _)) = seen.iter().find(|(_, p)| !name.is_empty() && text(p, "name") == name) {
-                out.push(format!("{place}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}"));
-            }
-            seen.push((place, port));
-        }
+/// Plugins of volumes that are no more.
+const GONE: [(&str, &str); 8] = [
+    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
+    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
+    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
+];
+
+/// The name by which a warning calls a volume's source.
+fn spoken(source: &str) -> &str {
+    if source == "storageos" { "storageOS" } else { source }
+}
+
+fn volume(spec: &Value, out: &mut Vec<String>) {
+    if text(spec, "persistentVolumeReclaimPolicy") == "Recycle" {
+        out.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+    }
+    let required = path(spec, &["nodeAffinity", "required"]);
+    for (i, term) in items(required, "nodeSelectorTerms").enumerate() {
+        node_term(term, false, &format!("spec.nodeAffinity.required.nodeSelectorTerms[{i}]"), out);
+    }
+    for (source, why) in GONE.iter().filter(|(source, _)| has(spec, source)) {
+        out.push(format!("spec.{}: {why}", spoken(source)));
     }
 }
 
-fn service(spec: &Value, out: &mut Vec<String>) {
+/// A certificate and its key that are none.
+fn certificate(secret: &Value, out: &mut Vec<String>) {
+    use base64::Engine;
+    let holds = |key: &str| {
+        let encoded = at(at(secret, "data"), key).as_str().unwrap_or_default();
+        let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
+        String::from_utf8_lossy(&decoded).contains("-----BEGIN ")
+    };
+    if !holds("tls.crt") {
+        out.push("tls: failed to find any PEM data in certificate input".to_owned());
+    } else if !holds("tls.key") {
+        out.push("tls: failed to find any PEM data in key input".to_owned());
+    }
+}
+
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const MODE: &str = "service.kubernetes.io/topology-mode";
+
+fn service(object: &Value, out: &mut Vec<String>) {
+    let spec = at(object, "spec");
+    let headless = text(spec, "type") == "ClusterIP" && text(spec, "clusterIP") == "None";
     let external = text(spec, "type") == "ExternalName";
-    let headless = text(spec, "clusterIP") == "None";
-    let mut ignored = |field: &str, when: &str| out.push(format!("{field} is ignored when {when}"));
-    if external && !is_empty(spec, "externalIPs") {
-        ignored("spec.externalIPs", "spec.type is \"ExternalName\"");
+    if path(object, &["metadata", "annotations", HINTS]).is_string() {
+        out.push(format!("annotation {HINTS} is deprecated, please use {MODE} instead"));
     }
-    if text(spec, "type") != "LoadBalancer" && !is_empty(spec, "loadBalancerIP") {
-        ignored("spec.loadBalancerIP", "spec.type is not \"LoadBalancer\"");
+    for (i, address) in texts(spec, "clusterIPs").enumerate() {
+        ip(address, &format!("spec.clusterIPs[{i}]"), out);
     }
-    let sticky = text(spec, "sessionAffinity") == "ClientIP";
-    if external && sticky {
-        ignored("spec.SessionAffinity", "spec.type is \"ExternalName\"");
+    let has_external = !is_empty(spec, "externalIPs");
+    if headless {
+        for (field, is_set) in [
+            ("loadBalancerIP", !is_empty(spec, "loadBalancerIP")),
+            ("externalIPs", has_external),
+            ("SessionAffinity", text(spec, "sessionAffinity") != "None"),
+        ] {
+            if is_set {
+                out.push(format!("spec.{field} is ignored for headless services"));
+            }
+        }
     }
-    if headless && !external && texts(spec, "externalIPs").next().is_some() {
-        ignored("spec.externalIPs", "spec.clusterIP is \"None\"");
+    for (i, address) in texts(spec, "externalIPs").enumerate() {
+        ip(address, &format!("spec.externalIPs[{i}]"), out);
     }
-    if headless && !external && sticky {
-        ignored("spec.SessionAffinity", "spec.clusterIP is \"None\"");
+    if has_external && !headless && !external {
+        out.push(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
+        );
+    }
+    ip(text(spec, "loadBalancerIP"), "spec.loadBalancerIP", out);
+    if external && has_external {
+        out.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !external && !is_empty(spec, "externalName") {
+        out.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if text(spec, "trafficDistribution") == "PreferClose" {
+        out.push(
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned(),
+        );
     }
 }

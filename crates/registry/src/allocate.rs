@@ -72,6 +72,7 @@ fn held(service: &Value) -> BTreeSet<Key> {
 impl Registry {
     /// Gives a new service what it asks for or needs.
     pub(crate) fn allocate_new(&self, service: &mut Value) -> Result<Records, Status> {
+        refuse(service, stoa_admit::validate_addresses(None, service))?;
         self.allocate(service, &BTreeSet::new())
     }
 
@@ -81,6 +82,7 @@ impl Registry {
         old: &Value,
         new: &mut Value,
     ) -> Result<(Records, Records), Status> {
+        refuse(new, stoa_admit::validate_addresses(Some(old), new))?;
         keep_health_port(old, new);
         let before = held(old);
         let made = self.allocate(new, &before)?;
@@ -132,10 +134,7 @@ impl Registry {
                 Err(cause) => causes.push(cause),
             }
         }
-        if !causes.is_empty() {
-            let name = service["metadata"]["name"].as_str().unwrap_or_default();
-            return Err(Status::invalid("Service", "", name, causes));
-        }
+        refuse(service, causes)?;
         let value = Stamped::plain(owner(service));
         Ok(taken.into_iter().filter(|k| !before.contains(k)).map(|k| (k, value.clone())).collect())
     }
@@ -245,6 +244,15 @@ impl Registry {
     fn take_port(&self, port: u16) -> bool {
         self.port_keeper().is_none_or(|k| k.take(port))
     }
+}
+
+/// Refuses a service for what is wrong with it, if anything is.
+fn refuse(service: &Value, causes: Vec<Cause>) -> Result<(), Status> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let name = service["metadata"]["name"].as_str().unwrap_or_default();
+    Err(Status::invalid("Service", "", name, causes))
 }
 
 /// The health port stays what it was while the service wants one; its client seldom knows it.

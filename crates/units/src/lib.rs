@@ -13,8 +13,8 @@ mod revision;
 pub use clock::{Clock, ManualClock, SystemClock, Time};
 pub use labels::{FieldSelector, FieldTerm, LabelSelector, Operator, Requirement, SelectorError};
 pub use names::{
-    AgentId, FrameworkId, NameError, NamespacedName, OfferId, QUALIFIED_MSG, TaskId, check_dns_label,
-    check_dns_subdomain, check_label_key, check_label_value, check_path_segment,
+    AgentId, FrameworkId, NameError, NamespacedName, OfferId, TaskId, check_dns_label, check_dns_subdomain,
+    check_label_key, check_label_value, check_path_segment,
 };
 pub use ports::{HostPort, PortRange, PortSet, Transport};
 pub use quantity::{Quantity, QuantityError};

@@ -7,7 +7,24 @@ use std::sync::Arc;
 /// Why a text is no name. The wording is that of Kubernetes' validation messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NameError(pub &'static str);
+pub struct NameError(pub &'static str, Vec<&'static str>);
+
+impl NameError {
+    /// The one thing that is wrong.
+    pub fn new(why: &'static str) -> NameError {
+        NameError(why, Vec::new())
+    }
+
+    /// Everything that is wrong, in the order in which Kubernetes says it.
+    pub fn all(&self) -> impl Iterator<Item = &'static str> + '_ {
+        std::iter::once(self.0).chain(self.1.iter().copied())
+    }
+
+    fn of(faults: impl IntoIterator<Item = Option<&'static str>>) -> Result<(), NameError> {
+        let mut faults = faults.into_iter().flatten();
+        faults.next().map_or(Ok(()), |first| Err(NameError(first, faults.collect())))
+    }
+}
 
 /// Longest DNS label.
 pub const LABEL_LEN_MAX: usize = 63;
@@ -17,8 +34,7 @@ pub const SUBDOMAIN_LEN_MAX: usize = 253;
 const LABEL_MSG: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_VALUE_MSG: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-/// What is said of the name part of a key that has none, besides that it is empty, or too long and malformed as well.
-pub const QUALIFIED_MSG: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const QUALIFIED_MSG: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
 const QUALIFIED_PARTS_MSG: &str = "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
 
@@ -30,6 +46,10 @@ fn is_label(s: &str) -> bool {
         && b[b.len() - 1] != b'-'
 }
 
+fn is_subdomain(s: &str) -> bool {
+    s.split('.').all(is_label)
+}
+
 fn is_qualified_part(s: &str) -> bool {
     let b = s.as_bytes();
     !b.is_empty()
@@ -38,63 +58,63 @@ fn is_qualified_part(s: &str) -> bool {
         && b[b.len() - 1].is_ascii_alphanumeric()
 }
 
-/// RFC 1123 label: namespaces, container names.
+const LABEL_LEN_MSG: &str = "must be no more than 63 characters";
+
+/// RFC 1123 label: namespaces, services, container names.
 pub fn check_dns_label(s: &str) -> Result<(), NameError> {
-    if s.len() > LABEL_LEN_MAX {
-        return Err(NameError("must be no more than 63 characters"));
-    }
-    if is_label(s) { Ok(()) } else { Err(NameError(LABEL_MSG)) }
+    let form = match s {
+        _ if is_label(s) => None,
+        _ if is_subdomain(s) => Some("must not contain dots"),
+        _ => Some(LABEL_MSG),
+    };
+    NameError::of([(s.len() > LABEL_LEN_MAX).then_some(LABEL_LEN_MSG), form])
 }
 
 /// RFC 1123 subdomain: names of most objects.
 pub fn check_dns_subdomain(s: &str) -> Result<(), NameError> {
-    if s.len() > SUBDOMAIN_LEN_MAX {
-        return Err(NameError("must be no more than 253 characters"));
-    }
-    if s.split('.').all(is_label) { Ok(()) } else { Err(NameError(SUBDOMAIN_MSG)) }
+    let length = (s.len() > SUBDOMAIN_LEN_MAX).then_some("must be no more than 253 characters");
+    NameError::of([length, (!is_subdomain(s)).then_some(SUBDOMAIN_MSG)])
 }
 
 /// A label's value.
 pub fn check_label_value(s: &str) -> Result<(), NameError> {
-    if s.len() > LABEL_LEN_MAX {
-        return Err(NameError("must be no more than 63 characters"));
-    }
-    if s.is_empty() || is_qualified_part(s) { Ok(()) } else { Err(NameError(LABEL_VALUE_MSG)) }
+    let is_formed = s.is_empty() || is_qualified_part(s);
+    let length = (s.len() > LABEL_LEN_MAX).then_some(LABEL_LEN_MSG);
+    NameError::of([length, (!is_formed).then_some(LABEL_VALUE_MSG)])
 }
+
+const PREFIX_MSG: &str = "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
 /// A label's or annotation's key: an optional DNS subdomain, a slash, and a name of at most 63 characters.
 pub fn check_label_key(s: &str) -> Result<(), NameError> {
     let (prefix, name) = match s.split_once('/') {
-        Some((_, n)) if n.contains('/') => return Err(NameError(QUALIFIED_PARTS_MSG)),
+        Some((_, n)) if n.contains('/') => return Err(NameError::new(QUALIFIED_PARTS_MSG)),
         Some((p, n)) => (Some(p), n),
         None => (None, s),
     };
-    if let Some(p) = prefix {
-        if p.is_empty() {
-            return Err(NameError("prefix part must be non-empty"));
-        }
-        if !p.split('.').all(is_label) {
-            return Err(NameError(
-                "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-            ));
-        }
-    }
-    if name.is_empty() {
-        return Err(NameError("name part must be non-empty"));
-    }
-    if name.len() > LABEL_LEN_MAX {
-        return Err(NameError("name part must be no more than 63 characters"));
-    }
-    if is_qualified_part(name) { Ok(()) } else { Err(NameError(QUALIFIED_MSG)) }
+    let of_prefix = match prefix {
+        None => [None, None],
+        Some("") => [Some("prefix part must be non-empty"), None],
+        Some(p) => [
+            (p.len() > SUBDOMAIN_LEN_MAX).then_some("prefix part must be no more than 253 characters"),
+            (!is_subdomain(p)).then_some(PREFIX_MSG),
+        ],
+    };
+    let length = match name.len() {
+        0 => Some("name part must be non-empty"),
+        n => (n > LABEL_LEN_MAX).then_some("name part must be no more than 63 characters"),
+    };
+    let form = (!is_qualified_part(name)).then_some(QUALIFIED_MSG);
+    NameError::of(of_prefix.into_iter().chain([length, form]))
 }
 
 /// A name that may stand as one segment of a URL path: RBAC objects allow `:` and upper case, yet no `/` or `%`.
 pub fn check_path_segment(s: &str) -> Result<(), NameError> {
     match s {
-        "." => Err(NameError("may not be '.'")),
-        ".." => Err(NameError("may not be '..'")),
-        _ if s.contains('/') => Err(NameError("may not contain '/'")),
-        _ if s.contains('%') => Err(NameError("may not contain '%'")),
+        "." => Err(NameError::new("may not be '.'")),
+        ".." => Err(NameError::new("may not be '..'")),
+        _ if s.contains('/') => Err(NameError::new("may not contain '/'")),
+        _ if s.contains('%') => Err(NameError::new("may not contain '%'")),
         _ => Ok(()),
     }
 }

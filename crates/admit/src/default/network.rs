@@ -14,7 +14,7 @@ pub(super) fn service(object: &mut Value) {
         if let Some(client) = client {
             set_default(client, "timeoutSeconds", AFFINITY_SECONDS);
         }
-    } else {
+    } else if text(spec, "sessionAffinity") == "None" {
         crate::value::remove(spec, "sessionAffinityConfig");
     }
     let external = text(spec, "type") == "ExternalName";
@@ -39,6 +39,11 @@ pub(super) fn service(object: &mut Value) {
     }
     if kind == "LoadBalancer" {
         set_default(spec, "allocateLoadBalancerNodePorts", true);
+        if let Some(balancer) = path_mut(object, &["status", "loadBalancer"]) {
+            for point in items_mut(balancer, "ingress").filter(|p| !is_empty(p, "ip")) {
+                set_default(point, "ipMode", "VIP");
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::default::qos_class;
-use crate::value::{at, ensure, is_empty, items, items_mut, path, set, text};
+use crate::value::{at, ensure, ensure_list, is_empty, items, items_mut, path, set, text, texts};
 
 /// Not placed, not started.
 pub(super) fn initial_status(spec: &Value) -> Value {
@@ -18,11 +18,52 @@ pub(super) fn initial_status(spec: &Value) -> Value {
 }
 
 pub(super) fn created(object: &mut Value) {
+    let labels = path(object, &["metadata", "labels"]).clone();
     if let Some(spec) = object.get_mut("spec") {
         crate::default::account_alias(spec);
         drop_disabled(spec);
+        demand_own_labels(spec, &labels);
     }
     take_app_armor_annotations(object);
+}
+
+/// Keys of labels whose values the pod has itself turn into demands of its selectors.
+fn demand_own_labels(spec: &mut Value, labels: &Value) {
+    for constraint in items_mut(spec, "topologySpreadConstraints") {
+        merge_keys(constraint, labels);
+    }
+    let Some(affinity) = spec.get_mut("affinity") else { return };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(terms) = affinity.get_mut(kind) else { continue };
+        for term in items_mut(terms, "requiredDuringSchedulingIgnoredDuringExecution") {
+            merge_keys(term, labels);
+        }
+        for term in items_mut(terms, "preferredDuringSchedulingIgnoredDuringExecution") {
+            if let Some(term) = term.get_mut("podAffinityTerm") {
+                merge_keys(term, labels);
+            }
+        }
+    }
+}
+
+fn merge_keys(term: &mut Value, labels: &Value) {
+    let mut demands = Vec::new();
+    for (list, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        for key in texts(term, list) {
+            if let Some(value) = at(labels, key).as_str() {
+                demands.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    if demands.is_empty() {
+        return;
+    }
+    // A selector that is not there matches nothing, whatever it demands.
+    if let Some(selector) = term.get_mut("labelSelector").filter(|s| s.is_object())
+        && let Some(list) = ensure_list(selector, "matchExpressions")
+    {
+        list.extend(demands);
+    }
 }
 
 /// Takes out what a stock server of this version has switched off: it stores pods without, and so they run.

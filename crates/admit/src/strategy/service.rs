@@ -17,47 +17,64 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     let has_address = |s: &Value| text(s, "type") != "ExternalName";
     if has_address(spec) && has_address(stored) {
-        // Only one of the two forms may be left out, and then it follows the other.
-        for key in ["clusterIP", "clusterIPs"] {
-            if is_empty(spec, key) && is_empty(spec, "clusterIP") {
-                super::set_or_remove(spec, key, at(stored, key).clone());
-            }
-        }
-        for key in ["ipFamilies", "ipFamilyPolicy"] {
-            if is_empty(spec, key) {
-                super::set_or_remove(spec, key, at(stored, key).clone());
-            }
-        }
-    }
-    if !has_address(spec) && has_address(stored) {
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-            if at(spec, key) == at(stored, key) {
+        keep_address(stored, spec);
+    } else if has_address(stored) {
+        let same = at(spec, "clusterIPs") == at(stored, "clusterIPs");
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            let is_address = key.starts_with("clusterIP");
+            if if is_address { same } else { at(spec, key) == at(stored, key) } {
                 remove(spec, key);
             }
         }
     }
     if wants_node_ports(spec) && wants_node_ports(stored) {
-        for port in items_mut(spec, "ports") {
-            let same = |p: &&Value| {
-                at(p, "port") == at(port, "port") && text(p, "protocol") == text(port, "protocol")
-            };
-            if int(port, "nodePort").unwrap_or(0) == 0
-                && let Some(number) = items(stored, "ports").find(same).and_then(|p| int(p, "nodePort"))
-            {
-                set(port, "nodePort", number);
-            }
-        }
-    } else if !wants_node_ports(spec) {
+        keep_node_ports(stored, spec);
+    } else if wants_node_ports(stored) {
         // A writer that sends back what it read must not be told that the old type's ports are wrong.
-        let numbers: Vec<Option<i64>> = items(stored, "ports").map(|p| int(p, "nodePort")).collect();
-        for port in items_mut(spec, "ports") {
-            if numbers.contains(&int(port, "nodePort")) {
+        let known = |p: &Value| items(stored, "ports").any(|old| node_port(old) == node_port(p));
+        if items(spec, "ports").all(|p| node_port(p) == 0 || known(p)) {
+            for port in items_mut(spec, "ports") {
                 remove(port, "nodePort");
             }
         }
     }
     drop_fields_of_other_types(stored, spec);
     families(spec);
+}
+
+/// An address that is left out stays; of the two forms in which it is written, the one that changed wins.
+fn keep_address(stored: &Value, spec: &mut Value) {
+    let changed = |spec: &Value, key: &str| at(spec, key) != at(stored, key);
+    if is_empty(spec, "clusterIP") {
+        super::set_or_remove(spec, "clusterIP", at(stored, "clusterIP").clone());
+    }
+    if is_empty(spec, "clusterIPs") && !changed(spec, "clusterIP") {
+        super::set_or_remove(spec, "clusterIPs", at(stored, "clusterIPs").clone());
+    }
+    if changed(spec, "clusterIP") && !changed(spec, "clusterIPs") {
+        let one = at(spec, "clusterIP").clone();
+        set(spec, "clusterIPs", vec![one]);
+    }
+    for key in ["ipFamilies", "ipFamilyPolicy"] {
+        if is_empty(spec, key) {
+            super::set_or_remove(spec, key, at(stored, key).clone());
+        }
+    }
+}
+
+fn node_port(port: &Value) -> i64 {
+    int(port, "nodePort").unwrap_or(0)
+}
+
+/// A port's node port that is left out stays with the port's name, unless another port has taken it.
+fn keep_node_ports(stored: &Value, spec: &mut Value) {
+    let taken: Vec<i64> = items(spec, "ports").map(node_port).collect();
+    for port in items_mut(spec, "ports").filter(|p| node_port(p) == 0) {
+        let last = items(stored, "ports").rfind(|p| text(p, "name") == text(port, "name"));
+        if let Some(number) = last.map(node_port).filter(|n| !taken.contains(n)) {
+            set(port, "nodePort", number);
+        }
+    }
 }
 
 /// What belonged to the old type goes when the writer sends it back unchanged; what he sets himself is told to be wrong.
@@ -86,14 +103,9 @@ fn families(spec: &mut Value) {
     if text(spec, "type") == "ExternalName" {
         return;
     }
-    let first = items(spec, "clusterIPs").next().cloned();
-    match (is_empty(spec, "clusterIP"), first) {
-        (true, Some(first)) => set(spec, "clusterIP", first),
-        (false, None) => {
-            let one = at(spec, "clusterIP").clone();
-            set(spec, "clusterIPs", vec![one]);
-        }
-        _ => {}
+    if !is_empty(spec, "clusterIP") && is_empty(spec, "clusterIPs") {
+        let one = at(spec, "clusterIP").clone();
+        set(spec, "clusterIPs", vec![one]);
     }
     let both = is_headless(spec) && is_empty(spec, "selector");
     if is_empty(spec, "ipFamilyPolicy") {

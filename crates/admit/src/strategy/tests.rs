@@ -80,15 +80,19 @@ fn service(spec: Value) -> Value {
 #[test]
 fn a_service_keeps_its_address_and_ports_when_they_are_left_out() {
     let old = service(json!({"type": "NodePort", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"],
-        "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}]}));
-    let new = service(
-        json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}),
-    );
+        "ports": [{"name": "a", "port": 80, "nodePort": 30000}, {"name": "b", "port": 81, "nodePort": 30001}]}));
+    let new = service(json!({"type": "NodePort", "ports": [
+        {"name": "a", "port": 90}, {"name": "c", "port": 82}, {"name": "b", "port": 81}, {"name": "d", "port": 83, "nodePort": 30001}]}));
     let got = updated("", "services", "", &old, new);
     assert_eq!(got["spec"]["clusterIP"], "10.0.0.1");
     assert_eq!(got["spec"]["clusterIPs"], json!(["10.0.0.1"]));
     assert_eq!(got["spec"]["ports"][0]["nodePort"], 30000);
-    assert_eq!(got["spec"]["ports"][1]["nodePort"], Value::Null);
+    for i in [1, 2] {
+        assert!(
+            got["spec"]["ports"][i]["nodePort"].as_i64().unwrap_or(0) == 0,
+            "{i}: new, or taken by another"
+        );
+    }
 }
 
 #[test]
@@ -166,4 +170,47 @@ fn what_a_stock_server_has_switched_off_is_not_stored() {
             {"podCertificate": {"signerName": "a.b/c", "keyType": "ED25519"}}, {"secret": {"name": "s"}}]}}]}});
     prepare_create(&request(Operation::Create, "", "pods", "ns", "x"), &mut pod);
     assert_eq!(pod["spec"]["volumes"][0]["projected"]["sources"], json!([{}, {}, {"secret": {"name": "s"}}]));
+}
+
+#[test]
+fn keys_of_a_pods_own_labels_become_demands() {
+    let mut pod = json!({"metadata": {"name": "x", "labels": {"a": "1", "b": "2"}}, "spec": {
+        "topologySpreadConstraints": [{"labelSelector": {}, "matchLabelKeys": ["a", "none"]}, {"matchLabelKeys": ["a"]}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"podAffinityTerm": {"labelSelector": {}, "mismatchLabelKeys": ["b"]}}]}}}});
+    prepare_create(&request(Operation::Create, "", "pods", "ns", "x"), &mut pod);
+    let spread = &pod["spec"]["topologySpreadConstraints"];
+    assert_eq!(
+        spread[0]["labelSelector"],
+        json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]})
+    );
+    assert_eq!(spread[1]["labelSelector"], Value::Null, "a selector that is not there matches nothing");
+    let term =
+        &pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    assert_eq!(
+        term["podAffinityTerm"]["labelSelector"],
+        json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["2"]}]})
+    );
+}
+
+#[test]
+fn a_claim_says_where_it_is_filled_from_in_both_fields() {
+    let made = |spec: Value| {
+        let mut o = json!({"metadata": {"name": "x"}, "spec": spec});
+        prepare_create(&request(Operation::Create, "", "persistentvolumeclaims", "ns", "x"), &mut o);
+        (o["spec"]["dataSource"].clone(), o["spec"]["dataSourceRef"].clone())
+    };
+    let claim = json!({"kind": "PersistentVolumeClaim", "name": "c"});
+    let own = json!({"apiGroup": "a.b", "kind": "Thing", "name": "c"});
+    for (spec, want) in [
+        (json!({"dataSource": claim}), (claim.clone(), claim.clone())),
+        (json!({"dataSourceRef": own}), (own.clone(), own.clone())),
+        (json!({"dataSource": own}), (Value::Null, Value::Null)),
+        (
+            json!({"dataSourceRef": {"kind": "K", "name": "c", "namespace": "other"}}),
+            (Value::Null, Value::Null),
+        ),
+    ] {
+        assert_eq!(made(spec.clone()), want, "{spec}");
+    }
 }

@@ -99,17 +99,30 @@ fn a_pod_grows_and_shrinks_by_its_cpu_and_memory_alone() {
     );
     assert_eq!(
         said("resize", sized(), |o| resources(o, "initContainers", json!({"requests": {"cpu": "2"}}))),
-        ["spec: Forbidden: resources for non-sidecar init containers are immutable"]
+        nothing
+    );
+    let image = said("resize", sized(), |o| o["spec"]["initContainers"][0]["image"] = json!("k"));
+    assert_eq!(
+        image,
+        [
+            "spec.initContainers[0]: Forbidden: only cpu and memory resources for init or sidecar containers are mutable"
+        ]
     );
     let whole = |of: Value| pod(json!({"resources": of, "containers": [{"name": "c", "image": "i"}]}));
     let amount = |cpu: &str, pages: &str| json!({"requests": {"cpu": cpu, "hugepages-2Mi": pages}, "limits": {"cpu": "9", "hugepages-2Mi": pages}});
     let stored = || whole(amount("1", "2Mi"));
     let resized = |of: Value| said("resize", stored(), |o| o["spec"]["resources"] = of);
     assert_eq!(resized(amount("2", "2Mi")), nothing);
-    assert_eq!(resized(amount("1", "4Mi")), ["spec: Forbidden: only cpu and memory resources are mutable"]);
+    assert_eq!(
+        resized(amount("1", "4Mi")),
+        ["spec: Forbidden: only cpu and memory resources are mutable at pod-level"]
+    );
     let mut less = amount("1", "2Mi");
     less["limits"].as_object_mut().unwrap().remove("cpu");
-    assert_eq!(resized(less), ["spec.resources.limits: Forbidden: resource limits cannot be removed"]);
+    assert_eq!(
+        resized(less),
+        ["spec.resources.limits: Forbidden: pod-level resource limits cannot be removed"]
+    );
     let mut still = sized();
     still["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
     still["spec"]["nodeName"] = json!("n");
@@ -173,7 +186,7 @@ fn a_pods_status_says_what_can_be() {
         "resourceClaimStatuses": [{"name": "nope"}]});
     let found = said("status", with("Always", json!({})), |o| o["status"] = odd);
     assert!(
-        found[0].starts_with(r#"metadata.conditions[2].Type: Invalid value: "a b": name part must consist"#),
+        found[0].starts_with(r#"status.conditions[2].Type: Invalid value: "a b": name part must consist"#),
         "{found:?}"
     );
     assert_eq!(
@@ -182,6 +195,7 @@ fn a_pods_status_says_what_can_be() {
             r#"status.qosClass: Invalid value: "Burstable": field is immutable"#,
             r#"status.resourceClaimStatuses[0].name: Invalid value: "nope": must match the name of an entry in `spec.resourceClaims`"#,
             r#"status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: may specify no more than one IP for each IP family"#,
+            r#"status.hostIPs[0].ip: Invalid value: "x": must be equal to `hostIP`"#,
             r#"status.hostIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
         ]
     );

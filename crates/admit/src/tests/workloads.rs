@@ -134,7 +134,7 @@ fn a_status_counts_nothing_below_nothing() {
     );
     assert_eq!(
         told("", "services", none(), reached),
-        [r#"status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is "LoadBalancer""#]
+        [r#"status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"#]
     );
 }
 
@@ -178,7 +178,7 @@ fn a_container_stops_by_a_signal_of_its_system_and_grows_by_a_policy_a_resource(
         pod(Value::Null, policies),
         [
             r#"spec.containers[0].resizePolicy[1]: Duplicate value: "cpu""#,
-            r#"spec.containers[0].resizePolicy: Invalid value: "RestartContainer": must be 'NotRequired' when `restartPolicy` is 'Never'"#,
+            r#"spec.containers[0].resizePolicy: Invalid value: "RestartContainer": must be 'NotRequired' when pod `restartPolicy` is 'Never'"#,
             r#"spec.containers[0].resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory""#,
         ]
     );

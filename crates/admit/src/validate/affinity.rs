@@ -1,12 +1,13 @@
 //! Affinities and topology spread.
 
 use serde_json::Value;
-use std::collections::HashSet;
 use stoa_kube::Cause;
-use stoa_units::check_label_key;
+use stoa_units::{check_label_key, check_label_value};
 
-use super::field::{Errors, Path, in_range, indexed, name_error, one_of, required_text};
-use super::{selector, shown};
+use super::field::{
+    Errors, Path, dns_label, dns_subdomain, indexed, name_error, optional_one_of, required_text,
+};
+use super::selector;
 use crate::value::{at, has, int, text, texts};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -23,7 +24,7 @@ pub(super) fn check(affinity: &Value, path: Path<'_>, errors: &mut Errors) {
     for (i, term) in indexed(node, PREFERRED) {
         let path = list.index(i);
         weight(term, path, errors);
-        node_term(at(term, "preference"), path.child("preference"), errors);
+        node_term(at(term, "preference"), false, path.child("preference"), errors);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let v = at(affinity, kind);
@@ -55,48 +56,66 @@ pub(super) fn node_selector(v: &Value, path: Path<'_>, errors: &mut Errors) {
         errors.push(Cause::required(list, "must have at least one node selector term"));
     }
     for (i, term) in indexed(v, "nodeSelectorTerms") {
-        node_term(term, list.index(i), errors);
+        node_term(term, true, list.index(i), errors);
     }
 }
 
-fn node_term(term: &Value, path: Path<'_>, errors: &mut Errors) {
-    for key in ["matchExpressions", "matchFields"] {
-        let list = path.child(key);
-        for (i, e) in indexed(term, key) {
-            let path = list.index(i);
-            let values = texts(e, "values").count();
-            match text(e, "operator") {
-                "In" | "NotIn" if values == 0 => {
-                    let why = "must be specified when `operator` is 'In' or 'NotIn'";
-                    errors.push(Cause::required(path.child("values"), why));
-                }
-                "Exists" | "DoesNotExist" if values > 0 => {
-                    let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                    errors.push(Cause::forbidden(path.child("values"), why));
-                }
-                "Gt" | "Lt" if values != 1 => {
-                    let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                    errors.push(Cause::required(path.child("values"), why));
-                }
-                "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-                other => {
-                    errors.push(Cause::invalid(
-                        path.child("operator"),
-                        other,
-                        "not a valid selector operator",
-                    ));
-                }
+/// What nodes a term asks for; `strict` looks at the values of labels too.
+fn node_term(term: &Value, strict: bool, path: Path<'_>, errors: &mut Errors) {
+    let list = path.child("matchExpressions");
+    for (i, e) in indexed(term, "matchExpressions") {
+        let path = list.index(i);
+        let values = texts(e, "values").count();
+        match text(e, "operator") {
+            "In" | "NotIn" if values == 0 => {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(Cause::required(path.child("values"), why));
             }
-            if key == "matchExpressions" {
-                name_error(check_label_key(text(e, "key")), text(e, "key"), path.child("key"), errors);
-            } else if text(e, "key") != "metadata.name" {
-                errors.push(Cause::invalid(
-                    path.child("key"),
-                    text(e, "key"),
-                    "not a valid field selector key",
-                ));
+            "Exists" | "DoesNotExist" if values > 0 => {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(Cause::forbidden(path.child("values"), why));
+            }
+            "Gt" | "Lt" if values != 1 => {
+                let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+                errors.push(Cause::required(path.child("values"), why));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+            other => {
+                errors.push(Cause::invalid(path.child("operator"), other, "not a valid selector operator"));
             }
         }
+        name_error(check_label_key(text(e, "key")), text(e, "key"), path.child("key"), errors);
+        if strict {
+            let list = path.child("values");
+            for (j, value) in texts(e, "values").enumerate() {
+                name_error(check_label_value(value), value, list.index(j), errors);
+            }
+        }
+    }
+    let list = path.child("matchFields");
+    for (i, e) in indexed(term, "matchFields") {
+        node_field(e, list.index(i), errors);
+    }
+}
+
+/// The name is the one field of a node that can be asked for.
+fn node_field(e: &Value, path: Path<'_>, errors: &mut Errors) {
+    match text(e, "operator") {
+        "In" | "NotIn" if texts(e, "values").count() != 1 => {
+            let why = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+            errors.push(Cause::required(path.child("values"), why));
+        }
+        "In" | "NotIn" => {}
+        other => errors.push(Cause::invalid(path.child("operator"), other, "not a valid selector operator")),
+    }
+    match text(e, "key") {
+        "metadata.name" => {
+            let list = path.child("values");
+            for (j, value) in texts(e, "values").enumerate() {
+                dns_subdomain(value, list.index(j), errors);
+            }
+        }
+        key => errors.push(Cause::invalid(path.child("key"), key, "not a valid field selector key")),
     }
 }
 
@@ -104,36 +123,84 @@ fn pod_term(term: &Value, path: Path<'_>, errors: &mut Errors) {
     for key in ["labelSelector", "namespaceSelector"] {
         selector::check(at(term, key), path.child(key), errors);
     }
-    let list = path.child("namespaces");
-    for (i, namespace) in texts(term, "namespaces").enumerate() {
-        super::field::dns_label(namespace, list.index(i), errors);
+    for namespace in texts(term, "namespaces") {
+        dns_label(namespace, path.child("namespace"), errors);
     }
-    topology_key(term, path, errors);
+    for key in ["matchLabelKeys", "mismatchLabelKeys"] {
+        label_keys(term, key, key == "matchLabelKeys", path, errors);
+    }
+    let list = path.child("matchLabelKeys");
+    for (i, key) in texts(term, "matchLabelKeys").enumerate() {
+        if texts(term, "mismatchLabelKeys").any(|other| other == key) {
+            let why = "exists in both matchLabelKeys and mismatchLabelKeys";
+            errors.push(Cause::invalid(list.index(i), key, why));
+        }
+    }
+    let key = text(term, "topologyKey");
+    if key.is_empty() {
+        errors.push(Cause::required(path.child("topologyKey"), "can not be empty"));
+    }
+    name_error(check_label_key(key), key, path.child("topologyKey"), errors);
 }
 
-fn topology_key(v: &Value, path: Path<'_>, errors: &mut Errors) {
-    match text(v, "topologyKey") {
-        "" => errors.push(Cause::required(path.child("topologyKey"), "can not be empty")),
-        key => name_error(check_label_key(key), key, path.child("topologyKey"), errors),
+/// Labels whose values the pod itself has, which the selector must leave alone.
+fn label_keys(v: &Value, field: &str, apart: bool, path: Path<'_>, errors: &mut Errors) {
+    let list = path.child(field);
+    let selector = at(v, "labelSelector");
+    if texts(v, field).next().is_some() && selector.is_null() {
+        errors.push(Cause::forbidden(list, "must not be specified when labelSelector is not set"));
+    }
+    for (i, key) in texts(v, field).enumerate() {
+        name_error(check_label_key(key), key, list.index(i), errors);
+        // A pod's selector has got the demand that follows from the key, when the pod came to be.
+        let named = indexed(selector, "matchExpressions").filter(|(_, e)| text(e, "key") == key).count();
+        if apart && (has(at(selector, "matchLabels"), key) || named > 1) {
+            errors.push(Cause::invalid(
+                list.index(i),
+                key,
+                "exists in both matchLabelKeys and labelSelector",
+            ));
+        }
     }
 }
 
 /// Topology spread constraints.
 pub(super) fn spread(spec: &Value, list: Path<'_>, errors: &mut Errors) {
-    let mut seen = HashSet::new();
     for (i, c) in indexed(spec, "topologySpreadConstraints") {
         let path = list.index(i);
         let skew = int(c, "maxSkew").unwrap_or(0);
         if skew <= 0 {
             errors.push(Cause::invalid(path.child("maxSkew"), skew, "must be greater than zero"));
         }
-        topology_key(c, path, errors);
-        one_of(c, "whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], path, errors);
-        if !seen.insert((text(c, "topologyKey"), text(c, "whenUnsatisfiable"))) {
-            let pair = format!("{{{}, {}}}", text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
-            errors.push(Cause::duplicate(path.child("{topologyKey, whenUnsatisfiable}"), pair));
+        let (key, when) = (text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
+        if key.is_empty() {
+            errors.push(Cause::required(path.child("topologyKey"), "can not be empty"));
         }
-        in_range(c, "minDomains", 1, i32::MAX.into(), path, errors);
+        if !["DoNotSchedule", "ScheduleAnyway"].contains(&when) {
+            let supported = ["DoNotSchedule", "ScheduleAnyway"];
+            errors.push(Cause::not_supported(path.child("whenUnsatisfiable"), when, &supported));
+        }
+        for (_, other) in indexed(spec, "topologySpreadConstraints").skip(i + 1) {
+            if text(other, "topologyKey") == key && text(other, "whenUnsatisfiable") == when {
+                let pair = format!("{{{key}, {when}}}");
+                errors.push(Cause::duplicate(path.child("{topologyKey, whenUnsatisfiable}"), pair));
+                break;
+            }
+        }
+        if let Some(n) = int(c, "minDomains") {
+            let path = path.child("minDomains");
+            if n <= 0 {
+                errors.push(Cause::invalid(path, n, "must be greater than zero"));
+            }
+            if when != "DoNotSchedule" {
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}");
+                errors.push(Cause::invalid(path, n, &why));
+            }
+        }
+        for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            optional_one_of(c, policy, &["Honor", "Ignore"], path, errors);
+        }
+        label_keys(c, "matchLabelKeys", true, path, errors);
         selector::check(at(c, "labelSelector"), path.child("labelSelector"), errors);
     }
 }
@@ -143,6 +210,7 @@ pub(super) fn tolerations(spec: &Value, list: Path<'_>, errors: &mut Errors) {
     for (i, t) in indexed(spec, "tolerations") {
         let path = list.index(i);
         let (key, operator, effect) = (text(t, "key"), text(t, "operator"), text(t, "effect"));
+        let value = text(t, "value");
         if !key.is_empty() {
             name_error(check_label_key(key), key, path.child("key"), errors);
         } else if operator != "Exists" {
@@ -156,12 +224,14 @@ pub(super) fn tolerations(spec: &Value, list: Path<'_>, errors: &mut Errors) {
         }
         match operator {
             "" | "Equal" => {
-                let value = text(t, "value");
-                name_error(stoa_units::check_label_value(value), value, path.child("operator"), errors);
+                if let Err(e) = check_label_value(value) {
+                    let why: Vec<&str> = e.all().collect();
+                    errors.push(Cause::invalid(path.child("operator"), value, &why.join(";")));
+                }
             }
-            "Exists" if !text(t, "value").is_empty() => {
+            "Exists" if !value.is_empty() => {
                 let why = "value must be empty when `operator` is 'Exists'";
-                errors.push(shown::invalid(path.child("operator"), t, shown::TOLERATION, why));
+                errors.push(Cause::invalid(path.child("operator"), value, why));
             }
             "Exists" => {}
             other => errors.push(Cause::not_supported(path.child("operator"), other, &["Equal", "Exists"])),
@@ -169,6 +239,34 @@ pub(super) fn tolerations(spec: &Value, list: Path<'_>, errors: &mut Errors) {
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
             errors.push(Cause::not_supported(path.child("effect"), effect, &EFFECTS));
         }
+    }
+}
+
+/// Labels of nodes that have got another name, and the old one.
+const RENAMED: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+];
+
+/// Whether two node affinities of a volume ask for the same, the second perhaps by the new names of labels.
+pub(super) fn is_renamed(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter().all(|(key, old)| {
+                    b.get(key).is_some_and(|new| {
+                        let renamed = key == "key" && RENAMED.iter().any(|(x, y)| old == x && new == y);
+                        renamed || is_renamed(old, new)
+                    })
+                })
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(old, new)| is_renamed(old, new))
+        }
+        (a, b) => a == b,
     }
 }
 

@@ -3,11 +3,11 @@
 use serde_json::Value;
 use std::collections::HashSet;
 use stoa_kube::Cause;
-use stoa_units::{check_label_key, check_label_value};
+use stoa_units::{check_dns_subdomain, check_label_key, check_label_value};
 
 use super::affinity::EFFECTS;
 use super::field::{
-    Errors, NOT_NEGATIVE, Path, dns_label, indexed, name_error, not_negative, one_of, quantity, required_text,
+    Errors, NOT_NEGATIVE, Path, cidr, dns_label, indexed, name_error, not_negative, one_of, quantity,
 };
 use super::shown;
 use crate::value::{at, flag, has, int, path, text, texts};
@@ -17,62 +17,103 @@ const SPEC: Path<'static> = Path::root("spec");
 pub(super) fn namespace(object: &Value, errors: &mut Errors) {
     let list = SPEC.child("finalizers");
     for finalizer in texts(at(object, "spec"), "finalizers") {
-        name_error(check_label_key(finalizer), finalizer, list, errors);
-        if !finalizer.contains('/') && finalizer != "kubernetes" {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(Cause::invalid(list, finalizer, why));
-        }
+        self::finalizer(finalizer, list, errors);
     }
 }
 
-pub(super) fn node(object: &Value, errors: &mut Errors) {
-    let spec = at(object, "spec");
-    let list = SPEC.child("taints");
+/// Who takes a finalizer off a namespace is told of the others by their places.
+pub(super) fn finalized(object: &Value, errors: &mut Errors) {
+    let list = SPEC.child("finalizers");
+    for (i, finalizer) in texts(at(object, "spec"), "finalizers").enumerate() {
+        self::finalizer(finalizer, list.index(i), errors);
+    }
+}
+
+fn finalizer(finalizer: &str, path: Path<'_>, errors: &mut Errors) {
+    name_error(check_label_key(finalizer), finalizer, path, errors);
+    super::meta::known_finalizer(finalizer, path, errors);
+}
+
+/// A namespace goes away if and only if somebody has deleted it.
+pub(super) fn namespace_status(object: &Value, errors: &mut Errors) {
+    let phase = text(at(object, "status"), "phase");
+    let (wanted, why) = match has(at(object, "metadata"), "deletionTimestamp") {
+        false => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+        true => ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+    };
+    if phase != wanted {
+        errors.push(Cause::invalid(Path::root("status").child("Phase"), phase, why));
+    }
+}
+
+/// A stock server looks for taints there.
+const TAINTS: Path<'static> = Path::root("metadata");
+
+fn taints(object: &Value, errors: &mut Errors) {
+    let list = TAINTS.child("taints");
     let mut seen = HashSet::new();
-    for (i, taint) in indexed(spec, "taints") {
+    for (i, taint) in indexed(at(object, "spec"), "taints") {
         let path = list.index(i);
-        if let Some(key) = required_text(taint, "key", path, errors) {
-            name_error(check_label_key(key), key, path.child("key"), errors);
+        let (key, value) = (text(taint, "key"), text(taint, "value"));
+        name_error(check_label_key(key), key, path.child("key"), errors);
+        if let Err(e) = check_label_value(value) {
+            let why: Vec<&str> = e.all().collect();
+            errors.push(Cause::invalid(path.child("value"), value, &why.join(";")));
         }
-        let value = text(taint, "value");
-        name_error(check_label_value(value), value, path.child("value"), errors);
         one_of(taint, "effect", &EFFECTS, path, errors);
-        if !seen.insert((text(taint, "key"), text(taint, "effect"))) {
+        if !seen.insert((key, text(taint, "effect"))) {
             let why = "taints must be unique by key and effect pair";
             let mut cause = shown::duplicate(path, taint, shown::TAINT);
             cause.message = format!("{}: {why}", cause.message);
             errors.push(cause);
         }
     }
+}
+
+/// Rules of a node as a whole.
+pub(super) fn node(object: &Value, errors: &mut Errors) {
+    let spec = at(object, "spec");
+    taints(object, errors);
+    node_amounts(object, errors);
+    features(object, errors);
     let list = SPEC.child("podCIDRs");
-    for (i, cidr) in texts(spec, "podCIDRs").enumerate() {
-        if cidr.parse::<ipnet::IpNet>().is_err() {
-            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(Cause::invalid(list.index(i), cidr, why));
-        }
+    for (i, range) in texts(spec, "podCIDRs").enumerate() {
+        cidr(range, list.index(i), errors);
     }
     let cidrs: Vec<ipnet::IpNet> = texts(spec, "podCIDRs").filter_map(|c| c.parse().ok()).collect();
     let is_v4 = |net: &ipnet::IpNet| matches!(net, ipnet::IpNet::V4(_));
     let is_pair = cidrs.len() == 2 && is_v4(&cidrs[0]) != is_v4(&cidrs[1]);
-    if cidrs.len() > 1 && !is_pair {
+    if texts(spec, "podCIDRs").count() > 1 && !is_pair {
         let why = "may specify no more than one CIDR for each IP family";
         errors.push(Cause::invalid(list, at(spec, "podCIDRs").clone(), why));
     }
-    node_status(object, errors);
 }
 
-pub(super) fn node_status(object: &Value, errors: &mut Errors) {
+/// What a node has, and what of it pods get.
+fn node_amounts(object: &Value, errors: &mut Errors) {
     let status = Path::root("status");
     for key in ["capacity", "allocatable"] {
         let map = status.child(key);
-        amounts(path(object, &["status", key]), map, errors);
-    }
-    let list = status.child("addresses");
-    let mut seen = HashSet::new();
-    for (i, address) in indexed(at(object, "status"), "addresses") {
-        if !seen.insert((text(address, "type"), text(address, "address"))) {
-            errors.push(shown::duplicate(list.index(i), address, shown::ADDRESS));
+        for (name, value) in path(object, &["status", key]).as_object().into_iter().flatten() {
+            super::quota::amount(name, value, map.child(name), errors);
         }
+    }
+}
+
+/// Features that a node says it has: in order, each once, and named as features are.
+fn features(object: &Value, errors: &mut Errors) {
+    let status = Path::root("status");
+    let list = status.child("declaredFeatures");
+    let mut before: Option<&str> = None;
+    for (i, feature) in texts(at(object, "status"), "declaredFeatures").enumerate() {
+        match before.map(|b| b.cmp(feature)) {
+            Some(std::cmp::Ordering::Equal) => errors.push(Cause::duplicate(list.index(i), feature)),
+            Some(std::cmp::Ordering::Greater) => {
+                errors.push(Cause::invalid(list.index(i), feature, "list must be sorted alphabetically"));
+            }
+            _ => {}
+        }
+        before = Some(feature);
     }
 }
 
@@ -85,13 +126,34 @@ fn amounts(map: &Value, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// Rules of a change to a node, its status too.
 pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
-    for key in ["podCIDR", "providerID"] {
-        let (before, after) = (text(at(old, "spec"), key), text(at(new, "spec"), key));
-        if !before.is_empty() && before != after {
-            let why = format!("node updates may not change {key} except from \"\" to valid");
-            errors.push(Cause::forbidden(SPEC.child(key), &why));
+    node_amounts(new, errors);
+    features(new, errors);
+    let status = Path::root("status");
+    let list = status.child("addresses");
+    let mut seen = HashSet::new();
+    for (i, address) in indexed(at(new, "status"), "addresses") {
+        if !seen.insert((text(address, "type"), text(address, "address"))) {
+            errors.push(shown::duplicate(list.index(i), address, shown::ADDRESS));
         }
+    }
+    let (stored, spec) = (at(old, "spec"), at(new, "spec"));
+    let (before, after) = (texts(stored, "podCIDRs").count(), texts(spec, "podCIDRs").count());
+    let kept = texts(stored, "podCIDRs").zip(texts(spec, "podCIDRs"));
+    let changed = if before != after { 1 } else { kept.filter(|(a, b)| a != b).count() };
+    for _ in 0..changed.min(before) {
+        let why = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(Cause::forbidden(SPEC.child("podCIDRs"), why));
+    }
+    let provider = text(stored, "providerID");
+    if !provider.is_empty() && provider != text(spec, "providerID") {
+        let why = "node updates may not change providerID except from \"\" to valid";
+        errors.push(Cause::forbidden(SPEC.child("providerID"), why));
+    }
+    taints(new, errors);
+    if text(stored, "externalID") != text(spec, "externalID") {
+        errors.push(Cause::forbidden(SPEC.child("externalID"), "may not be updated"));
     }
 }
 
@@ -194,9 +256,13 @@ pub(super) fn event(object: &Value, errors: &mut Errors) {
         let why = "does not match event.namespace";
         errors.push(Cause::invalid("involvedObject.namespace", subject, why));
     }
-    if !new_style {
-        return;
+    if new_style {
+        event_texts(object, errors);
     }
+    name_error(check_dns_subdomain(namespace), namespace, Path::root("namespace"), errors);
+}
+
+fn event_texts(object: &Value, errors: &mut Errors) {
     let controller = text(object, "reportingComponent");
     if controller.is_empty() {
         errors.push(Cause::required("reportingComponent", ""));

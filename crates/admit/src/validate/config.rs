@@ -114,10 +114,21 @@ fn typed(object: &Value, data: Path<'_>, errors: &mut Errors) {
 fn json_value(values: &Value, key: &str, data: Path<'_>, errors: &mut Errors) {
     let Some(encoded) = at(values, key).as_str() else { return };
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    if let Err(e) = stoa_kube::decode::parse(&decoded) {
-        // The value is a secret: the message does not show it.
-        errors.push(Cause::invalid(data.key(key), "<secret contents redacted>", &e.to_string()));
-    }
+    let why = match stoa_kube::decode::parse(&decoded).map(|parsed| parsed.value) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            let kind = match other {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                _ => "bool",
+            };
+            format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+        }
+        Err(e) => e.to_string(),
+    };
+    // The value is a secret: the message does not show it.
+    errors.push(Cause::invalid(data.key(key), "<secret contents redacted>", &why));
 }
 
 pub(super) fn secret_change(old: &Value, new: &Value, errors: &mut Errors) {

@@ -6,8 +6,8 @@ use stoa_units::{
     NameError, check_dns_label, check_dns_subdomain, check_label_key, check_label_value, check_path_segment,
 };
 
-use super::field::{Errors, Path, dns_1035_label, dns_label, indexed, name_error};
-use crate::value::{at, flag, int, text, texts};
+use super::field::{Errors, Path, dns_label, name_error};
+use crate::value::{at, flag, int, items, text, texts};
 
 /// Keys and values of all annotations together.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -17,11 +17,11 @@ const METADATA: Path<'static> = Path::root("metadata");
 /// How a kind's objects may be called.
 fn name_check(resource: &Resource) -> fn(&str) -> Result<(), NameError> {
     match (resource.group, resource.plural) {
-        ("", "namespaces") | ("apps", "statefulsets") => check_dns_label,
+        ("", "namespaces" | "services") | ("apps", "statefulsets") => check_dns_label,
         // Judged by its own rules.
         ("networking.k8s.io", "ipaddresses") => |_| Ok(()),
-        ("policy", "poddisruptionbudgets") => check_path_segment,
-        ("", "services") => dns_1035_label,
+        // What an event is called, only its own group cares about.
+        ("", "events") | ("policy", "poddisruptionbudgets") => check_path_segment,
         (crate::RBAC_GROUP, _) | ("apiregistration.k8s.io", _) => check_path_segment,
         _ => check_dns_subdomain,
     }
@@ -30,35 +30,29 @@ fn name_check(resource: &Resource) -> fn(&str) -> Result<(), NameError> {
 /// Drivers of storage may have capitals in their names.
 pub(super) fn check_driver(name: &str) -> Result<(), NameError> {
     if name.len() > LABEL_LEN_MAX {
-        return Err(NameError("must be no more than 63 characters"));
+        return Err(NameError::new("must be no more than 63 characters"));
     }
     check_dns_subdomain(&name.to_ascii_lowercase())
 }
 
 const LABEL_LEN_MAX: usize = 63;
 
+/// Groups whose metadata is held to the general rules alone.
+const GENERAL: [&str; 4] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
+
+/// Rules of a whole object's metadata.
 pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
     let meta = at(object, "metadata");
     let check_name = name_check(resource);
     let prefix = text(meta, "generateName");
-    if !prefix.is_empty() {
-        // A dash at the end is fine where more follows.
-        let masked = if prefix.len() > 1 && prefix.ends_with('-') {
-            format!("{}a", &prefix[..prefix.len() - 1])
-        } else {
-            prefix.to_owned()
-        };
-        if let Err(e) = check_name(&masked) {
-            errors.push(Cause::invalid(METADATA.child("generateName"), prefix, e.0));
-        }
+    // Of a replication controller only the name that came of it is judged.
+    if !prefix.is_empty() && (resource.group, resource.plural) != ("", "replicationcontrollers") {
+        name_error(check_name(&masked(prefix)), prefix, METADATA.child("generateName"), errors);
     }
     match text(meta, "name") {
         "" => errors.push(Cause::required(METADATA.child("name"), "name or generateName is required")),
-        name => {
-            if let Err(e) = check_name(name) {
-                errors.push(Cause::invalid(METADATA.child("name"), name, e.0));
-            }
-        }
+        name => name_error(check_name(name), name, METADATA.child("name"), errors),
     }
     match (resource.namespaced, text(meta, "namespace")) {
         (true, "") => errors.push(Cause::required(METADATA.child("namespace"), "")),
@@ -69,6 +63,17 @@ pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
     check_maps(meta, METADATA, errors);
     owners(meta, errors);
     finalizers(meta, errors);
+    if !GENERAL.contains(&resource.group) {
+        known_finalizers(meta, errors);
+    }
+}
+
+/// A dash at the end is fine where more follows; the letter before it goes with it, as on a stock server.
+fn masked(prefix: &str) -> String {
+    match prefix.strip_suffix('-').filter(|stem| !stem.is_empty()) {
+        Some(stem) => format!("{}a", stem.get(..stem.len() - 1).unwrap_or(stem)),
+        None => prefix.to_owned(),
+    }
 }
 
 /// Labels and annotations, of an object or of a template.
@@ -86,7 +91,8 @@ pub(super) fn labels(map: &Value, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn annotations(map: &Value, path: Path<'_>, errors: &mut Errors) {
+/// A map of annotations.
+pub(super) fn annotations(map: &Value, path: Path<'_>, errors: &mut Errors) {
     let mut bytes = 0;
     for (key, value) in map.as_object().into_iter().flatten() {
         // Keys of annotations may be written in capitals.
@@ -100,39 +106,57 @@ fn annotations(map: &Value, path: Path<'_>, errors: &mut Errors) {
 
 fn owners(meta: &Value, errors: &mut Errors) {
     let list = METADATA.child("ownerReferences");
-    let mut controller: Option<&str> = None;
-    for (i, owner) in indexed(meta, "ownerReferences") {
-        let path = list.index(i);
-        let (group, version) = match text(owner, "apiVersion").split_once('/') {
-            Some((group, version)) => (group, version),
-            None => ("", text(owner, "apiVersion")),
-        };
+    let mut controller: Option<String> = None;
+    for owner in items(meta, "ownerReferences") {
+        let (group, version) = group_version(text(owner, "apiVersion"));
         if version.is_empty() {
-            errors.push(Cause::invalid(
-                path.child("apiVersion"),
-                text(owner, "apiVersion"),
-                "version must not be empty",
-            ));
+            let why = "version must not be empty";
+            errors.push(Cause::invalid(list.child("apiVersion"), text(owner, "apiVersion"), why));
         }
         for key in ["kind", "name", "uid"] {
             if text(owner, key).is_empty() {
-                errors.push(Cause::invalid(path.child(key), "", "must not be empty"));
+                errors.push(Cause::invalid(list.child(key), "", "must not be empty"));
             }
         }
         if group.is_empty() && version == "v1" && text(owner, "kind") == "Event" {
             let why = "/v1, Kind=Event is disallowed from being an owner";
-            errors.push(Cause::invalid(list, owner.clone(), why));
+            errors.push(owners_fault(list, shown_owner(owner), why));
         }
         if flag(owner, "controller") {
-            let name = text(owner, "name");
-            if let Some(first) = controller {
-                let why = format!(
-                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
-                );
-                errors.push(Cause::invalid(list, at(meta, "ownerReferences").clone(), &why));
-            }
-            controller = Some(name);
+            let name = format!("{}/{}", text(owner, "kind"), text(owner, "name"));
+            let Some(first) = &controller else {
+                controller = Some(name);
+                continue;
+            };
+            let why = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+            );
+            let all: Vec<String> = items(meta, "ownerReferences").map(shown_owner).collect();
+            errors.push(owners_fault(list, format!("[{}]", all.join(",")), &why));
         }
+    }
+}
+
+fn owners_fault(list: Path<'_>, shown: String, why: &str) -> Cause {
+    Cause::new("FieldValueInvalid", list, format!("Invalid value: {shown}: {why}"))
+}
+
+/// An owner in the order in which a stock server writes it.
+fn shown_owner(owner: &Value) -> String {
+    let optional = ["controller", "blockOwnerDeletion"];
+    let shown = ["apiVersion", "kind", "name", "uid"].into_iter().map(|key| (key, text(owner, key).into()));
+    let shown = shown.chain(optional.map(|key| (key, at(owner, key).clone())));
+    let shown: Vec<String> =
+        shown.filter(|(_, v): &(&str, Value)| !v.is_null()).map(|(key, v)| format!("{key:?}:{v}")).collect();
+    format!("{{{}}}", shown.join(","))
+}
+
+/// `group/version` or `version`; anything else names neither.
+fn group_version(text: &str) -> (&str, &str) {
+    match text.split_once('/') {
+        Some((_, version)) if version.contains('/') => ("", ""),
+        Some(both) => both,
+        None => ("", text),
     }
 }
 
@@ -145,11 +169,35 @@ fn finalizers(meta: &Value, errors: &mut Errors) {
         foreground |= finalizer == "foregroundDeletion";
     }
     if orphan && foreground {
-        let why = "finalizers orphan and foregroundDeletion cannot be both set";
+        let why = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Cause::invalid(path, at(meta, "finalizers").clone(), why));
     }
 }
 
+/// What belongs to nobody's domain must be one of the cluster's own.
+pub(super) fn known_finalizer(finalizer: &str, path: Path<'_>, errors: &mut Errors) {
+    if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(Cause::invalid(path, finalizer, why));
+    }
+}
+
+fn known_finalizers(meta: &Value, errors: &mut Errors) {
+    let list = METADATA.child("finalizers");
+    for (i, finalizer) in texts(meta, "finalizers").enumerate() {
+        known_finalizer(finalizer, list.index(i), errors);
+    }
+}
+
+/// What every change of metadata is held to, and a kind's own judge says once more.
+pub(super) fn check_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Errors) {
+    check_update(old, new, errors);
+    if !GENERAL.contains(&resource.group) {
+        known_finalizers(at(new, "metadata"), errors);
+    }
+}
+
+/// The general rules of a changed object's metadata.
 pub(super) fn check_update(old: &Value, new: &Value, errors: &mut Errors) {
     let (stored, meta) = (at(old, "metadata"), at(new, "metadata"));
     if !at(stored, "deletionTimestamp").is_null() {
@@ -174,8 +222,6 @@ pub(super) fn check_update(old: &Value, new: &Value, errors: &mut Errors) {
         let value = at(meta, "deletionGracePeriodSeconds").clone();
         errors.push(Cause::immutable(METADATA.child("deletionGracePeriodSeconds"), value));
     }
-    // Names cannot have changed; what was stored with other rules must stay writable.
     check_maps(meta, METADATA, errors);
     owners(meta, errors);
-    finalizers(meta, errors);
 }

@@ -3,22 +3,46 @@
 use serde_json::Value;
 use std::collections::HashSet;
 use stoa_kube::Cause;
+use stoa_units::check_label_key;
 
 use super::container::{self, PodParts};
-use super::field::{Errors, Path, dns_label, dns_subdomain, in_range, indexed, ip, one_of, range_message};
-use super::{affinity, meta, probe, shown, volume};
-use crate::value::{at, flag, has, int, items, text, texts};
+use super::field::{Errors, Path, dns_label, dns_subdomain, in_range, indexed, ip, name_error, one_of};
+use super::{affinity, meta, pod_resources, probe, security, shown, volume};
+use crate::value::{at, flag, has, int, is_empty, items, pairs, text, texts};
 
 /// Restart rules of one container.
 const RESTART_RULES_MAX: usize = 20;
 /// Exit codes of one restart rule.
 const EXIT_CODES_MAX: usize = 255;
 
-/// Rules of a pod's specification.
+/// Rules of a pod, apart from those of its metadata.
 pub(super) fn pod(object: &Value, errors: &mut Errors) {
+    let (object_meta, spec) = (at(object, "metadata"), at(object, "spec"));
     let meta = Path::root("metadata");
-    notes(at(object, "metadata"), at(object, "spec"), meta.child("annotations"), errors);
-    spec(at(object, "spec"), Path::root("spec"), errors);
+    let root = Path::root("spec");
+    notes(object_meta, spec, meta.child("annotations"), errors);
+    self::spec(spec, Some(object_meta), root, errors);
+    if is_empty(spec, "serviceAccountName") {
+        let list = root.child("volumes");
+        for (i, volume) in indexed(spec, "volumes") {
+            let path = list.index(i);
+            let path = path.child("projected");
+            let list = path.child("sources");
+            for (j, source) in indexed(at(volume, "projected"), "sources") {
+                if has(source, "serviceAccountToken") {
+                    let why = "must not be specified when serviceAccountName is not set";
+                    let source = list.index(j);
+                    errors.push(Cause::forbidden(source.child("serviceAccountToken"), why));
+                }
+            }
+        }
+    }
+    for key in ["containers", "initContainers"] {
+        let list = root.child(key);
+        for (i, c) in indexed(spec, key) {
+            container::image(c, list.index(i), errors);
+        }
+    }
 }
 
 /// Rules of a pod that is new.
@@ -38,7 +62,7 @@ pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Annotations that mean something to the cluster.
-fn notes(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+pub(super) fn notes(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
     let of = |key: &str| at(at(meta, "annotations"), key).as_str();
     if let Some(mirror) = of(MIRROR).filter(|_| text(spec, "nodeName").is_empty()) {
         let why = "must set spec.nodeName if mirror pod annotation is set";
@@ -50,60 +74,164 @@ fn notes(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
     if let Some(cost) = of(DELETION_COST).filter(|cost| !is_plain(cost) || cost.parse::<i32>().is_err()) {
         errors.push(Cause::invalid(path.key(DELETION_COST), cost, "must be a 32bit integer"));
     }
+    profiles(meta, spec, path, errors);
 }
 
-/// Rules of a template: its metadata and its specification.
+const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+pub(super) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// Profiles as they were named before there were fields for them.
+fn profiles(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    for (key, value) in pairs(meta, "annotations") {
+        let value = value.as_str().unwrap_or_default();
+        if key == SECCOMP_POD || key.starts_with(SECCOMP_CONTAINER) {
+            match value {
+                "runtime/default" | "docker/default" | "unconfined" => {}
+                _ => match value.strip_prefix("localhost/") {
+                    Some(file) => super::field::descending_path(file, path.child(key), errors),
+                    None => {
+                        let why = "must be a valid seccomp profile";
+                        errors.push(Cause::invalid(path.child(key), value, why));
+                    }
+                },
+            }
+        }
+        if let Some(name) = key.strip_prefix(APP_ARMOR) {
+            let mut all = security::LISTS.iter().flat_map(|list| items(spec, list));
+            if !all.any(|c| text(c, "name") == name) {
+                errors.push(Cause::invalid(path.key(key), name, "container not found"));
+            }
+            let is_known = matches!(value, "" | "runtime/default" | "unconfined");
+            if !is_known && !value.starts_with("localhost/") {
+                let why = format!("invalid AppArmor profile name: {}", stoa_units::quote(value));
+                errors.push(Cause::invalid(path.key(key), value, &why));
+            }
+        }
+    }
+}
+
+/// Rules of a template: its metadata, which a stock server leaves out of the paths, and its specification.
 pub(super) fn template(template: &Value, path: Path<'_>, errors: &mut Errors) {
-    meta::check_maps(at(template, "metadata"), path.child("metadata"), errors);
-    // The stock server leaves the metadata out of this path.
-    notes(at(template, "metadata"), at(template, "spec"), path.child("annotations"), errors);
+    let (template_meta, template_spec) = (at(template, "metadata"), at(template, "spec"));
+    meta::check_maps(template_meta, path, errors);
+    notes(template_meta, template_spec, path.child("annotations"), errors);
     let at_spec = path.child("spec");
-    spec(at(template, "spec"), at_spec, errors);
-    if indexed(at(template, "spec"), "ephemeralContainers").next().is_some() {
+    spec(template_spec, None, at_spec, errors);
+    if items(template_spec, "ephemeralContainers").next().is_some() {
         let why = "ephemeral containers not allowed in pod template";
         errors.push(Cause::forbidden(at_spec.child("ephemeralContainers"), why));
     }
 }
 
-fn spec(spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    volume::check(spec, path.child("volumes"), errors);
-    resource_claims(spec, path.child("resourceClaims"), errors);
-    let names = |list| items(spec, list).map(|v| text(v, "name")).collect();
-    let parts = PodParts { volumes: names("volumes"), claims: names("resourceClaims") };
+/// Rules of a specification: a pod's own, of which the metadata is there, or a template's.
+fn spec(spec: &Value, meta: Option<&Value>, path: Path<'_>, errors: &mut Errors) {
+    let volumes = volume::check(spec, meta.map(|m| text(m, "name")), path.child("volumes"), errors);
+    let is_mirror = meta.is_some_and(|m| at(at(m, "annotations"), MIRROR).is_string());
+    if is_mirror {
+        for _ in items(spec, "resourceClaims") {
+            errors.push(Cause::forbidden("[]", "static pods do not support resource claims"));
+        }
+    } else {
+        resource_claims(spec, path.child("resourceClaims"), errors);
+    }
+    let claims = items(spec, "resourceClaims").map(|c| text(c, "name")).filter(|n| !n.is_empty()).collect();
+    let parts = PodParts { volumes, claims, spec };
     containers(spec, &parts, path, errors);
+    pod_resources::check(spec, path, errors);
     if flag(spec, "hostNetwork") {
-        host_network_ports(spec, path, errors);
+        host_network_ports(spec, meta.is_some(), path.child("containers"), errors);
     }
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
-    let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(spec, "dnsPolicy", &policies, path, errors);
     meta::labels(at(spec, "nodeSelector"), path.child("nodeSelector"), errors);
-    security_context(at(spec, "securityContext"), path.child("securityContext"), errors);
+    security::pod(spec, path.child("securityContext"), errors);
     affinity::check(at(spec, "affinity"), path.child("affinity"), errors);
     dns(spec, path.child("dnsConfig"), errors);
     let list = path.child("readinessGates");
     for (i, gate) in indexed(spec, "readinessGates") {
-        affinity::qualified(gate, "conditionType", list.index(i), errors);
+        let kind = text(gate, "conditionType");
+        name_error(check_label_key(kind), kind, list.index(i).child("conditionType"), errors);
     }
     gates(spec, path.child("schedulingGates"), errors);
     affinity::spread(spec, path.child("topologySpreadConstraints"), errors);
-    for (key, check) in [
-        ("serviceAccountName", dns_subdomain as fn(&str, Path<'_>, &mut Errors)),
-        ("nodeName", dns_subdomain),
-        ("hostname", dns_label),
-        ("subdomain", dns_label),
-        ("priorityClassName", dns_subdomain),
-        ("runtimeClassName", dns_subdomain),
-    ] {
-        if !text(spec, key).is_empty() {
-            check(text(spec, key), path.child(key), errors);
-        }
-    }
-    in_range(spec, "activeDeadlineSeconds", 1, i32::MAX.into(), path, errors);
+    security::host_process(spec, path, errors);
+    host_users(spec, path, errors);
+    host_name(spec, path, errors);
+    names(spec, path, errors);
     affinity::tolerations(spec, path.child("tolerations"), errors);
     aliases(spec, path.child("hostAliases"), errors);
-    super::field::optional_one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], path, errors);
-    system(spec, path, errors);
+    if !is_empty(spec, "priorityClassName") {
+        dns_subdomain(text(spec, "priorityClassName"), path.child("priorityClassName"), errors);
+    }
+    if has(spec, "runtimeClassName") {
+        dns_subdomain(text(spec, "runtimeClassName"), path.child("runtimeClassName"), errors);
+    }
+    if has(spec, "preemptionPolicy") {
+        one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
+    }
+    if has(spec, "overhead") {
+        pod_resources::overhead(at(spec, "overhead"), path.child("overhead"), errors);
+    }
+    security::system(spec, path, errors);
+    variable_files(spec, path, errors);
+}
+
+/// Names that a pod bears or goes by, and how long it may run.
+fn names(spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    for key in ["serviceAccountName", "nodeName"].into_iter().filter(|k| !is_empty(spec, k)) {
+        dns_subdomain(text(spec, key), path.child(key), errors);
+    }
+    in_range(spec, "activeDeadlineSeconds", 1, i32::MAX.into(), path, errors);
+    for key in ["hostname", "subdomain"].into_iter().filter(|k| !is_empty(spec, k)) {
+        dns_label(text(spec, key), path.child(key), errors);
+    }
+}
+
+/// As much as a kernel takes for a host's name.
+const HOST_NAME_LEN_MAX: usize = 64;
+
+fn host_name(spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let Some(name) = at(spec, "hostnameOverride").as_str() else { return };
+    let path = path.child("hostnameOverride");
+    for (key, why) in [
+        ("setHostnameAsFQDN", "may not be specified when setHostnameAsFQDN is true"),
+        ("hostNetwork", "may not be specified when hostNetwork is true"),
+    ] {
+        if flag(spec, key) {
+            errors.push(Cause::forbidden(path, why));
+        }
+    }
+    if name.len() > HOST_NAME_LEN_MAX {
+        errors.push(Cause::too_long(path, HOST_NAME_LEN_MAX));
+    }
+    dns_subdomain(name, path, errors);
+}
+
+/// Files of variables lie in a volume that is the pod's own and starts empty.
+fn variable_files(spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let volume = |name: &str| items(spec, "volumes").rfind(|v| text(v, "name") == name);
+    security::each_container(spec, path, errors, |c, path, errors| {
+        let list = path.child("env");
+        for (i, var) in indexed(c, "env") {
+            let file = at(at(var, "valueFrom"), "fileKeyRef");
+            let name = text(file, "volumeName");
+            let var = list.index(i);
+            let from = var.child("valueFrom");
+            let file_path = from.child("fileKeyRef");
+            let path = file_path.child("volumeName");
+            match volume(name) {
+                _ if file.is_null() => {}
+                None => errors.push(Cause::not_found(path, name)),
+                Some(v) if !has(v, "emptyDir") => {
+                    let why = "referenced volume must be of type emptyDir";
+                    errors.push(Cause::invalid(path, name, why));
+                }
+                Some(_) => {}
+            }
+        }
+    });
 }
 
 /// Claims on devices: each by its own name, and either there already or made for the pod.
@@ -131,105 +259,106 @@ fn resource_claims(spec: &Value, list: Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// What a pod may share with its host when it has users of its own, and the system that it is made for.
-fn system(spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    if flag(spec, "hostPID") && flag(spec, "shareProcessNamespace") {
-        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.push(Cause::invalid(path.child("shareProcessNamespace"), true, why));
+/// What a pod may share with its host when it has users of its own.
+fn host_users(spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    if at(spec, "hostUsers").as_bool() != Some(false) {
+        return;
     }
-    if at(spec, "hostUsers").as_bool() == Some(false) {
-        for key in ["hostNetwork", "hostPID", "hostIPC"].into_iter().filter(|k| flag(spec, k)) {
-            errors.push(Cause::forbidden(path.child(key), "when `hostUsers` is false"));
+    let why = "when `hostUsers` is false";
+    for (key, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if flag(spec, key) {
+            errors.push(Cause::forbidden(path.child(shown), why));
         }
     }
-    if at(spec, "os").is_object() {
-        one_of(at(spec, "os"), "name", &["linux", "windows"], path.child("os"), errors);
-    }
+    security::each_container(spec, path, errors, |c, path, errors| {
+        if items(c, "volumeDevices").next().is_some() {
+            errors.push(Cause::forbidden(path.child("volumeDevices"), why));
+        }
+    });
 }
 
 fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut Errors) {
     let list = path.child("containers");
-    if indexed(spec, "containers").next().is_none() {
+    if is_empty(spec, "containers") {
         errors.push(Cause::required(list, ""));
     }
-    let os = text(at(spec, "os"), "name");
     let mut names = HashSet::new();
     for (i, c) in indexed(spec, "containers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
-        unique(c, &mut names, path, errors);
-        probe::check(c, os, path, errors);
-        resize_policy(spec, c, path.child("resizePolicy"), errors);
+        if !names.insert(text(c, "name")) {
+            errors.push(Cause::duplicate(path.child("name"), text(c, "name")));
+        }
+        probe::check(c, spec, path, errors);
         restarts(c, path, errors);
     }
-    host_port_conflicts(spec, "containers", list, errors);
+    host_port_conflicts(items(spec, "containers"), list, errors);
     let list = path.child("initContainers");
     for (i, c) in indexed(spec, "initContainers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
-        init_container(c, os, path, errors);
-        resize_policy(spec, c, path.child("resizePolicy"), errors);
-        unique(c, &mut names, path, errors);
+        restarts(c, path, errors);
+        let name = text(c, "name");
+        if names.contains(name) {
+            errors.push(Cause::duplicate(path.child("name"), name));
+        } else if !name.is_empty() {
+            names.insert(name);
+        }
+        // They run one after the other: each is looked at alone, and so each is the first.
+        host_port_conflicts(std::iter::once(c), list, errors);
+        init_container(c, spec, path, errors);
     }
     let list = path.child("ephemeralContainers");
     for (i, c) in indexed(spec, "ephemeralContainers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
-        unique(c, &mut names, path, errors);
-        let target = text(c, "targetContainerName");
-        if !target.is_empty() && !items(spec, "containers").any(|c| text(c, "name") == target) {
-            errors.push(Cause::not_found(path.child("targetContainerName"), target));
+        container::image(c, path, errors);
+        if !names.insert(text(c, "name")) {
+            errors.push(Cause::duplicate(path.child("name"), text(c, "name")));
         }
-        let forbidden = [
-            "lifecycle",
-            "livenessProbe",
-            "ports",
-            "readinessProbe",
-            "resizePolicy",
-            "restartPolicy",
-            "restartPolicyRules",
-            "startupProbe",
-        ];
-        for key in forbidden {
-            if has(c, key) {
-                let why = "cannot be set for an Ephemeral Container";
-                errors.push(Cause::forbidden(path.child(key), why));
-            }
-        }
-        if !crate::value::is_empty(at(c, "resources"), "limits")
-            || !crate::value::is_empty(at(c, "resources"), "requests")
-        {
-            let why = "cannot be set for an Ephemeral Container";
-            errors.push(Cause::forbidden(path.child("resources"), why));
-        }
-        let mounts = path.child("volumeMounts");
-        for (j, mount) in indexed(c, "volumeMounts") {
-            for key in ["subPath", "subPathExpr"].into_iter().filter(|k| !text(mount, k).is_empty()) {
-                let why = "cannot be set for an Ephemeral Container";
-                errors.push(Cause::forbidden(mounts.index(j).child(key), why));
-            }
-        }
+        ephemeral_container(c, spec, path, errors);
     }
 }
 
-fn unique<'a>(c: &'a Value, names: &mut HashSet<&'a str>, path: Path<'_>, errors: &mut Errors) {
-    let name = text(c, "name");
-    if !name.is_empty() && !names.insert(name) {
-        errors.push(Cause::duplicate(path.child("name"), name));
+/// What looks into a running pod, and is no part of what it does.
+fn ephemeral_container(c: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let target = text(c, "targetContainerName");
+    let mut others = ["containers", "initContainers"].into_iter().flat_map(|list| items(spec, list));
+    if !target.is_empty() && !others.any(|c| text(c, "name") == target) {
+        errors.push(Cause::not_found(path.child("targetContainerName"), target));
+    }
+    let why = "cannot be set for an Ephemeral Container";
+    for key in [
+        "ports",
+        "resources",
+        "resizePolicy",
+        "restartPolicy",
+        "restartPolicyRules",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+    ] {
+        let is_set = match key {
+            "resources" => ["limits", "requests", "claims"].iter().any(|k| has(at(c, key), k)),
+            _ => has(c, key),
+        };
+        if is_set {
+            errors.push(Cause::forbidden(path.child(key), why));
+        }
+    }
+    let mounts = path.child("volumeMounts");
+    for (i, mount) in indexed(c, "volumeMounts") {
+        for key in ["subPath", "subPathExpr"].into_iter().filter(|k| !is_empty(mount, k)) {
+            errors.push(Cause::forbidden(mounts.index(i).child(key), why));
+        }
     }
 }
 
 /// An init container that restarts is a sidecar and may be probed; others run to their end.
-fn init_container(c: &Value, os: &str, path: Path<'_>, errors: &mut Errors) {
-    restarts(c, path, errors);
+fn init_container(c: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
     if text(c, "restartPolicy") == "Always" {
-        return probe::check(c, os, path, errors);
-    }
-    if items(c, "resizePolicy").next().is_some() {
-        let shown: Vec<String> =
-            items(c, "resizePolicy").map(|policy| shown::print(policy, shown::RESIZE_POLICY)).collect();
-        let why = format!("Invalid value: [{}]: must not be set for init containers", shown.join(","));
-        errors.push(Cause::new("FieldValueInvalid", path.child("resizePolicy"), why));
+        return probe::check(c, spec, path, errors);
     }
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         if has(c, key) {
@@ -237,27 +366,12 @@ fn init_container(c: &Value, os: &str, path: Path<'_>, errors: &mut Errors) {
             errors.push(Cause::forbidden(path.child(key), why));
         }
     }
-}
-
-/// What a container does when it grows or shrinks, a resource once.
-fn resize_policy(spec: &Value, c: &Value, list: Path<'_>, errors: &mut Errors) {
-    let mut seen = HashSet::new();
+    let list = path.child("resizePolicy");
     for (i, policy) in indexed(c, "resizePolicy") {
-        let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
-        if !seen.insert(resource) {
-            errors.push(Cause::duplicate(list.index(i), resource));
-        }
-        for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
-        {
-            if value.is_empty() {
-                errors.push(Cause::required(list, ""));
-            } else if !known.contains(&value) {
-                errors.push(Cause::not_supported(list, value, &known));
-            }
-        }
-        if text(spec, "restartPolicy") == "Never" && restart != "NotRequired" {
-            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
-            errors.push(Cause::invalid(list, restart, why));
+        let restart = text(policy, "restartPolicy");
+        if restart == "RestartContainer" {
+            let why = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            errors.push(Cause::invalid(list.index(i).child("restartPolicy"), restart, why));
         }
     }
 }
@@ -306,9 +420,9 @@ fn must_be(of: &Value, key: &str, known: &[&str], path: Path<'_>, errors: &mut E
     }
 }
 
-fn host_port_conflicts(spec: &Value, key: &str, list: Path<'_>, errors: &mut Errors) {
+fn host_port_conflicts<'v>(containers: impl Iterator<Item = &'v Value>, list: Path<'_>, errors: &mut Errors) {
     let mut taken = HashSet::new();
-    for (i, c) in indexed(spec, key) {
+    for (i, c) in containers.enumerate() {
         let path = list.index(i);
         let ports = path.child("ports");
         for (j, port) in indexed(c, "ports") {
@@ -323,63 +437,20 @@ fn host_port_conflicts(spec: &Value, key: &str, list: Path<'_>, errors: &mut Err
     }
 }
 
-/// In the host's network a container's port is the host's.
-fn host_network_ports(spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    for key in ["containers", "initContainers", "ephemeralContainers"] {
-        let list = path.child(key);
-        for (i, c) in indexed(spec, key) {
-            let path = list.index(i);
-            let ports = path.child("ports");
-            for (j, port) in indexed(c, "ports") {
-                let (host, own) =
-                    (int(port, "hostPort").unwrap_or(0), int(port, "containerPort").unwrap_or(0));
-                if host != own && host != 0 {
-                    let why = "must match `hostPort` when `hostNetwork` is true";
-                    errors.push(Cause::invalid(ports.index(j).child("containerPort"), own, why));
-                }
+/// In the host's network a container's port is the host's; in a template it may be left to be so.
+fn host_network_ports(spec: &Value, is_pod: bool, list: Path<'_>, errors: &mut Errors) {
+    for (i, c) in indexed(spec, "containers") {
+        let path = list.index(i);
+        let ports = path.child("ports");
+        for (j, port) in indexed(c, "ports") {
+            let number = |key: &str| int(port, key).unwrap_or(0);
+            let (host, own) = (number("hostPort"), number("containerPort"));
+            if (is_pod || host != 0) && host != own {
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                errors.push(Cause::invalid(ports.index(j).child("hostPort"), host, why));
             }
         }
     }
-}
-
-fn security_context(s: &Value, path: Path<'_>, errors: &mut Errors) {
-    for key in ["runAsUser", "runAsGroup", "fsGroup"] {
-        in_range(s, key, 0, i32::MAX.into(), path, errors);
-    }
-    let list = path.child("supplementalGroups");
-    for (i, group) in indexed(s, "supplementalGroups") {
-        if let Some(id) = group.as_i64().filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-            errors.push(Cause::invalid(list.index(i), id, &range_message(0, i32::MAX.into())));
-        }
-    }
-    super::field::optional_one_of(s, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], path, errors);
-    container::profile(at(s, "seccompProfile"), path.child("seccompProfile"), errors);
-    let list = path.child("sysctls");
-    let mut names = HashSet::new();
-    for (i, sysctl) in indexed(s, "sysctls") {
-        let path = list.index(i);
-        let name = text(sysctl, "name");
-        if name.is_empty() {
-            errors.push(Cause::required(path.child("name"), ""));
-        } else if !is_sysctl(name) {
-            let why = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
-            errors.push(Cause::invalid(path.child("name"), name, why));
-        } else if !names.insert(name) {
-            errors.push(Cause::duplicate(path.child("name"), name));
-        }
-    }
-    super::field::optional_one_of(s, "supplementalGroupsPolicy", &["Merge", "Strict"], path, errors);
-}
-
-fn is_sysctl(name: &str) -> bool {
-    name.len() <= 253
-        && name.split(['.', '/']).all(|part| {
-            let b = part.as_bytes();
-            let end = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-            end(b.first())
-                && end(b.last())
-                && b.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_'))
-        })
 }
 
 /// As many as resolvers take.
@@ -398,6 +469,7 @@ fn dns(spec: &Value, path: Path<'_>, errors: &mut Errors) {
         if indexed(config, "nameservers").next().is_none() {
             let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
             errors.push(Cause::required(path.child("nameservers"), why));
+            return;
         }
     }
     let servers = path.child("nameservers");
@@ -420,13 +492,8 @@ fn dns(spec: &Value, path: Path<'_>, errors: &mut Errors) {
         );
         errors.push(Cause::invalid(searches, at(config, "searches").clone(), &why));
     }
-    for (i, search) in texts(config, "searches").enumerate() {
-        let bare = search.strip_suffix('.').unwrap_or(search);
-        if bare.is_empty() && search == "." {
-            continue;
-        }
-        // Names of other systems may hold underscores.
-        dns_subdomain(&bare.replace('_', "-"), searches.index(i), errors);
+    for (i, search) in texts(config, "searches").enumerate().filter(|(_, s)| *s != ".") {
+        search_path(search.strip_suffix('.').unwrap_or(search), searches.index(i), errors);
     }
     let options = path.child("options");
     for (i, option) in indexed(config, "options") {
@@ -436,12 +503,32 @@ fn dns(spec: &Value, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
+const SEARCH_LEN_MAX: usize = 253;
+const SEARCH: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+
+/// A domain to look in; those of other systems may hold underscores.
+fn search_path(search: &str, path: Path<'_>, errors: &mut Errors) {
+    if search.len() > SEARCH_LEN_MAX {
+        let why = format!("must be no more than {SEARCH_LEN_MAX} characters");
+        errors.push(Cause::invalid(path, search, &why));
+    }
+    let is_part = |part: &str| {
+        let b = part.strip_prefix('_').unwrap_or(part).as_bytes();
+        let end = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let inner = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_');
+        end(b.first()) && end(b.last()) && b.iter().all(inner)
+    };
+    if !search.split('.').all(is_part) {
+        errors.push(Cause::invalid(path, search, SEARCH));
+    }
+}
+
 fn gates(spec: &Value, list: Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (i, gate) in indexed(spec, "schedulingGates") {
         let path = list.index(i);
         let name = text(gate, "name");
-        super::field::name_error(stoa_units::check_label_key(name), name, path, errors);
+        name_error(check_label_key(name), name, path, errors);
         if !seen.insert(name) {
             errors.push(Cause::duplicate(path, name));
         }

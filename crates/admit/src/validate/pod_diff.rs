@@ -12,8 +12,12 @@ const CONTEXT_LINES: usize = 3;
 
 /// A unified diff of two specifications.
 pub(super) fn diff(old: &Value, new: &Value) -> String {
-    let (a, b) = (dump(old), dump(new));
-    unified(&a, &b)
+    diff_of("core.v1.PodSpec", old, new)
+}
+
+/// A unified diff of two values of a type.
+pub(super) fn diff_of(type_name: &str, old: &Value, new: &Value) -> String {
+    unified(&dump(old, type_name), &dump(new, type_name))
 }
 
 /// One line of the diff.

@@ -4,10 +4,10 @@ use serde_json::Value;
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
-use super::field::{Errors, Path, indexed, name_error};
-use super::{meta, pod, pod_diff, shown};
+use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error};
+use super::{affinity, container, pod, pod_diff, shown};
 use crate::default::qos_class;
-use crate::value::{at, int, items, items_mut, path, set, text};
+use crate::value::{at, has, int, is_empty, items, items_mut, path, set, text};
 
 const SPEC: Path<'static> = Path::root("spec");
 
@@ -15,7 +15,9 @@ const UPDATABLE: &str = "pod updates may not change fields other than `spec.cont
 
 pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Errors) {
     pod::pod(new, errors);
-    mirror(old, new, errors);
+    if subresource != "resize" {
+        notes(old, new, errors);
+    }
     let is_mirror = |o: &Value| at(at(at(o, "metadata"), "annotations"), pod::MIRROR).is_string();
     match subresource {
         "" => main(at(old, "spec"), at(new, "spec"), errors),
@@ -35,71 +37,166 @@ pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Er
     }
 }
 
-/// What a node shows of a pod of its own remains that.
-fn mirror(old: &Value, new: &Value, errors: &mut Errors) {
-    let note = |pod: &Value| path(pod, &["metadata", "annotations", pod::MIRROR]).as_str().map(str::to_owned);
-    let why = match (note(old), note(new)) {
-        (old, new) if old == new => return,
-        (Some(_), _) => "may not remove or update mirror pod annotation",
-        (None, _) => "may not add mirror pod annotation",
+/// Annotations that are the cluster's part of a pod remain what they were.
+fn notes(old: &Value, new: &Value, errors: &mut Errors) {
+    let root = Path::root("metadata");
+    let list = root.child("annotations");
+    let of = |pod: &'_ Value| path(pod, &["metadata", "annotations"]).clone();
+    let (before, after) = (of(old), of(new));
+    let what = |key: &str| match key {
+        pod::MIRROR => Some("mirror pod annotation"),
+        key if key.starts_with(pod::APP_ARMOR) => Some("AppArmor annotations"),
+        _ => None,
     };
-    let at = Path::root("metadata");
-    errors.push(Cause::forbidden(at.child("annotations").key(pod::MIRROR), why));
+    for (key, value) in before.as_object().into_iter().flatten().filter(|(k, v)| at(&after, k) != *v) {
+        if let (Some(what), true) = (what(key), value.is_string()) {
+            errors.push(Cause::forbidden(list.key(key), &format!("may not remove or update {what}")));
+        }
+    }
+    for (key, _) in after.as_object().into_iter().flatten().filter(|(k, _)| at(&before, k).is_null()) {
+        if let Some(what) = what(key) {
+            errors.push(Cause::forbidden(list.key(key), &format!("may not add {what}")));
+        }
+    }
+    pod::notes(at(new, "metadata"), at(new, "spec"), list, errors);
 }
 
 /// A pod grows and shrinks within its class.
 fn resized(old: &Value, new: &Value, errors: &mut Errors) {
-    let class = qos_class(at(old, "spec"));
-    if class != qos_class(at(new, "spec")) {
+    let (stored, spec) = (at(old, "spec"), at(new, "spec"));
+    if qos_class(stored) != qos_class(spec) {
         let why = "Pod QOS Class may not change as a result of resizing";
-        errors.push(Cause::invalid(SPEC, class, why));
+        errors.push(Cause::invalid(SPEC, text(at(new, "status"), "qosClass"), why));
     }
-    let kept = |path: &Path<'_>, stored: &Value, c: &Value, errors: &mut Errors| {
-        for kind in ["requests", "limits"] {
-            let (before, after) = (at(at(stored, "resources"), kind), at(at(c, "resources"), kind));
-            if before.as_object().into_iter().flatten().any(|(name, _)| at(after, name).is_null()) {
-                let why = format!("resource {kind} cannot be removed");
-                errors.push(Cause::forbidden(path.child(kind), &why));
-            }
-        }
-    };
-    kept(&SPEC.child("resources"), at(old, "spec"), at(new, "spec"), errors);
-    let pairs = |key: &'static str| items(at(old, "spec"), key).zip(items(at(new, "spec"), key)).enumerate();
-    let is_sidecar = |c: &Value| text(c, "restartPolicy") == "Always";
+    let mut masked = spec.clone();
+    whole_resized(stored, spec, &mut masked, errors);
+    if !resized_in_order(stored, spec, errors) {
+        return;
+    }
+    let pairs = |key: &'static str| items(stored, key).zip(items(spec, key)).enumerate();
     for key in ["initContainers", "containers"] {
         let list = SPEC.child(key);
-        for (i, (stored, c)) in pairs(key).filter(|(_, (c, _))| key == "containers" || is_sidecar(c)) {
+        for (i, (stored, c)) in pairs(key) {
             let path = list.index(i);
-            kept(&path.child("resources"), stored, c, errors);
+            let (before, after) = (at(stored, "resources"), at(c, "resources"));
+            taken_away(before, after, "resource", path.child("resources"), errors);
         }
     }
-    let else_than_cpu_and_memory = |c: &Value| {
-        let resources = at(c, "resources");
-        let rest = |kind: &str| -> Vec<(String, Value)> {
-            let amounts = at(resources, kind).as_object().into_iter().flatten();
-            let kept = amounts.filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory"));
-            kept.map(|(name, amount)| (name.clone(), amount.clone())).collect()
-        };
-        (rest("requests"), rest("limits"), at(resources, "claims").clone())
-    };
-    let same_rest =
-        |stored: &Value, c: &Value| else_than_cpu_and_memory(stored) == else_than_cpu_and_memory(c);
-    if !same_rest(at(old, "spec"), at(new, "spec")) {
-        errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable"));
-    }
-    for (_, (stored, c)) in pairs("containers") {
-        if !same_rest(stored, c) {
+    for (c, stored) in items_mut(&mut masked, "containers").zip(items(stored, "containers")) {
+        mask(c, stored);
+        if !is_same(c, stored) {
             errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable"));
         }
     }
-    for (_, (stored, c)) in pairs("initContainers") {
-        if is_sidecar(stored) && !same_rest(stored, c) {
-            let why = "only cpu and memory resources for sidecar containers are mutable";
-            errors.push(Cause::forbidden(SPEC, why));
-        } else if !is_sidecar(stored) && stored != c {
-            let why = "resources for non-sidecar init containers are immutable";
-            errors.push(Cause::forbidden(SPEC, why));
+    let list = SPEC.child("initContainers");
+    let inits = items_mut(&mut masked, "initContainers").zip(items(stored, "initContainers"));
+    for (i, (c, stored)) in inits.enumerate() {
+        let changed = !is_same(c, stored);
+        mask(c, stored);
+        if !is_same(c, stored) {
+            let why = "only cpu and memory resources for init or sidecar containers are mutable";
+            errors.push(Cause::forbidden(list.index(i), why));
         }
+        if changed && text(c, "restartPolicy") != "Always" {
+            let restarts = |p: &&Value| text(p, "restartPolicy") == "RestartContainer";
+            for _ in items(c, "resizePolicy").filter(restarts) {
+                let why =
+                    "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+                errors.push(Cause::forbidden(list.index(i), why));
+            }
+        }
+    }
+    if errors.is_empty() && !is_same(&masked, stored) {
+        errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable"));
+    }
+}
+
+/// The containers are those that they were, in the same order.
+fn resized_in_order(stored: &Value, spec: &Value, errors: &mut Errors) -> bool {
+    let found = errors.len();
+    for key in ["containers", "initContainers"] {
+        let list = SPEC.child(key);
+        if items(stored, key).count() != items(spec, key).count() {
+            let why = format!("{key} may not be added or removed on resize");
+            errors.push(Cause::forbidden(list, &why));
+            continue;
+        }
+        for (i, (before, after)) in items(stored, key).zip(items(spec, key)).enumerate() {
+            if text(before, "name") != text(after, "name") {
+                let path = list.index(i);
+                let why = format!("{key} may not be renamed or reordered on resize");
+                errors.push(Cause::forbidden(path.child("name"), &why));
+            }
+        }
+    }
+    errors.len() == found
+}
+
+/// What the pod has as a whole.
+fn whole_resized(stored: &Value, spec: &Value, masked: &mut Value, errors: &mut Errors) {
+    let (before, after) = (at(stored, "resources"), at(spec, "resources"));
+    let is_set = |r: &Value| ["requests", "limits"].iter().any(|side| !is_empty(r, side));
+    if !is_set(before) && !is_set(after) {
+        return;
+    }
+    let path = SPEC.child("resources");
+    if !before.is_null() && after.is_null() {
+        return errors.push(Cause::forbidden(path, "pod-level resources cannot be removed"));
+    }
+    taken_away(before, after, "pod-level resource", path, errors);
+    mask(masked, stored);
+    let (now, then) = (at(masked, "resources"), at(stored, "resources"));
+    if !is_same(now, then) {
+        errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable at pod-level"));
+    }
+}
+
+/// Amounts may change, but not vanish.
+fn taken_away(before: &Value, after: &Value, what: &str, path: Path<'_>, errors: &mut Errors) {
+    for side in ["requests", "limits"] {
+        let mut names = at(before, side).as_object().into_iter().flatten();
+        if names.any(|(name, _)| at(at(after, side), name).is_null()) {
+            errors.push(Cause::forbidden(path.child(side), &format!("{what} {side} cannot be removed")));
+        }
+    }
+}
+
+/// Takes back what may change of the resources of `v`: its processors and memory.
+fn mask(v: &mut Value, stored: &Value) {
+    let before = at(stored, "resources");
+    let Some(resources) = v.get_mut("resources").filter(|r| r.is_object()) else { return };
+    for side in ["requests", "limits"] {
+        for name in ["cpu", "memory"] {
+            let was = at(at(before, side), name);
+            let Some(amounts) = crate::value::ensure(resources, side) else { continue };
+            super::put(amounts, name, was.clone());
+        }
+        if is_empty(resources, side) {
+            crate::value::remove(resources, side);
+        }
+    }
+    if before.is_null() && resources.as_object().is_some_and(serde_json::Map::is_empty) {
+        crate::value::remove(v, "resources");
+    }
+}
+
+/// Whether two values say the same; nothing and an empty map do.
+fn is_same(a: &Value, b: &Value) -> bool {
+    let is_nothing = |v: &Value| match v {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            x.iter().all(|(key, v)| is_same(v, at(b, key)))
+                && y.iter().all(|(key, v)| x.contains_key(key) || is_nothing(v))
+        }
+        (Value::Array(x), Value::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(a, b)| is_same(a, b))
+        }
+        _ => a == b || is_nothing(a) && is_nothing(b),
     }
 }
 
@@ -109,6 +206,10 @@ fn main(old: &Value, new: &Value, errors: &mut Errors) {
             let why = "pod updates may not add or remove containers";
             errors.push(Cause::forbidden(SPEC.child(list), why));
             return;
+        }
+        let path = SPEC.child(list);
+        for (i, c) in indexed(new, list) {
+            container::image(c, path.index(i), errors);
         }
     }
     if deadline(old, new, errors) == Deadline::Later {
@@ -213,13 +314,18 @@ fn narrower_affinity(old: &Value, new: &Value, errors: &mut Errors) {
 #[derive(PartialEq)]
 enum Deadline {
     Fine,
-    /// It was put off, after which a stock server looks at nothing else.
+    /// It was put off or is none, after which a stock server looks at nothing else.
     Later,
 }
 
 fn deadline(old: &Value, new: &Value, errors: &mut Errors) -> Deadline {
     let path = SPEC.child("activeDeadlineSeconds");
     match (int(old, "activeDeadlineSeconds"), int(new, "activeDeadlineSeconds")) {
+        (_, Some(after)) if !(0..=i64::from(i32::MAX)).contains(&after) => {
+            let why = super::field::range_message(0, i32::MAX.into());
+            errors.push(Cause::invalid(path, after, &why));
+            return Deadline::Later;
+        }
         (Some(before), Some(after)) if after > before => {
             errors.push(Cause::invalid(path, after, "must be less than or equal to previous value"));
             return Deadline::Later;
@@ -244,6 +350,7 @@ fn tolerations(old: &Value, new: &Value, errors: &mut Errors) {
             return;
         }
     }
+    affinity::tolerations(new, SPEC.child("tolerations"), errors);
 }
 
 fn ephemeral(old: &Value, new: &Value, errors: &mut Errors) {
@@ -256,7 +363,8 @@ fn ephemeral(old: &Value, new: &Value, errors: &mut Errors) {
                 errors.push(Cause::forbidden(path, &why));
             }
             Some(c) if c != stored => {
-                let why = format!("existing ephemeral containers {name:?} may not be changed\n");
+                let diff = pod_diff::diff_of("core.v1.EphemeralContainer", stored, c);
+                let why = format!("existing ephemeral containers {name:?} may not be changed\n{diff}");
                 errors.push(Cause::forbidden(path, &why));
             }
             Some(_) => {}
@@ -279,20 +387,26 @@ fn may_start_again(spec: &Value, name: &str) -> bool {
 /// A status write: once a container is over, it stays over.
 pub(super) fn check_status(old: &Value, new: &Value, errors: &mut Errors) {
     let (stored, status) = (at(old, "status"), at(new, "status"));
-    let meta_path = Path::root("metadata");
-    // The stock server looks for conditions there.
-    let list = meta_path.child("conditions");
+    notes(old, new, errors);
+    let root = Path::root("status");
+    let list = root.child("conditions");
     for (i, condition) in indexed(status, "conditions") {
-        let kind = text(condition, "type");
+        let (kind, path) = (text(condition, "type"), list.index(i));
+        observed(condition, path, errors);
         if !matches!(kind, "PodScheduled" | "Ready" | "Initialized") {
-            name_error(check_label_key(kind), kind, list.index(i).child("Type"), errors);
+            name_error(check_label_key(kind), kind, path.child("Type"), errors);
         }
     }
-    let root = Path::root("status");
     let node = text(status, "nominatedNodeName");
     if !node.is_empty() && node != text(stored, "nominatedNodeName") {
-        super::field::dns_subdomain(node, root.child("nominatedNodeName"), errors);
+        let path = root.child("nominatedNodeName");
+        dns_subdomain(node, path, errors);
+        if !is_empty(at(old, "spec"), "nodeName") {
+            let why = "may not be set on pods that are already bound to a node";
+            errors.push(Cause::forbidden(path, why));
+        }
     }
+    observed(status, root, errors);
     let class = text(status, "qosClass");
     if class != text(stored, "qosClass") {
         errors.push(Cause::immutable(root.child("qosClass"), class));
@@ -313,11 +427,70 @@ pub(super) fn check_status(old: &Value, new: &Value, errors: &mut Errors) {
         if !seen.insert(name) {
             errors.push(Cause::duplicate(path.child("name"), name));
         }
+        if has(claim, "resourceClaimName") {
+            dns_subdomain(text(claim, "resourceClaimName"), path.child("resourceClaimName"), errors);
+        }
     }
-    for key in ["podIPs", "hostIPs"] {
-        addresses(status, root.child(key), key, errors);
+    extended(status, at(new, "spec"), root.child("extendedResourceClaimStatus"), errors);
+    addresses(status, root.child("podIPs"), "podIPs", errors);
+    let first = items(status, "hostIPs").next().map(|entry| text(entry, "ip"));
+    if let Some(first) = first.filter(|first| *first != text(status, "hostIP")) {
+        let list = root.child("hostIPs");
+        let path = list.index(0);
+        errors.push(Cause::invalid(path.child("ip"), first, "must be equal to `hostIP`"));
     }
-    meta::check_maps(at(new, "metadata"), Path::root("metadata"), errors);
+    addresses(status, root.child("hostIPs"), "hostIPs", errors);
+}
+
+fn observed(v: &Value, path: Path<'_>, errors: &mut Errors) {
+    if let Some(n) = int(v, "observedGeneration").filter(|n| *n < 0) {
+        errors.push(Cause::invalid(path.child("observedGeneration"), n, "must be a non-negative integer"));
+    }
+}
+
+/// Devices that were asked for as if they were amounts.
+fn extended(status: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let claim = at(status, "extendedResourceClaimStatus");
+    if claim.is_null() {
+        return;
+    }
+    let list = path.child("requestMappings");
+    if is_empty(claim, "requestMappings") {
+        errors.push(Cause::required(list, "at least one request mapping is required"));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (i, mapping) in indexed(claim, "requestMappings") {
+        let at_mapping = list.index(i);
+        let keys = ["containerName", "resourceName", "requestName"];
+        let [container, resource, request] = keys.map(|key| text(mapping, key));
+        let all = ["containers", "initContainers"].into_iter().flat_map(|key| items(spec, key));
+        match all.into_iter().find(|c| text(c, "name") == container) {
+            None => {
+                let why =
+                    "must match the name of an entry in spec.initContainers.name or spec.containers.name";
+                errors.push(Cause::invalid(at_mapping.child("containerName"), container, why));
+            }
+            Some(c) if at_resource(c, resource).is_null() => {
+                let why = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
+                errors.push(Cause::invalid(at_mapping.child("resourceName"), resource, why));
+            }
+            Some(_) => {}
+        }
+        dns_label(request, path.child("requestName"), errors);
+        if !seen.insert([container, resource, request]) {
+            for key in keys {
+                errors.push(Cause::duplicate(at_mapping.child(key), text(mapping, key)));
+            }
+        }
+    }
+    match text(claim, "resourceClaimName") {
+        "" => errors.push(Cause::required(path.child("resourceClaimName"), "")),
+        name => dns_subdomain(name, path.child("resourceClaimName"), errors),
+    }
+}
+
+fn at_resource<'v>(c: &'v Value, name: &str) -> &'v Value {
+    at(path(c, &["resources", "requests"]), name)
 }
 
 /// Containers that were over and are no more, in a pod that does not start them again.

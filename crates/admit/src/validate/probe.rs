@@ -3,25 +3,25 @@
 use serde_json::Value;
 use stoa_kube::Cause;
 
-use super::field::{
-    Errors, Path, indexed, not_negative, one_of, port_number, port_number_or_name, required_text,
-};
+use super::field::{Errors, Path, indexed, not_negative, port_number, port_number_or_name, required_text};
 use crate::value::{at, has, int, text};
 
-/// A container's hooks and probes, in a pod for the system `os`.
-pub(super) fn check(c: &Value, os: &str, path: Path<'_>, errors: &mut Errors) {
-    let lifecycle = path.child("lifecycle");
+/// A container's hooks and probes, in a pod of this `spec`.
+pub(super) fn check(c: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let (hooks, lifecycle) = (at(c, "lifecycle"), path.child("lifecycle"));
+    let grace = int(spec, "terminationGracePeriodSeconds");
     for hook in ["postStart", "preStop"] {
-        if has(at(c, "lifecycle"), hook) {
-            handler(at(at(c, "lifecycle"), hook), &HOOK_ACTIONS, lifecycle.child(hook), errors);
+        if has(hooks, hook) {
+            handler(at(hooks, hook), &HOOK_ACTIONS, grace, lifecycle.child(hook), errors);
         }
     }
-    if has(at(c, "lifecycle"), "stopSignal") {
-        stop_signal(text(at(c, "lifecycle"), "stopSignal"), os, lifecycle.child("stopSignal"), errors);
+    if has(hooks, "stopSignal") {
+        let os = text(at(spec, "os"), "name");
+        stop_signal(text(hooks, "stopSignal"), os, lifecycle.child("stopSignal"), errors);
     }
     for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if has(c, kind) {
-            probe(at(c, kind), kind, path.child(kind), errors);
+            probe(at(c, kind), kind, grace, path.child(kind), errors);
         }
     }
 }
@@ -94,8 +94,8 @@ fn stop_signal(signal: &str, os: &str, path: Path<'_>, errors: &mut Errors) {
 const PROBE_ACTIONS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
 const HOOK_ACTIONS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "sleep"];
 
-fn probe(p: &Value, kind: &str, path: Path<'_>, errors: &mut Errors) {
-    handler(p, &PROBE_ACTIONS, path, errors);
+fn probe(p: &Value, kind: &str, grace: Option<i64>, path: Path<'_>, errors: &mut Errors) {
+    handler(p, &PROBE_ACTIONS, grace, path, errors);
     for key in
         ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
     {
@@ -114,7 +114,7 @@ fn probe(p: &Value, kind: &str, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn handler(h: &Value, actions: &[&str], path: Path<'_>, errors: &mut Errors) {
+fn handler(h: &Value, actions: &[&str], grace: Option<i64>, path: Path<'_>, errors: &mut Errors) {
     let mut found = 0;
     for action in actions.iter().filter(|a| has(h, a)) {
         found += 1;
@@ -133,15 +133,17 @@ fn handler(h: &Value, actions: &[&str], path: Path<'_>, errors: &mut Errors) {
             "httpGet" => {
                 required_text(v, "path", path, errors);
                 port_number_or_name(at(v, "port"), path.child("port"), errors);
-                one_of(v, "scheme", &["HTTP", "HTTPS"], path, errors);
-                let list = path.child("httpHeaders");
-                for (i, header) in indexed(v, "httpHeaders") {
-                    header_name(header, list.index(i), errors);
+                let scheme = text(v, "scheme");
+                if !["HTTP", "HTTPS"].contains(&scheme) {
+                    errors.push(Cause::not_supported(path.child("scheme"), scheme, &["HTTP", "HTTPS"]));
+                }
+                for (_, header) in indexed(v, "httpHeaders") {
+                    header_name(text(header, "name"), path.child("httpHeaders"), errors);
                 }
             }
             "tcpSocket" => port_number_or_name(at(v, "port"), path.child("port"), errors),
             "grpc" => port_number(int(v, "port").unwrap_or(0), path.child("port"), errors),
-            _ => not_negative(v, "seconds", path, errors),
+            _ => sleep(int(v, "seconds").unwrap_or(0), grace, path, errors),
         }
     }
     if found == 0 {
@@ -151,9 +153,16 @@ fn handler(h: &Value, actions: &[&str], path: Path<'_>, errors: &mut Errors) {
 
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
-fn header_name(header: &Value, path: Path<'_>, errors: &mut Errors) {
-    let name = at(header, "name").as_str().unwrap_or_default();
+fn header_name(name: &str, path: Path<'_>, errors: &mut Errors) {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        errors.push(Cause::invalid(path.child("name"), name, HEADER));
+        errors.push(Cause::invalid(path, name, HEADER));
+    }
+}
+
+/// A pod may not be told to sleep beyond its own end.
+fn sleep(seconds: i64, grace: Option<i64>, path: Path<'_>, errors: &mut Errors) {
+    if let Some(grace) = grace.filter(|grace| !(0..=*grace).contains(&seconds)) {
+        let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        errors.push(Cause::invalid(path, seconds, &why));
     }
 }

@@ -1,40 +1,90 @@
 //! Resource quotas and limit ranges.
 
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use stoa_kube::Cause;
-use stoa_units::check_label_key;
+use stoa_units::{Quantity, check_label_key};
 
 use super::field::{Errors, NOT_NEGATIVE, Path, indexed, name_error, quantity};
-use crate::value::{at, has, is_empty, pairs, text, texts};
+use super::shown;
+use crate::value::{at, has, is_empty, items, pairs, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 
 pub(super) fn quota(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
-    let map = SPEC.child("hard");
     for (name, value) in pairs(spec, "hard") {
-        let path = map.key(name);
-        name_error(check_label_key(name), name, path, errors);
-        if !name.contains('/') && !is_quota_name(name) {
-            if check_label_key(name).is_ok() && !is_standard(name) {
-                errors.push(Cause::invalid(path, name.as_str(), NOT_STANDARD));
-            }
-            errors.push(Cause::invalid(path, name.as_str(), "must be a standard resource for quota"));
-        }
-        let Some(q) = quantity(at(spec, "hard"), name) else { continue };
-        if q.is_negative() {
-            errors.push(Cause::invalid(path, value.clone(), NOT_NEGATIVE));
-        }
-        let counted = !name.contains("cpu") && !name.contains("memory") && !name.contains("storage");
-        if counted && q.nano() % 1_000_000_000 != 0 {
-            errors.push(Cause::invalid(path, value.clone(), "must be an integer"));
-        }
+        hard(name, value, SPEC.child("hard"), errors);
     }
     scopes(spec, errors);
     if has(spec, "scopeSelector") {
         scope_selector(spec, errors);
     }
+}
+
+/// What a quota's status says that there is and that is used.
+pub(super) fn amounts(object: &Value, part: &'static str, errors: &mut Errors) {
+    let root = Path::root(part);
+    for key in ["hard", "used"] {
+        for (name, value) in pairs(at(object, part), key) {
+            hard(name, value, root.child(key), errors);
+        }
+    }
+}
+
+fn hard(name: &str, value: &Value, map: Path<'_>, errors: &mut Errors) {
+    let path = map.key(name);
+    resource_name(name, path, errors);
+    if !name.contains('/') && !is_quota_name(name) {
+        errors.push(Cause::invalid(path, name, "must be a standard resource for quota"));
+    }
+    amount(name, value, path, errors);
+}
+
+/// A resource's name: well-formed, and without a domain one that clusters know.
+pub(super) fn resource_name(name: &str, path: Path<'_>, errors: &mut Errors) {
+    match check_label_key(name) {
+        Err(e) => name_error(Err(e), name, path, errors),
+        Ok(()) if !name.contains('/') && !is_standard(name) => {
+            errors.push(Cause::invalid(path, name, NOT_STANDARD));
+        }
+        Ok(()) => {}
+    }
+}
+
+/// An amount of a resource: not negative, and whole where only whole ones can be had.
+pub(super) fn amount(name: &str, value: &Value, path: Path<'_>, errors: &mut Errors) {
+    let Some(q) = value.as_str().and_then(|s| Quantity::parse(s).ok()) else { return };
+    if q.is_negative() {
+        errors.push(Cause::invalid(path, value.clone(), NOT_NEGATIVE));
+    }
+    if is_counted(name) && q.nano() / MILLI % 1000 != 0 {
+        errors.push(Cause::invalid(path, value.clone(), "must be an integer"));
+    }
+}
+
+const MILLI: i128 = 1_000_000;
+
+/// Whether a resource comes in whole pieces: objects, and whatever belongs to somebody's domain.
+fn is_counted(name: &str) -> bool {
+    matches!(
+        name,
+        "pods"
+            | "resourcequotas"
+            | "services"
+            | "replicationcontrollers"
+            | "secrets"
+            | "configmaps"
+            | "persistentvolumeclaims"
+            | "services.nodeports"
+            | "services.loadbalancers"
+    ) || is_extended(name)
+}
+
+/// Whether a resource is somebody's own, and can be named in a quota too.
+pub(super) fn is_extended(name: &str) -> bool {
+    let is_native = !name.contains('/') || name.contains("kubernetes.io/");
+    !is_native && !name.starts_with("requests.") && check_label_key(&format!("requests.{name}")).is_ok()
 }
 
 const SCOPES: [&str; 7] = [
@@ -47,12 +97,15 @@ const SCOPES: [&str; 7] = [
     "VolumeAttributesClass",
 ];
 
+/// Scopes that no object is in together.
+const CONFLICTS: [[&str; 2]; 2] = [["BestEffort", "NotBestEffort"], ["NotTerminating", "Terminating"]];
+
 /// What is said of a resource that has no domain and is none of the standard ones.
 pub(super) const NOT_STANDARD: &str = "must be a standard resource type or fully qualified";
 
 /// Whether a resource is one that clusters know, be it in a container or in a quota.
 pub(super) fn is_standard(name: &str) -> bool {
-    is_quota_name(name) || name == "storage" || name.starts_with("hugepages-")
+    is_quota_name(name) || name == "storage"
 }
 
 /// Whether objects that a scope tells apart can use this resource up.
@@ -82,25 +135,34 @@ fn scopes(spec: &Value, errors: &mut Errors) {
             }
         }
     }
-    for pair in [["BestEffort", "NotBestEffort"], ["NotTerminating", "Terminating"]] {
+    for pair in CONFLICTS {
         if pair.iter().all(|scope| given.contains(scope)) {
             say("conflicting scopes");
         }
     }
 }
 
+/// The stock server tells of no demand by its place.
 fn scope_selector(spec: &Value, errors: &mut Errors) {
     let root = SPEC.child("scopeSelector");
-    let list = root.child("matchExpressions");
-    for (i, e) in indexed(at(spec, "scopeSelector"), "matchExpressions") {
-        let path = list.index(i);
+    let path = root.child("matchExpressions");
+    let demands = || items(at(spec, "scopeSelector"), "matchExpressions");
+    for e in demands() {
         let (scope, operator) = (text(e, "scopeName"), text(e, "operator"));
         if !SCOPES.contains(&scope) {
             errors.push(Cause::invalid(path.child("scopeName"), scope, "unsupported scope"));
         }
+        for (resource, _) in pairs(spec, "hard").filter(|(r, _)| is_quota_name(r)) {
+            if !may_scope(scope, resource) {
+                let shown: Vec<String> = demands().map(|d| shown::print(d, shown::SCOPE_DEMAND)).collect();
+                let shown = format!("{{\"MatchExpressions\":[{}]}}", shown.join(","));
+                let why = format!("Invalid value: {shown}: unsupported scope applied to resource");
+                errors.push(Cause::new("FieldValueInvalid", path, why));
+            }
+        }
         let has_values = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
         if !has_values && SCOPES.contains(&scope) && operator != "Exists" {
-            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             errors.push(Cause::invalid(path.child("operator"), operator, why));
         }
         let values = texts(e, "values").count();
@@ -117,6 +179,17 @@ fn scope_selector(spec: &Value, errors: &mut Errors) {
             other => {
                 errors.push(Cause::invalid(path.child("operator"), other, "not a valid selector operator"));
             }
+        }
+    }
+    let given: Vec<&str> = demands().map(|d| text(d, "scopeName")).collect();
+    for pair in CONFLICTS {
+        if pair.iter().all(|scope| given.contains(scope)) {
+            let shown = at(spec, "scopes").clone();
+            errors.push(Cause::invalid(
+                SPEC.child("scopeSelector").child("matchExpressions"),
+                shown,
+                "conflicting scopes",
+            ));
         }
     }
 }
@@ -180,50 +253,87 @@ pub(super) fn limit_range(object: &Value, errors: &mut Errors) {
         if !types.insert(kind) {
             errors.push(Cause::duplicate(path.child("type"), kind));
         }
-        if text(item, "type") == "Pod" {
-            for key in ["default", "defaultRequest"] {
-                if !is_empty(item, key) {
-                    let why = "may not be specified when `type` is 'Pod'";
-                    errors.push(Cause::forbidden(path.child(key), why));
-                }
+        let mut names = BTreeSet::new();
+        let mut named = |side: &'static str, errors: &mut Errors| {
+            let map = path.child(side);
+            for (name, _) in pairs(item, side) {
+                limited_name(kind, name, map.key(name), errors);
+                names.insert(name.as_str());
+            }
+        };
+        named("max", errors);
+        named("min", errors);
+        for side in ["default", "defaultRequest"] {
+            if kind != "Pod" {
+                named(side, errors);
+            } else if !is_empty(item, side) {
+                errors.push(Cause::forbidden(path.child(side), "may not be specified when `type` is 'Pod'"));
             }
         }
-        if text(item, "type") == "PersistentVolumeClaim"
-            && !["min", "max"].iter().any(|side| has(at(item, side), "storage"))
-        {
+        let is_claim = kind == "PersistentVolumeClaim";
+        if is_claim && !["min", "max"].iter().any(|side| has(at(item, side), "storage")) {
             let why = "either minimum or maximum storage value is required, but neither was provided";
-            errors.push(Cause::required(path, why));
+            errors.push(Cause::required(path.child("limits"), why));
         }
-        let ratios = path.child("maxLimitRequestRatio");
-        for (name, value) in pairs(item, "maxLimitRequestRatio") {
-            let Some(ratio) = quantity(at(item, "maxLimitRequestRatio"), name) else { continue };
-            if ratio.nano() < 1_000_000_000 {
-                let why = format!("ratio {ratio} is less than 1");
-                errors.push(Cause::invalid(ratios.key(name), value.clone(), &why));
-            }
+        named("maxLimitRequestRatio", errors);
+        for name in names {
+            limits_of(item, name, path, errors);
         }
-        // Lower bound, what it must not exceed, and how messages call the two.
-        for (low, high, a, b) in [
-            ("min", "max", "min", "max"),
-            ("defaultRequest", "max", "default request", "max"),
-            ("defaultRequest", "default", "default request", "default limit"),
-            ("default", "max", "default", "max"),
-            ("min", "defaultRequest", "min", "default request"),
-            ("min", "default", "min", "default"),
-        ]
-        .into_iter()
-        .filter(|(low, high, ..)| text(item, "type") != "Pod" || (*low, *high) == ("min", "max"))
+    }
+}
+
+/// The name of what is limited: of pods and containers, what a container can ask for.
+fn limited_name(kind: &str, name: &str, path: Path<'_>, errors: &mut Errors) {
+    match kind {
+        "Pod" | "Container" => super::container::resource_name(name, path, errors),
+        _ => resource_name(name, path, errors),
+    }
+}
+
+/// The limits of one resource, each with those that it must not exceed.
+fn limits_of(item: &Value, name: &str, path: Path<'_>, errors: &mut Errors) {
+    let is_pod = text(item, "type") == "Pod";
+    let of = |side: &str| match side {
+        "default" | "defaultRequest" if is_pod => None,
+        _ => quantity(at(item, side), name),
+    };
+    // What is too large, what it exceeds, what both are called, whose field it is, and whose value is shown.
+    for (low, high, a, b, place, shown) in [
+        ("min", "max", "min", "max", "min", "min"),
+        ("min", "defaultRequest", "min", "default request", "defaultRequest", "defaultRequest"),
+        ("defaultRequest", "max", "default request", "max", "defaultRequest", "defaultRequest"),
+        ("defaultRequest", "default", "default request", "default limit", "defaultRequest", "defaultRequest"),
+        ("min", "default", "min", "default", "default", "min"),
+        ("default", "max", "default", "max", "default", "max"),
+    ] {
+        if let (Some(l), Some(h)) = (of(low), of(high))
+            && l.nano() > h.nano()
         {
-            for (name, value) in pairs(item, low) {
-                let bounds = (quantity(at(item, low), name), quantity(at(item, high), name));
-                if let (Some(l), Some(h)) = bounds
-                    && l.nano() > h.nano()
-                {
-                    let why = format!("{a} value {l} is greater than {b} value {h}");
-                    let map = path.child(low);
-                    errors.push(Cause::invalid(map.key(name), value.clone(), &why));
-                }
+            let why = format!("{a} value {l} is greater than {b} value {h}");
+            let map = path.child(place);
+            errors.push(Cause::invalid(map.key(name), at(at(item, shown), name).clone(), &why));
+        }
+    }
+    let map = path.child("maxLimitRequestRatio");
+    if let Some(ratio) = of("maxLimitRequestRatio") {
+        let shown = || at(at(item, "maxLimitRequestRatio"), name).clone();
+        if ratio.nano() < 1000 * MILLI {
+            errors.push(Cause::invalid(map.key(name), shown(), &format!("ratio {ratio} is less than 1")));
+        }
+        if let (Some(min), Some(max)) = (of("min"), of("max")) {
+            let limit = max.nano() as f64 / min.nano() as f64;
+            if ratio.nano() as f64 / 1e9 > limit {
+                let why = format!("ratio {ratio} is greater than max/min = {limit:.6}");
+                errors.push(Cause::invalid(map.key(name), shown(), &why));
             }
         }
+    }
+    if let (Some(default), Some(request)) = (of("default"), of("defaultRequest"))
+        && !super::container::may_overcommit(name)
+        && default.nano() != request.nano()
+    {
+        let why = format!("default value {default} must equal to defaultRequest value {request} in {name}");
+        let map = path.child("defaultRequest");
+        errors.push(Cause::invalid(map.key(name), at(at(item, "defaultRequest"), name).clone(), &why));
     }
 }

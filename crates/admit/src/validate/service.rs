@@ -2,65 +2,113 @@
 
 use serde_json::Value;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
 use super::field::{
-    Errors, Path, dns_label, dns_subdomain, indexed, ip, name_error, one_of, optional_one_of, port_number,
-    port_number_or_name,
+    Errors, Path, cidr, dns_label, dns_subdomain, endpoint_ip, indexed, ip, name_error, one_of, port_number,
+    port_number_or_name, sloppy_ip,
 };
 use super::{meta, shown};
-use crate::default::{is_externally_reachable, is_headless};
-use crate::value::{at, has, int, is_empty, path, text, texts};
+use crate::default::is_externally_reachable;
+use crate::value::{NULL, at, has, int, is_empty, path, text, texts};
 
+const META: Path<'static> = Path::root("metadata");
 const SPEC: Path<'static> = Path::root("spec");
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const BALANCER_ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
 
+/// Whether a service has no address of its own: the list of them says so, and nothing else.
+fn is_headless(spec: &Value) -> bool {
+    let mut addresses = texts(spec, "clusterIPs");
+    addresses.next() == Some("None") && addresses.next().is_none()
+}
+
+fn is_name(spec: &Value) -> bool {
+    text(spec, "type") == "ExternalName"
+}
+
+fn is_balancer(spec: &Value) -> bool {
+    text(spec, "type") == "LoadBalancer"
+}
+
+/// A new service.
 pub(super) fn service(object: &Value, errors: &mut Errors) {
-    let spec = at(object, "spec");
-    let kind = text(spec, "type");
-    if is_empty(spec, "ports") && !is_headless(spec) && kind != "ExternalName" {
+    check(object, &NULL, errors);
+}
+
+/// A service; what `old` had already may go on by the rules of its time.
+fn check(object: &Value, old: &Value, errors: &mut Errors) {
+    let (spec, stored) = (at(object, "spec"), at(old, "spec"));
+    topology(object, errors);
+    if is_empty(spec, "ports") && !is_headless(spec) && !is_name(spec) {
         errors.push(Cause::required(SPEC.child("ports"), ""));
     }
-    match kind {
-        "LoadBalancer" | "NodePort" if is_headless(spec) => {
+    match text(spec, "type") {
+        kind @ ("LoadBalancer" | "NodePort") if is_headless(spec) => {
             let why = format!("may not be set to 'None' for {kind} services");
             let list = SPEC.child("clusterIPs");
             errors.push(Cause::invalid(list.index(0), "None", &why));
         }
-        "ExternalName" => {
-            if !is_empty(spec, "clusterIPs") || !is_empty(spec, "clusterIP") {
-                let why = "may not be set for ExternalName services";
-                errors.push(Cause::forbidden(SPEC.child("clusterIPs"), why));
-            }
-            match text(spec, "externalName") {
-                "" => errors.push(Cause::required(SPEC.child("externalName"), "")),
-                name => {
-                    let bare = name.strip_suffix('.').unwrap_or(name);
-                    dns_subdomain(bare, SPEC.child("externalName"), errors);
-                }
-            }
-        }
+        "ExternalName" => external_name(spec, errors),
         _ => {}
     }
     ports(spec, errors);
     meta::labels(at(spec, "selector"), SPEC.child("selector"), errors);
     one_of(spec, "sessionAffinity", &["ClientIP", "None"], SPEC, errors);
     affinity(spec, errors);
+    own_addresses(spec, stored, errors);
     let list = SPEC.child("externalIPs");
     for (i, address) in texts(spec, "externalIPs").enumerate() {
-        external_ip(address, list.index(i), errors);
+        let found = errors.len();
+        if !texts(stored, "externalIPs").any(|before| before == address) {
+            ip(address, list.index(i), errors);
+        }
+        if errors.len() == found {
+            endpoint_ip(address, list.index(i), errors);
+        }
     }
     one_of(spec, "type", &TYPES, SPEC, errors);
     port_uniqueness(spec, errors);
-    ranges(spec, errors);
-    external_traffic(spec, errors);
-    if kind != "ExternalName" {
-        one_of(spec, "internalTrafficPolicy", &["Cluster", "Local"], SPEC, errors);
+    ranges(object, old, errors);
+    if has(spec, "allocateLoadBalancerNodePorts") && !is_balancer(spec) {
+        errors.push(Cause::forbidden(SPEC.child("allocateLoadBalancerNodePorts"), BALANCER_ONLY));
     }
-    let near = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-    optional_one_of(spec, "trafficDistribution", &near, SPEC, errors);
-    addresses(spec, errors);
+    class(spec, errors);
+    external_traffic(spec, errors);
+    internal_traffic(spec, errors);
+    let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    if has(spec, "trafficDistribution") && !near.contains(&text(spec, "trafficDistribution")) {
+        let path = SPEC.child("trafficDistribution");
+        errors.push(Cause::not_supported(path, text(spec, "trafficDistribution"), &near));
+    }
+}
+
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const MODE: &str = "service.kubernetes.io/topology-mode";
+
+/// The two names of one annotation must say the same.
+fn topology(object: &Value, errors: &mut Errors) {
+    let annotations = at(at(object, "metadata"), "annotations");
+    let (hints, mode) = (at(annotations, HINTS), at(annotations, MODE));
+    if !hints.is_null() && !mode.is_null() && hints != mode {
+        let why = format!("must match annotations[{HINTS}] when both are specified");
+        errors.push(Cause::invalid(META.child("annotations").key(MODE), mode.clone(), &why));
+    }
+}
+
+fn external_name(spec: &Value, errors: &mut Errors) {
+    for key in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if !is_empty(spec, key) {
+            errors.push(Cause::forbidden(SPEC.child(key), "may not be set for ExternalName services"));
+        }
+    }
+    let name = text(spec, "externalName");
+    match name.strip_suffix('.').unwrap_or(name) {
+        "" => errors.push(Cause::required(SPEC.child("externalName"), "")),
+        name => dns_subdomain(name, SPEC.child("externalName"), errors),
+    }
 }
 
 /// Where traffic from outside goes, and the port on which a balancer asks for it.
@@ -72,12 +120,30 @@ fn external_traffic(spec: &Value, errors: &mut Errors) {
         let why = "may only be set for externally-accessible services";
         errors.push(Cause::invalid(SPEC.child(key), text(spec, key), why));
     }
-    let health = "healthCheckNodePort";
-    let port = int(spec, health).unwrap_or(0);
-    let wanted = text(spec, "type") == "LoadBalancer" && text(spec, key) == "Local";
-    if !wanted && port != 0 {
+    let (health, port) = (SPEC.child("healthCheckNodePort"), int(spec, "healthCheckNodePort").unwrap_or(0));
+    if port == 0 {
+        // One is given out where it is needed.
+    } else if needs_health_port(spec) {
+        port_number(port, health, errors);
+    } else {
         let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.push(Cause::invalid(SPEC.child(health), port, why));
+        errors.push(Cause::invalid(health, port, why));
+    }
+}
+
+fn needs_health_port(spec: &Value) -> bool {
+    is_balancer(spec) && text(spec, "externalTrafficPolicy") == "Local"
+}
+
+fn internal_traffic(spec: &Value, errors: &mut Errors) {
+    let path = SPEC.child("internalTrafficPolicy");
+    if !has(spec, "internalTrafficPolicy") {
+        if ["ClusterIP", "LoadBalancer", "NodePort"].contains(&text(spec, "type")) {
+            errors.push(Cause::required(path, ""));
+        }
+    } else if !["Cluster", "Local"].contains(&text(spec, "internalTrafficPolicy")) {
+        let policy = text(spec, "internalTrafficPolicy");
+        errors.push(Cause::not_supported(path, policy, &["Cluster", "Local"]));
     }
 }
 
@@ -111,55 +177,37 @@ fn ports(spec: &Value, errors: &mut Errors) {
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
 
 fn affinity(spec: &Value, errors: &mut Errors) {
-    let config = at(spec, "sessionAffinityConfig");
-    if text(spec, "sessionAffinity") == "ClientIP" {
-        let seconds = path(config, &["clientIP", "timeoutSeconds"]).as_i64().unwrap_or(0);
-        if !(1..=AFFINITY_SECONDS_MAX).contains(&seconds) {
-            let root = SPEC.child("sessionAffinityConfig");
-            let client = root.child("clientIP");
-            let why = format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}");
-            errors.push(Cause::invalid(client.child("timeoutSeconds"), seconds, &why));
+    let (config, root) = (at(spec, "sessionAffinityConfig"), SPEC.child("sessionAffinityConfig"));
+    match text(spec, "sessionAffinity") {
+        "ClientIP" => {
+            let seconds = path(config, &["clientIP", "timeoutSeconds"]).as_i64().unwrap_or(0);
+            if !(1..=AFFINITY_SECONDS_MAX).contains(&seconds) {
+                let client = root.child("clientIP");
+                let why = format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}");
+                errors.push(Cause::invalid(client.child("timeoutSeconds"), seconds, &why));
+            }
         }
-    } else if config.is_object() {
-        let why = "must not be set when session affinity is None";
-        errors.push(Cause::forbidden(SPEC.child("sessionAffinityConfig"), why));
+        "None" if config.is_object() => {
+            errors.push(Cause::forbidden(root, "must not be set when session affinity is None"));
+        }
+        _ => {}
     }
-}
-
-/// An address that a service takes for its own must not be one with a meaning of its own: loopback would catch what a
-/// node says to itself, link-local what a cloud tells its machines.
-fn external_ip(text: &str, path: Path<'_>, errors: &mut Errors) {
-    use std::net::IpAddr;
-    let Ok(address) = text.parse::<IpAddr>() else { return ip(text, path, errors) };
-    let why = if address.is_unspecified() {
-        format!("may not be unspecified ({text})")
-    } else if address.is_loopback() {
-        "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()
-    } else if matches!(address, IpAddr::V4(a) if a.is_link_local())
-        || matches!(address, IpAddr::V6(a) if a.is_unicast_link_local())
-    {
-        "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()
-    } else if address.is_multicast() {
-        "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned()
-    } else {
-        return;
-    };
-    errors.push(Cause::invalid(path, text, &why));
 }
 
 fn port_uniqueness(spec: &Value, errors: &mut Errors) {
     let list = SPEC.child("ports");
-    let (mut pairs, mut node_ports) = (HashSet::new(), HashSet::new());
-    for (i, port) in indexed(spec, "ports") {
-        let path = list.index(i);
-        let node_port = int(port, "nodePort").unwrap_or(0);
-        if node_port != 0 && matches!(text(spec, "type"), "ClusterIP" | "ExternalName") {
-            let why = format!("may not be used when `type` is '{}'", text(spec, "type"));
-            errors.push(Cause::forbidden(path.child("nodePort"), &why));
+    if text(spec, "type") == "ClusterIP" {
+        for (i, _) in indexed(spec, "ports").filter(|(_, p)| node_port(p) != 0) {
+            let path = list.index(i);
+            let why = "may not be used when `type` is 'ClusterIP'";
+            errors.push(Cause::forbidden(path.child("nodePort"), why));
         }
-        let protocol = text(port, "protocol");
-        if node_port != 0 && !node_ports.insert((protocol, node_port)) {
-            errors.push(Cause::duplicate(path.child("nodePort"), node_port));
+    }
+    let (mut pairs, mut node_ports) = (HashSet::new(), HashSet::new());
+    for (i, port) in indexed(spec, "ports").filter(|(_, p)| node_port(p) != 0) {
+        if !node_ports.insert((text(port, "protocol"), node_port(port))) {
+            let path = list.index(i);
+            errors.push(Cause::duplicate(path.child("nodePort"), node_port(port)));
         }
     }
     for (i, port) in indexed(spec, "ports") {
@@ -169,94 +217,282 @@ fn port_uniqueness(spec: &Value, errors: &mut Errors) {
     }
 }
 
-fn ranges(spec: &Value, errors: &mut Errors) {
-    let list = SPEC.child("loadBalancerSourceRanges");
-    let balancer = text(spec, "type") == "LoadBalancer";
-    if !is_empty(spec, "loadBalancerSourceRanges") && !balancer {
-        errors.push(Cause::forbidden(list, "may only be used when `type` is 'LoadBalancer'"));
-    }
-    for (i, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
-        if range.trim().parse::<ipnet::IpNet>().is_err() {
-            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(Cause::invalid(list.index(i), range, why));
+fn node_port(port: &Value) -> i64 {
+    int(port, "nodePort").unwrap_or(0)
+}
+
+const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
+/// From where a balancer takes traffic. What was there before need not be mended.
+fn ranges(object: &Value, old: &Value, errors: &mut Errors) {
+    let (spec, key) = (at(object, "spec"), "loadBalancerSourceRanges");
+    if !is_empty(spec, key) {
+        // So the stock server spells it here.
+        let list = SPEC.child("LoadBalancerSourceRanges");
+        if !is_balancer(spec) {
+            errors.push(Cause::forbidden(list, BALANCER_ONLY));
         }
+        for (i, range) in texts(spec, key).map(str::trim).enumerate() {
+            if !texts(at(old, "spec"), key).any(|before| before.trim() == range) {
+                cidr(range, list.index(i), errors);
+            }
+        }
+        return;
     }
-    for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
-        if has(spec, key) && !balancer {
-            errors.push(Cause::forbidden(SPEC.child(key), "may only be used when `type` is 'LoadBalancer'"));
+    let annotation = |o| path(o, &["metadata", "annotations", RANGES]).as_str();
+    let Some(listed) = annotation(object) else { return };
+    let annotations = META.child("annotations");
+    let path = annotations.key(RANGES);
+    if !is_balancer(spec) {
+        errors.push(Cause::forbidden(path, BALANCER_ONLY));
+    }
+    if annotation(old) != Some(listed) && !listed.trim().is_empty() {
+        for range in listed.trim().split(',') {
+            cidr(range.trim(), path, errors);
         }
     }
 }
 
-fn addresses(spec: &Value, errors: &mut Errors) {
-    if text(spec, "type") == "ExternalName" {
+fn class(spec: &Value, errors: &mut Errors) {
+    let (class, path) = (text(spec, "loadBalancerClass"), SPEC.child("loadBalancerClass"));
+    if !has(spec, "loadBalancerClass") {
         return;
     }
-    let list = SPEC.child("clusterIPs");
-    let first = texts(spec, "clusterIPs").next().unwrap_or_default();
-    if !first.is_empty() && first != text(spec, "clusterIP") {
-        let shown = at(spec, "clusterIPs").clone();
-        errors.push(Cause::invalid(list, shown, "first value must match `clusterIP`"));
+    if is_balancer(spec) {
+        name_error(check_label_key(class), class, path, errors);
+    } else {
+        errors.push(Cause::forbidden(path, BALANCER_ONLY));
     }
-    for (i, address) in texts(spec, "clusterIPs").enumerate() {
-        if address == "None" {
-            if texts(spec, "clusterIPs").count() > 1 {
-                let why = "'None' must be the first and only value";
-                errors.push(Cause::invalid(list, at(spec, "clusterIPs").clone(), why));
-            }
-        } else if !address.is_empty() {
-            ip(address, list.index(i), errors);
+}
+
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+const POLICIES: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+
+fn is_v6(address: &str) -> bool {
+    matches!(sloppy_ip(address), Some(IpAddr::V6(_)))
+}
+
+/// The addresses, their families and how many of them there are to be.
+fn own_addresses(spec: &Value, stored: &Value, errors: &mut Errors) {
+    if is_name(spec) {
+        return;
+    }
+    let (list, families) = (SPEC.child("clusterIPs"), SPEC.child("ipFamilies"));
+    let all = || at(spec, "clusterIPs").clone();
+    let count = texts(spec, "clusterIPs").count();
+    let first = texts(spec, "clusterIPs").next();
+    match (text(spec, "clusterIP"), first) {
+        ("", Some(_)) => {
+            errors.push(Cause::invalid(list, all(), "must be empty when `clusterIP` is not specified"));
         }
+        ("", None) => {}
+        (_, None) => errors.push(Cause::required(list, "")),
+        (one, Some(first)) if one != first => {
+            errors.push(Cause::invalid(list, all(), "first value must match `clusterIP`"));
+        }
+        _ => {}
     }
-    let unselective = is_headless(spec) && is_empty(spec, "selector");
-    let families = SPEC.child("ipFamilies");
     for (i, family) in texts(spec, "ipFamilies").enumerate() {
-        match family {
-            "IPv4" => {}
-            // A headless service without a selector stands for whatever its endpoints are.
-            "IPv6" if unselective => {}
-            "IPv6" => {
-                errors.push(Cause::invalid(families.index(i), family, "not configured on this cluster"))
-            }
-            _ => errors.push(Cause::not_supported(families.index(i), family, &["IPv4", "IPv6"])),
+        if !FAMILIES.contains(&family) {
+            errors.push(Cause::not_supported(families.index(i), family, &FAMILIES));
         }
         if texts(spec, "ipFamilies").take(i).any(|before| before == family) {
             errors.push(Cause::duplicate(families.index(i), family));
         }
     }
-    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    optional_one_of(spec, "ipFamilyPolicy", &policies, SPEC, errors);
-    if text(spec, "ipFamilyPolicy") == "RequireDualStack" && !unselective {
-        let why = "this cluster is not configured for dual-stack services";
-        errors.push(Cause::invalid(SPEC.child("ipFamilyPolicy"), "RequireDualStack", why));
+    let policy = text(spec, "ipFamilyPolicy");
+    if has(spec, "ipFamilyPolicy") && !POLICIES.contains(&policy) {
+        errors.push(Cause::not_supported(SPEC.child("ipFamilyPolicy"), policy, &POLICIES));
+    }
+    let mut bad = false;
+    for (i, address) in texts(spec, "clusterIPs").enumerate() {
+        if i == 0 && address == "None" {
+            if count > 1 {
+                bad = true;
+                errors.push(Cause::invalid(list, all(), "'None' must be the first and only value"));
+            }
+        } else if !texts(stored, "clusterIPs").any(|before| before == address) {
+            let found = errors.len();
+            ip(address, list.index(i), errors);
+            bad |= errors.len() > found;
+        }
+    }
+    if count > 2 {
+        errors.push(Cause::invalid(list, all(), "may only hold up to 2 values"));
+    }
+    if bad {
+        return;
+    }
+    let sixes = texts(spec, "clusterIPs").filter(|a| is_v6(a)).count();
+    if count > 1 && (sixes == 0 || sixes == count) {
+        let why = "may specify no more than one IP for each IP family";
+        errors.push(Cause::invalid(list, all(), why));
+    }
+    if is_headless(spec) {
+        return;
+    }
+    for (i, (address, family)) in texts(spec, "clusterIPs").zip(texts(spec, "ipFamilies")).enumerate() {
+        if (family == "IPv4" && is_v6(address)) || (family == "IPv6" && !is_v6(address)) {
+            let why = format!("expected an {family} value as indicated by `ipFamilies[{i}]`");
+            errors.push(Cause::invalid(list.index(i), address, &why));
+        }
     }
 }
 
-/// The address is the service's for life, unless it turns into a mere name and back.
-pub(super) fn change(old: &Value, new: &Value, errors: &mut Errors) {
-    let (stored, spec) = (at(old, "spec"), at(new, "spec"));
-    let named = |s: &Value| text(s, "type") == "ExternalName";
-    if named(stored) || named(spec) || is_empty(stored, "clusterIP") {
+/// What keeps addresses from being given out, which the cluster does before it looks at the rest. It has IPv4 addresses only.
+pub(super) fn addresses(old: Option<&Value>, object: &Value, errors: &mut Errors) {
+    let spec = at(object, "spec");
+    let stored = old.map_or(&NULL, |o| at(o, "spec"));
+    if is_name(spec) {
         return;
     }
-    let list = SPEC.child("clusterIPs");
-    match text(spec, "clusterIP") {
-        "" => {
-            let shown = at(spec, "clusterIPs").clone();
-            errors.push(Cause::invalid(list.index(0), shown, "primary clusterIP can not be unset"));
-        }
-        now if now != text(stored, "clusterIP") => {
-            let shown = at(spec, "clusterIPs").clone();
-            errors.push(Cause::invalid(list.index(0), shown, "may not change once set"));
-        }
-        _ => {}
+    own_addresses(spec, stored, errors);
+    if !errors.is_empty() {
+        return;
     }
-    let class = "loadBalancerClass";
-    if text(stored, "type") == "LoadBalancer"
-        && text(spec, "type") == "LoadBalancer"
-        && at(stored, class) != at(spec, class)
+    let (path, policy) = (SPEC.child("ipFamilyPolicy"), text(spec, "ipFamilyPolicy"));
+    let lists = [("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")];
+    for (key, what) in lists {
+        let (count, before) = (texts(spec, key).count(), texts(stored, key).count());
+        if policy == "SingleStack" && count == 2 {
+            let why =
+                format!("must be RequireDualStack or PreferDualStack when multiple '{key}' are specified");
+            errors.push(Cause::invalid(path, policy, &why));
+        } else if policy != "SingleStack" && count == 1 && before == 2 {
+            let why = format!("must be 'SingleStack' to release the secondary {what}");
+            errors.push(Cause::invalid(path, policy, &why));
+        }
+    }
+    let unselective = text(spec, "clusterIP") == "None" && is_empty(spec, "selector");
+    let list = SPEC.child("clusterIPs");
+    let asked = |i: usize| texts(stored, "ipFamilies").nth(i).is_some();
+    for (i, address) in texts(spec, "clusterIPs").enumerate() {
+        // The family has been taken from the address, unless it was named.
+        if is_v6(address) && !asked(i) && texts(spec, "ipFamilies").nth(i).is_none() {
+            let shown = at(spec, "clusterIPs").clone();
+            errors.push(Cause::invalid(list.index(i), shown, "IPv6 is not configured on this cluster"));
+        }
+    }
+    if !errors.is_empty() || unselective {
+        return;
+    }
+    if policy == "RequireDualStack" {
+        errors.push(Cause::invalid(path, policy, "this cluster is not configured for dual-stack services"));
+    }
+    let families = SPEC.child("ipFamilies");
+    for (i, family) in texts(spec, "ipFamilies").enumerate().filter(|(_, f)| *f != "IPv4") {
+        errors.push(Cause::invalid(families.index(i), family, "not configured on this cluster"));
+    }
+}
+
+/// A change: an address is the service's for life, unless it turns into a mere name and back.
+pub(super) fn change(old: &Value, new: &Value, errors: &mut Errors) {
+    let (stored, spec) = (at(old, "spec"), at(new, "spec"));
+    if !is_name(stored) && !is_name(spec) {
+        if !(is_headless(stored) && is_headless(spec)) {
+            address_change(stored, spec, errors);
+        }
+        if !is_headless(stored) && !is_headless(spec) {
+            family_change(stored, spec, errors);
+        }
+    }
+    let class_path = SPEC.child("loadBalancerClass");
+    if is_balancer(stored)
+        && is_balancer(spec)
+        && at(stored, "loadBalancerClass") != at(spec, "loadBalancerClass")
     {
-        let shown = at(spec, class).clone();
-        errors.push(Cause::invalid(SPEC.child(class), shown, "may not change once set"));
+        let shown = at(spec, "loadBalancerClass").clone();
+        errors.push(Cause::invalid(class_path, shown, "may not change once set"));
+    }
+    class(spec, errors);
+    let port = |s: &Value| int(s, "healthCheckNodePort").unwrap_or(0);
+    if needs_health_port(stored) && needs_health_port(spec) && ![0, port(stored)].contains(&port(spec)) {
+        errors.push(Cause::forbidden(SPEC.child("healthCheckNodePort"), "field is immutable"));
+    }
+    check(new, old, errors);
+}
+
+const RELEASE: &str = "must be set to 'SingleStack' when releasing the secondary";
+
+fn address_change(stored: &Value, spec: &Value, errors: &mut Errors) {
+    let list = SPEC.child("clusterIPs");
+    let shown = || at(spec, "clusterIPs").clone();
+    let before: Vec<&str> = texts(stored, "clusterIPs").collect();
+    let after: Vec<&str> = texts(spec, "clusterIPs").collect();
+    let compared = if before.len() == after.len() { before.len() } else { 1 };
+    if after.is_empty() && !before.is_empty() {
+        errors.push(Cause::invalid(list.index(0), shown(), "primary clusterIP can not be unset"));
+    }
+    for (i, _) in before.iter().zip(&after).take(compared).enumerate().filter(|(_, (a, b))| a != b) {
+        errors.push(Cause::invalid(list.index(i), shown(), "may not change once set"));
+    }
+    if after.len() == 1 && before.len() > 1 {
+        released("clusterIP", spec, errors);
+    }
+}
+
+fn family_change(stored: &Value, spec: &Value, errors: &mut Errors) {
+    let list = SPEC.child("ipFamilies");
+    let before: Vec<&str> = texts(stored, "ipFamilies").collect();
+    let after: Vec<&str> = texts(spec, "ipFamilies").collect();
+    let same = before.len() == after.len();
+    if before.len() > after.len() && is_empty(spec, "clusterIPs") {
+        let shown = at(spec, "ipFamilies").clone();
+        errors.push(Cause::invalid(list.index(0), shown, "primary ipFamily can not be unset"));
+    }
+    let compared = if same { before.len() } else { 1 };
+    for _ in before.iter().zip(&after).take(compared).filter(|(a, b)| a != b) {
+        let shown = at(spec, if same { "ipFamilies" } else { "clusterIPs" }).clone();
+        errors.push(Cause::invalid(list.index(0), shown, "may not change once set"));
+    }
+    if after.len() == 1 && before.len() > 1 {
+        released("ipFamily", spec, errors);
+    }
+}
+
+fn released(what: &str, spec: &Value, errors: &mut Errors) {
+    if text(spec, "ipFamilyPolicy") != "SingleStack" {
+        let shown = at(spec, "ipFamilyPolicy").clone();
+        let why = format!("{RELEASE} {what}");
+        errors.push(Cause::invalid(SPEC.child("ipFamilyPolicy"), shown, &why));
+    }
+}
+
+/// What a balancer says that it serves on.
+pub(super) fn status(old: &Value, object: &Value, errors: &mut Errors) {
+    let status = Path::root("status");
+    let balancer = status.child("loadBalancer");
+    let list = balancer.child("ingress");
+    let points = |o| path(o, &["status", "loadBalancer"]);
+    if !is_balancer(at(object, "spec")) && !is_empty(points(object), "ingress") {
+        let why = "may only be used when `spec.type` is 'LoadBalancer'";
+        return errors.push(Cause::forbidden(list, why));
+    }
+    for (i, point) in indexed(points(object), "ingress") {
+        let path = list.index(i);
+        let (address, mode) = (text(point, "ip"), text(point, "ipMode"));
+        let was = |(_, before): (usize, &Value)| text(before, "ip") == address;
+        if !address.is_empty() && !indexed(points(old), "ingress").any(was) {
+            ip(address, path.child("ip"), errors);
+        }
+        let has_mode = has(point, "ipMode");
+        if !has_mode && !address.is_empty() {
+            errors.push(Cause::required(path.child("ipMode"), "must be specified when `ip` is set"));
+        } else if has_mode && address.is_empty() {
+            let why = "may not be specified when `ip` is not set";
+            errors.push(Cause::forbidden(path.child("ipMode"), why));
+        } else if has_mode && !["Proxy", "VIP"].contains(&mode) {
+            errors.push(Cause::not_supported(path.child("ipMode"), mode, &["Proxy", "VIP"]));
+        }
+        match text(point, "hostname") {
+            "" => {}
+            name => {
+                dns_subdomain(name, path.child("hostname"), errors);
+                if sloppy_ip(name).is_some() {
+                    let why = "must be a DNS name, not an IP address";
+                    errors.push(Cause::invalid(path.child("hostname"), name, why));
+                }
+            }
+        }
     }
 }

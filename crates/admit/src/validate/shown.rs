@@ -41,8 +41,6 @@ pub(super) const SET_UPDATE: &[Field] =
     &[("Partition", "partition", "0"), ("MaxUnavailable", "maxUnavailable", "null")];
 pub(super) const SPREAD_UPDATE: &[Field] =
     &[("MaxUnavailable", "maxUnavailable", "0"), ("MaxSurge", "maxSurge", "0")];
-pub(super) const RESIZE_POLICY: &[Field] =
-    &[("ResourceName", "resourceName", "\"\""), ("RestartPolicy", "restartPolicy", "\"\"")];
 pub(super) const OBJECT_REFERENCE: &[Field] = &[
     ("Kind", "kind", "\"\""),
     ("Namespace", "namespace", "\"\""),
@@ -53,6 +51,48 @@ pub(super) const OBJECT_REFERENCE: &[Field] = &[
     ("FieldPath", "fieldPath", "\"\""),
 ];
 pub(super) const EVENT_SOURCE: &[Field] = &[("Component", "component", "\"\""), ("Host", "host", "\"\"")];
+pub(super) const SECCOMP: &[Field] =
+    &[("Type", "type", "\"\""), ("LocalhostProfile", "localhostProfile", "null")];
+const SELINUX: &[Field] = &[
+    ("User", "user", "\"\""),
+    ("Role", "role", "\"\""),
+    ("Type", "type", "\"\""),
+    ("Level", "level", "\"\""),
+];
+const WINDOWS: &[Field] = &[
+    ("GMSACredentialSpecName", "gmsaCredentialSpecName", "null"),
+    ("GMSACredentialSpec", "gmsaCredentialSpec", "null"),
+    ("RunAsUserName", "runAsUserName", "null"),
+    ("HostProcess", "hostProcess", "null"),
+];
+const CAPABILITIES: &[Field] = &[("Add", "add", "null"), ("Drop", "drop", "null")];
+
+/// The security context of a container.
+pub(super) fn security_context(s: &Value) -> String {
+    let part = |go: &str, key: &str, fields: &[Field]| match at(s, key) {
+        Value::Null => format!("{go:?}:null"),
+        v => format!("{go:?}:{}", print(v, fields)),
+    };
+    let plain = |go: &str, key: &str| format!("{go:?}:{}", at(s, key));
+    let shown = [
+        part("Capabilities", "capabilities", CAPABILITIES),
+        plain("Privileged", "privileged"),
+        part("SELinuxOptions", "seLinuxOptions", SELINUX),
+        part("WindowsOptions", "windowsOptions", WINDOWS),
+        plain("RunAsUser", "runAsUser"),
+        plain("RunAsGroup", "runAsGroup"),
+        plain("RunAsNonRoot", "runAsNonRoot"),
+        plain("ReadOnlyRootFilesystem", "readOnlyRootFilesystem"),
+        plain("AllowPrivilegeEscalation", "allowPrivilegeEscalation"),
+        plain("ProcMount", "procMount"),
+        part("SeccompProfile", "seccompProfile", SECCOMP),
+        part("AppArmorProfile", "appArmorProfile", SECCOMP),
+    ];
+    format!("{{{}}}", shown.join(","))
+}
+
+pub(super) const SCOPE_DEMAND: &[Field] =
+    &[("ScopeName", "scopeName", "\"\""), ("Operator", "operator", "\"\""), ("Values", "values", "null")];
 /// A service's port as far as it tells ports apart.
 pub(super) const PORT: &[Field] = &[
     ("Name", "", "\"\""),

@@ -2,25 +2,26 @@
 
 use serde_json::Value;
 use stoa_kube::Cause;
+use stoa_units::{Quantity, check_label_key};
 
-use super::field::{Errors, NOT_NEGATIVE, Path, indexed, one_of, optional_one_of, quantity};
-use super::{affinity, selector, volume};
-use crate::value::{at, has, is_empty, text, texts};
+use super::field::{
+    Errors, Path, dns_label, dns_subdomain, indexed, optional_one_of, quantity, required_text,
+};
+use super::{affinity, pod_diff, selector, source};
+use crate::value::{at, has, is_empty, items, pairs, path, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
-fn access_modes(spec: &Value, path: Path<'_>, detail: &str, errors: &mut Errors) {
-    let list = path.child("accessModes");
-    if is_empty(spec, "accessModes") {
-        errors.push(Cause::required(list, detail));
-    }
+/// How a volume may be mounted. By one pod alone goes with nothing else.
+fn access_modes(spec: &Value, list: Path<'_>, errors: &mut Errors) {
     for mode in texts(spec, "accessModes").filter(|m| !MODES.contains(m)) {
         errors.push(Cause::not_supported(list, mode, &MODES));
     }
-    if texts(spec, "accessModes").count() > 1 && texts(spec, "accessModes").any(|m| m == "ReadWriteOncePod") {
-        let why = "may not use ReadWriteOncePod with other access modes";
-        errors.push(Cause::forbidden(list, why));
+    let alone = |m: &str| m == "ReadWriteOncePod";
+    let shared = |m: &str| MODES.contains(&m) && !alone(m);
+    if texts(spec, "accessModes").any(alone) && texts(spec, "accessModes").any(shared) {
+        errors.push(Cause::forbidden(list, "may not use ReadWriteOncePod with other access modes"));
     }
 }
 
@@ -28,64 +29,216 @@ pub(super) fn claim(object: &Value, errors: &mut Errors) {
     claim_spec(at(object, "spec"), SPEC, errors);
 }
 
+/// A claim as a template of it: what is copied of its metadata, and its specification.
+pub(super) fn claim_template(template: &Value, path: Path<'_>, errors: &mut Errors) {
+    let (meta, at_meta) = (at(template, "metadata"), path.child("metadata"));
+    super::meta::annotations(at(meta, "annotations"), at_meta.child("annotations"), errors);
+    super::meta::labels(at(meta, "labels"), at_meta.child("labels"), errors);
+    for (key, shown) in [
+        ("name", "name"),
+        ("generateName", "generateName"),
+        ("namespace", "namespace"),
+        ("selfLink", "selfLink"),
+        ("uid", "uID"),
+        ("resourceVersion", "resourceVersion"),
+        ("generation", "generation"),
+        ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+        ("ownerReferences", "ownerReferences"),
+        ("finalizers", "finalizers"),
+        ("managedFields", "managedFields"),
+    ] {
+        if !is_empty(meta, key) {
+            errors.push(Cause::forbidden(at_meta.child(shown), "cannot be set"));
+        }
+    }
+    claim_spec(at(template, "spec"), path.child("spec"), errors);
+}
+
 /// The specification of a claim, its own or a template's.
 pub(super) fn claim_spec(spec: &Value, path: Path<'_>, errors: &mut Errors) {
-    access_modes(spec, path, "at least 1 access mode is required", errors);
+    let list = path.child("accessModes");
+    if is_empty(spec, "accessModes") {
+        errors.push(Cause::required(list, "at least 1 access mode is required"));
+    }
     selector::check(at(spec, "selector"), path.child("selector"), errors);
+    access_modes(spec, list, errors);
     let requests = at(at(spec, "resources"), "requests");
+    let at_size = path.child("resources");
     match quantity(requests, "storage") {
-        None => errors.push(Cause::required(path.child("resources").key("storage"), "")),
+        None => errors.push(Cause::required(at_size.key("storage"), "")),
         Some(q) if q.is_negative() || q.is_zero() => {
-            let why = if q.is_zero() { "must be greater than zero" } else { NOT_NEGATIVE };
             let shown = at(requests, "storage").clone();
-            errors.push(Cause::invalid(path.child("resources").key("storage"), shown, why));
+            errors.push(Cause::invalid(at_size.key("storage"), shown, "must be greater than zero"));
         }
         Some(_) => {}
     }
-    let class = text(spec, "storageClassName");
-    if !class.is_empty() {
-        super::field::dns_subdomain(class, path.child("storageClassName"), errors);
-    }
+    class_name(spec, "storageClassName", path, errors);
     optional_one_of(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
-    let class = text(spec, "volumeAttributesClassName");
-    if !class.is_empty() {
-        super::field::dns_subdomain(class, path.child("volumeAttributesClassName"), errors);
+    for key in ["dataSource", "dataSourceRef"] {
+        if has(spec, key) {
+            data_source(at(spec, key), path.child(key), errors);
+        }
+    }
+    let (source, reference) = (at(spec, "dataSource"), at(spec, "dataSourceRef"));
+    let differs = |key: &str| at(source, key) != at(reference, key);
+    let why = match (source.is_object(), reference.is_object(), is_empty(reference, "namespace")) {
+        (true, true, false) => "may not be specified when dataSourceRef.namespace is specified",
+        (true, true, true) if ["apiGroup", "kind", "name"].into_iter().any(differs) => {
+            "must match dataSourceRef"
+        }
+        _ => "",
+    };
+    if !why.is_empty() {
+        // The path is what is shown as the value, and a path is written as an object without fields.
+        errors.push(Cause::invalid(path, Value::Object(Default::default()), why));
+    }
+    class_name(spec, "volumeAttributesClassName", path, errors);
+}
+
+fn class_name(spec: &Value, key: &str, path: Path<'_>, errors: &mut Errors) {
+    if !is_empty(spec, key) {
+        dns_subdomain(text(spec, key), path.child(key), errors);
     }
 }
 
+/// What a volume is filled from.
+fn data_source(source: &Value, path: Path<'_>, errors: &mut Errors) {
+    required_text(source, "name", path, errors);
+    required_text(source, "kind", path, errors);
+    let (group, kind) = (text(source, "apiGroup"), text(source, "kind"));
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        errors.push(Cause::invalid(path, kind, why));
+    }
+    if !group.is_empty() {
+        dns_subdomain(group, path.child("apiGroup"), errors);
+    }
+    if !is_empty(source, "namespace") {
+        dns_label(text(source, "namespace"), path.child("namespace"), errors);
+    }
+}
+
+const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
 pub(super) fn claim_change(old: &Value, new: &Value, errors: &mut Errors) {
     let (stored, spec) = (at(old, "spec"), at(new, "spec"));
-    let fixed = |s: &Value, bound: bool| -> Vec<(String, Value)> {
-        let entries = s.as_object().into_iter().flatten();
-        let free = |k: &str| matches!(k, "volumeAttributesClassName") || (bound && k == "resources");
-        entries.filter(|(k, _)| !free(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
-    };
-    let bound = text(at(old, "status"), "phase") == "Bound";
-    // The binder names the volume, and a default class may still be filled in.
-    let settle = |s: &Value| {
-        let mut s = s.clone();
-        for key in ["volumeName", "storageClassName"] {
-            if is_empty(stored, key) {
-                crate::value::remove(&mut s, key);
-            }
-        }
-        s
-    };
-    if fixed(&settle(stored), bound) != fixed(&settle(spec), bound) {
-        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        errors.push(Cause::forbidden(SPEC, why));
+    let noted = |o: &Value| path(o, &["metadata", "annotations", OLD_CLASS]).as_str().map(str::to_owned);
+    let (class_before, class_after) = (noted(old), noted(new));
+    // A class that stood in an annotation may move into its field.
+    let (before, after) = (at(stored, "storageClassName"), at(spec, "storageClassName"));
+    let moves = before.is_null()
+        && class_before.is_some()
+        && after.as_str() == class_before.as_deref()
+        && (class_after.is_none() || class_after == class_before);
+    if !moves && class_before.clone().unwrap_or_default() != class_after.clone().unwrap_or_default() {
+        let meta = Path::root("metadata");
+        let notes = meta.child("annotations");
+        errors.push(Cause::immutable(notes.child(OLD_CLASS), class_after.unwrap_or_default()));
     }
-    let size = |s: &Value| quantity(at(at(s, "resources"), "requests"), "storage");
+    let bound = text(at(new, "status"), "phase") == "Bound";
+    let mut settled = spec.clone();
+    let mut put_back = |key: &str, value: &Value| super::put(&mut settled, key, value.clone());
+    if is_empty(stored, "volumeName") {
+        put_back("volumeName", at(stored, "volumeName"));
+    }
+    let is_filled_in = class_before.is_none() || after.as_str() == class_before.as_deref();
+    if moves || before.is_null() && !after.is_null() && is_filled_in {
+        put_back("storageClassName", before);
+    }
+    if bound && has(spec, "volumeAttributesClassName") {
+        put_back("volumeAttributesClassName", at(stored, "volumeAttributesClassName"));
+    }
+    let size = |s: &Value| at(at(at(s, "resources"), "requests"), "storage").clone();
+    if bound && let Some(requests) = settled.pointer_mut("/resources/requests") {
+        super::put(requests, "storage", size(stored));
+    }
+    if &settled != stored {
+        let why = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+            pod_diff::diff_of("core.v1.PersistentVolumeClaimSpec", stored, &settled)
+        );
+        errors.push(Cause::forbidden(SPEC, &why));
+    }
+    let amount = |v: &Value| v.as_str().and_then(|s| Quantity::parse(s).ok()).map_or(0, |q| q.nano());
     // What was asked for too much may be taken back, down to what there is.
-    let there = quantity(at(at(old, "status"), "capacity"), "storage").map_or(0, |q| q.nano());
-    if let (true, Some(before), Some(after)) = (bound, size(stored), size(spec))
-        && after.nano() < before.nano()
-        && (there == 0 || after.nano() <= there)
-    {
+    let there = amount(path(old, &["status", "capacity", "storage"]));
+    if amount(&size(spec)) < amount(&size(stored)) && amount(&size(spec)) <= there {
         let resources = SPEC.child("resources");
         let map = resources.child("requests");
         let why = "field can not be less than status.capacity";
         errors.push(Cause::forbidden(map.child("storage"), why));
+    }
+    if at(stored, "volumeMode") != at(spec, "volumeMode") {
+        errors.push(Cause::immutable("volumeMode", at(spec, "volumeMode").clone()));
+    }
+    attributes_change(stored, spec, errors);
+}
+
+fn attributes_change(stored: &Value, spec: &Value, errors: &mut Errors) {
+    let key = "volumeAttributesClassName";
+    let why = match (at(stored, key), at(spec, key)) {
+        (Value::Null, _) => return,
+        (_, Value::Null) => "update from non-nil value to nil is forbidden",
+        (before, after) if before != after && after == "" => {
+            "update from non-nil value to an empty string is forbidden"
+        }
+        _ => return,
+    };
+    errors.push(Cause::forbidden(SPEC.child(key), why));
+}
+
+/// How a claim's volume grows.
+const RESIZES: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
+
+pub(super) fn claim_status(object: &Value, errors: &mut Errors) {
+    let (root, status) = (Path::root("status"), at(object, "status"));
+    let at_resize = root.child("allocatedResourceStatus");
+    let capacity = root.child("capacity");
+    for (name, value) in pairs(status, "capacity") {
+        basic(value, capacity.key(name), errors);
+    }
+    for (name, state) in pairs(status, "allocatedResourceStatuses") {
+        grown_name(name, at_resize, errors);
+        if !RESIZES.contains(&state.as_str().unwrap_or_default()) {
+            errors.push(Cause::not_supported(at_resize, name.as_str(), &RESIZES));
+        }
+    }
+    let allocated = root.child("allocatedResources");
+    for (name, value) in pairs(status, "allocatedResources") {
+        let before = errors.len();
+        grown_name(name, allocated, errors);
+        if errors.len() == before {
+            basic(value, allocated.key(name), errors);
+        }
+    }
+}
+
+/// Of what clusters know, only storage grows.
+fn grown_name(name: &str, path: Path<'_>, errors: &mut Errors) {
+    match check_label_key(name) {
+        Err(e) => super::field::name_error(Err(e), name, path, errors),
+        Ok(()) if name != "storage" && (!name.contains('/') || name.contains("kubernetes.io/")) => {
+            errors.push(Cause::not_supported(path, name, &["storage"]));
+        }
+        Ok(()) => {}
+    }
+}
+
+const NANO: i128 = 1_000_000_000;
+
+/// An amount that is none below nothing, shown in whole units.
+fn basic(value: &Value, path: Path<'_>, errors: &mut Errors) {
+    let Some(q) = value.as_str().and_then(|s| Quantity::parse(s).ok()) else { return };
+    if q.is_negative() {
+        let whole = -((-q.nano() + NANO - 1) / NANO);
+        let whole = i64::try_from(whole).unwrap_or(i64::MIN);
+        errors.push(Cause::invalid(path, whole, "must be a valid resource quantity"));
     }
 }
 
@@ -95,16 +248,11 @@ fn capacity(amounts: &Value, path: Path<'_>, errors: &mut Errors) {
     if count > 1 || quantity(amounts, "storage").is_none() {
         errors.push(Cause::not_supported(path, amounts.clone(), &["storage"]));
     }
-    for name in amounts.as_object().into_iter().flatten().map(|(name, _)| name) {
+    for (name, value) in amounts.as_object().into_iter().flatten() {
         let Some(amount) = quantity(amounts, name) else { continue };
-        if amount.is_negative() {
-            let whole = amount.nano() / 1_000_000_000;
-            let whole = i64::try_from(whole).unwrap_or(i64::MIN);
-            errors.push(Cause::invalid(path.key(name), whole, "must be a valid resource quantity"));
-        }
+        basic(value, path.key(name), errors);
         if amount.is_negative() || amount.is_zero() {
-            let shown = at(amounts, name).clone();
-            errors.push(Cause::invalid(path.key(name), shown, "must be greater than zero"));
+            errors.push(Cause::invalid(path.key(name), value.clone(), "must be greater than zero"));
         }
     }
 }
@@ -122,53 +270,51 @@ const NOT_SOURCES: [&str; 9] = [
     "volumeMode",
 ];
 
-fn sources(spec: &Value) -> impl Iterator<Item = (&String, &Value)> {
+fn sources(spec: &Value) -> Value {
     let entries = spec.as_object().into_iter().flatten();
-    entries.filter(|(k, v)| !NOT_SOURCES.contains(&k.as_str()) && !v.is_null())
+    let own = entries.filter(|(k, v)| !NOT_SOURCES.contains(&k.as_str()) && !v.is_null());
+    Value::Object(own.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 pub(super) fn volume(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
-    access_modes(spec, SPEC, "", errors);
+    let list = SPEC.child("accessModes");
+    if is_empty(spec, "accessModes") {
+        errors.push(Cause::required(list, ""));
+    }
+    access_modes(spec, list, errors);
     if is_empty(spec, "capacity") {
         errors.push(Cause::required(SPEC.child("capacity"), ""));
     }
     capacity(at(spec, "capacity"), SPEC.child("capacity"), errors);
-    let mut found = 0;
-    for (kind, v) in sources(spec) {
-        found += 1;
-        if found > 1 {
-            let why = "may not specify more than 1 volume type";
-            errors.push(Cause::forbidden(SPEC.child(kind), why));
-        } else if kind == "local" {
-            super::field::required_text(v, "path", SPEC.child(kind), errors);
-            if !has(spec, "nodeAffinity") {
-                let why = "Local volume requires node affinity";
-                errors.push(Cause::required(Path::root("metadata").child("annotations"), why));
+    let policy = "persistentVolumeReclaimPolicy";
+    if !is_empty(spec, policy) {
+        optional_one_of(spec, policy, &["Delete", "Recycle", "Retain"], SPEC, errors);
+    }
+    if has(spec, "nodeAffinity") {
+        let path = SPEC.child("nodeAffinity");
+        match at(at(spec, "nodeAffinity"), "required") {
+            required if required.is_object() => {
+                affinity::node_selector(required, path.child("required"), errors);
             }
-        } else {
-            volume::source(kind, v, SPEC.child(kind), errors);
+            _ => {
+                errors.push(Cause::required(path.child("required"), "must specify required node constraints"))
+            }
         }
     }
-    if found == 0 {
-        errors.push(Cause::required(SPEC, "must specify a volume type"));
+    source::persistent(spec, text(at(object, "metadata"), "name"), SPEC, errors);
+    let place = path(spec, &["hostPath", "path"]).as_str();
+    if place.is_some_and(is_root) && text(spec, policy) == "Recycle" {
+        let why = "may not be 'recycle' for a hostPath mount of '/'";
+        errors.push(Cause::forbidden(SPEC.child(policy), why));
     }
-    one_of(spec, "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], SPEC, errors);
-    let required = at(at(spec, "nodeAffinity"), "required");
-    if required.is_object() {
-        let affinity = SPEC.child("nodeAffinity");
-        affinity::node_selector(required, affinity.child("required"), errors);
-    }
-    let class = text(spec, "storageClassName");
-    if !class.is_empty() {
-        super::field::dns_subdomain(class, SPEC.child("storageClassName"), errors);
-    }
+    class_name(spec, "storageClassName", SPEC, errors);
     optional_one_of(spec, "volumeMode", &["Block", "Filesystem"], SPEC, errors);
     if has(spec, "volumeAttributesClassName") {
         let class = SPEC.child("volumeAttributesClassName");
         match text(spec, "volumeAttributesClassName") {
             "" => errors.push(Cause::required(class, "an empty string is disallowed")),
-            name => super::field::dns_subdomain(name, class, errors),
+            name => dns_subdomain(name, class, errors),
         }
         if !has(spec, "csi") {
             let why = "has to be specified when using volumeAttributesClassName";
@@ -177,14 +323,50 @@ pub(super) fn volume(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// Whether a path leads nowhere but to the root.
+fn is_root(place: &str) -> bool {
+    place.starts_with('/') && place.split('/').all(|part| matches!(part, "" | "." | ".."))
+}
+
 pub(super) fn volume_change(old: &Value, new: &Value, errors: &mut Errors) {
     let (stored, spec) = (at(old, "spec"), at(new, "spec"));
-    if !sources(stored).eq(sources(spec)) {
-        let why = "spec.persistentvolumesource is immutable after creation";
-        errors.push(Cause::forbidden(SPEC.child("persistentvolumesource"), why));
+    let (before, mut after) = (sources(stored), sources(spec));
+    // A secret for growing may be named later.
+    let later = "controllerExpandSecretRef";
+    if has(&before, "csi")
+        && !has(at(&before, "csi"), later)
+        && let Some(csi) = after.get_mut("csi")
+    {
+        crate::value::remove(csi, later);
+    }
+    if before != after {
+        let why = format!(
+            "spec.persistentvolumesource is immutable after creation\n{}",
+            pod_diff::diff_of("core.v1.PersistentVolumeSource", &before, &after)
+        );
+        errors.push(Cause::forbidden(SPEC.child("persistentvolumesource"), &why));
     }
     if at(stored, "volumeMode") != at(spec, "volumeMode") {
-        errors.push(Cause::immutable(SPEC.child("volumeMode"), at(spec, "volumeMode").clone()));
+        errors.push(Cause::immutable("volumeMode", at(spec, "volumeMode").clone()));
+    }
+    let (before, after) = (at(stored, "nodeAffinity"), at(spec, "nodeAffinity"));
+    if !before.is_null() && !affinity::is_renamed(before, after) {
+        let shown = match at(after, "required") {
+            _ if after.is_null() => "null".to_owned(),
+            Value::Null => "{\"Required\":null}".to_owned(),
+            required => {
+                let terms: Vec<String> =
+                    items(required, "nodeSelectorTerms").map(super::shown::node_term).collect();
+                format!("{{\"Required\":{{\"NodeSelectorTerms\":[{}]}}}}", terms.join(","))
+            }
+        };
+        let why =
+            format!("Invalid value: {shown}: field is immutable, except for updating from beta label to GA");
+        errors.push(Cause::new("FieldValueInvalid", "nodeAffinity", why));
+    }
+    if has(stored, "volumeAttributesClassName") && !has(spec, "volumeAttributesClassName") {
+        let why = "update from non-nil value to nil is forbidden";
+        errors.push(Cause::forbidden(SPEC.child("volumeAttributesClassName"), why));
     }
 }
 

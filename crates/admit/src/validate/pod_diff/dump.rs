@@ -73,6 +73,24 @@ pub(in crate::validate) fn order(type_name: &str) -> Option<&'static str> {
         "EmptyDirVolumeSource" => "Medium SizeLimit",
         "HostPathVolumeSource" => "Path Type",
         "PersistentVolumeClaimVolumeSource" => "ClaimName ReadOnly",
+        "PersistentVolumeClaimSpec" => {
+            "AccessModes Selector Resources VolumeName StorageClassName VolumeMode DataSource DataSourceRef \
+             VolumeAttributesClassName"
+        }
+        "VolumeResourceRequirements" => "Limits Requests",
+        "TypedLocalObjectReference" => "APIGroup Kind Name",
+        "TypedObjectReference" => "APIGroup Kind Name Namespace",
+        "PersistentVolumeSource" => {
+            "GCEPersistentDisk AWSElasticBlockStore HostPath Glusterfs NFS RBD Quobyte ISCSI FlexVolume Cinder CephFS \
+             FC Flocker AzureFile VsphereVolume AzureDisk PhotonPersistentDisk PortworxVolume ScaleIO Local StorageOS CSI"
+        }
+        "NFSVolumeSource" => "Server Path ReadOnly",
+        "LocalVolumeSource" => "Path FSType",
+        "CSIPersistentVolumeSource" => {
+            "Driver VolumeHandle ReadOnly FSType VolumeAttributes ControllerPublishSecretRef NodeStageSecretRef \
+             NodePublishSecretRef ControllerExpandSecretRef NodeExpandSecretRef"
+        }
+        "SecretReference" => "Name Namespace",
         "Toleration" => "Key Operator Value Effect TolerationSeconds",
         "HostAlias" => "IP Hostnames",
         "PodDNSConfig" => "Nameservers Searches Options",
@@ -85,11 +103,16 @@ pub(in crate::validate) fn order(type_name: &str) -> Option<&'static str> {
 pub(in crate::validate) const HOST_FIELDS: [&str; 5] =
     ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers"];
 
-/// The specification's lines, one space of indentation a level.
-pub(super) fn dump(spec: &Value) -> Vec<String> {
-    let Some(ty) = schema::builtin().named("core.v1.PodSpec") else { return Vec::new() };
+/// The lines of a value of a type, one space of indentation a level.
+pub(super) fn dump(spec: &Value, type_name: &str) -> Vec<String> {
+    // A persistent volume's source is a part of its specification without a name of its own.
+    let (holder, shape) = match type_name {
+        SOURCE => ("core.v1.PersistentVolumeSpec", "PersistentVolumeSource"),
+        name => (name, name.rsplit('.').next().unwrap_or(name)),
+    };
+    let Some(ty) = schema::builtin().named(holder) else { return Vec::new() };
     let mut spec = spec.clone();
-    for key in HOST_FIELDS {
+    for key in HOST_FIELDS.into_iter().filter(|_| ty.short_name() == "PodSpec") {
         if let Some(v) = remove(&mut spec, key)
             && let Some(context) = ensure(&mut spec, "securityContext")
         {
@@ -97,9 +120,11 @@ pub(super) fn dump(spec: &Value) -> Vec<String> {
         }
     }
     let mut out = Printer { lines: Vec::new(), depth: 0 };
-    out.structure(&spec, ty, "", "");
+    out.shaped(&spec, (ty, shape), "", "");
     out.lines
 }
+
+const SOURCE: &str = "core.v1.PersistentVolumeSource";
 
 struct Printer {
     lines: Vec<String>,
@@ -136,7 +161,11 @@ impl Printer {
     }
 
     fn structure(&mut self, v: &Value, ty: Type<'_>, key: &str, comma: &str) {
-        let fields: Vec<(String, Option<Field<'_>>)> = match order(ty.short_name()) {
+        self.shaped(v, (ty, ty.short_name()), key, comma);
+    }
+
+    fn shaped(&mut self, v: &Value, (ty, shape): (Type<'_>, &str), key: &str, comma: &str) {
+        let fields: Vec<(String, Option<Field<'_>>)> = match order(shape) {
             Some(names) => names.split_whitespace().map(|go| (go.to_owned(), find(ty, go))).collect(),
             None => ty.fields().map(|f| (go_name(f.name()), Some(f))).collect(),
         };

@@ -1,0 +1,264 @@
+//! Warnings of pods and of the templates from which pods are made.
+
+use serde_json::Value;
+use std::collections::{BTreeSet, HashSet};
+
+use super::{GONE, claim, fraction, ip, node_term, old_label, spoken};
+use crate::value::{at, has, int, items, pairs, path, text, texts};
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+const OLD_NOTES: [(&str, &str); 3] = [
+    (
+        "scheduler.alpha.kubernetes.io/critical-pod",
+        "non-functional in v1.16+; use the \"priorityClassName\" field instead",
+    ),
+    ("security.alpha.kubernetes.io/sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+    (
+        "security.alpha.kubernetes.io/unsafe-sysctls",
+        "non-functional in v1.11+; use the \"sysctls\" field instead",
+    ),
+];
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const SECCOMP_FIELD: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
+
+/// Warnings of a pod, or of a template at `place`.
+pub(super) fn pod(meta: &Value, spec: &Value, place: Option<&str>, out: &mut Vec<String>) {
+    let prefix = place.map(|p| format!("{p}.")).unwrap_or_default();
+    let (at_meta, at_spec) = (format!("{prefix}metadata"), format!("{prefix}spec"));
+    let notes = at(meta, "annotations");
+    nodes(spec, &at_spec, out);
+    for (key, why) in OLD_NOTES.iter().filter(|(key, _)| has(notes, key)) {
+        out.push(format!("{at_meta}.annotations[{key}]: {why}"));
+    }
+    for (i, volume) in items(spec, "volumes").enumerate() {
+        self::volume(volume, &format!("{at_spec}.volumes[{i}]"), out);
+    }
+    for volume in items(spec, "volumes") {
+        overlaps(volume, out);
+    }
+    let mut seen = HashSet::new();
+    for (i, alias) in items(spec, "hostAliases").enumerate() {
+        let address = text(alias, "ip");
+        if !seen.insert(address) {
+            out.push(format!("{at_spec}.hostAliases[{i}].ip: duplicate ip {address:?}"));
+        }
+    }
+    let mut seen = HashSet::new();
+    for (i, secret) in items(spec, "imagePullSecrets").enumerate() {
+        let name = text(secret, "name");
+        if !seen.insert(name) {
+            out.push(format!("{at_spec}.imagePullSecrets[{i}].name: duplicate name {name:?}"));
+        }
+    }
+    for (i, _) in items(spec, "imagePullSecrets").enumerate().filter(|(_, s)| text(s, "name").is_empty()) {
+        out.push(format!("{at_spec}.imagePullSecrets[{i}].name: invalid empty name \"\""));
+    }
+    for name in ["memory", "ephemeral-storage"] {
+        fraction(at(spec, "overhead"), "", name, &format!("{at_spec}.overhead"), out);
+    }
+    let security = at(spec, "securityContext");
+    if !has(security, "seccompProfile") && has(notes, SECCOMP_POD) {
+        out.push(format!("{at_meta}.annotations[{SECCOMP_POD}]: {SECCOMP_FIELD}"));
+    }
+    for (list, i, c) in containers(spec) {
+        let own = at(c, "securityContext");
+        let key = format!("{SECCOMP_CONTAINER}{}", text(c, "name"));
+        if !has(own, "seccompProfile") && has(notes, &key) {
+            out.push(format!("{at_meta}.annotations[{key}]: {SECCOMP_FIELD}"));
+        }
+        let key = format!("{APP_ARMOR}{}", text(c, "name"));
+        if !has(security, "appArmorProfile") && !has(own, "appArmorProfile") && has(notes, &key) {
+            out.push(format!(
+                "{at_meta}.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+            ));
+        }
+        container(c, &format!("{at_spec}.{list}[{i}]"), out);
+    }
+    ports(spec, &at_spec, out);
+    if int(spec, "terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
+        out.push(format!(
+            "{at_spec}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        ));
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let affinity = path(spec, &["affinity", kind]);
+        for (list, inner) in [(REQUIRED, ""), (PREFERRED, ".podAffinityTerm")] {
+            for (i, term) in items(affinity, list).enumerate() {
+                let term = if inner.is_empty() { term } else { at(term, "podAffinityTerm") };
+                if at(term, "labelSelector").is_null() {
+                    out.push(format!(
+                        "{at_spec}.affinity.{kind}.{list}[{i}]{inner}.labelSelector: a null labelSelector results in matching no pod"
+                    ));
+                }
+            }
+        }
+    }
+    for (i, alias) in items(spec, "hostAliases").enumerate() {
+        ip(text(alias, "ip"), &format!("{at_spec}.hostAliases[{i}].ip"), out);
+    }
+    for (i, server) in texts(at(spec, "dnsConfig"), "nameservers").enumerate() {
+        ip(server, &format!("{at_spec}.dnsConfig.nameservers[{i}]"), out);
+    }
+}
+
+/// All containers in the order in which they are looked at.
+fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    lists.into_iter().flat_map(move |list| items(spec, list).enumerate().map(move |(i, c)| (list, i, c)))
+}
+
+/// What is asked of nodes by labels that have another name now.
+fn nodes(spec: &Value, at_spec: &str, out: &mut Vec<String>) {
+    for (key, _) in pairs(spec, "nodeSelector") {
+        if let Some(why) = old_label(key) {
+            out.push(format!("{at_spec}.nodeSelector[{key}]: {why}"));
+        }
+    }
+    let affinity = path(spec, &["affinity", "nodeAffinity"]);
+    let place = format!("{at_spec}.affinity.nodeAffinity");
+    for (i, term) in items(at(affinity, REQUIRED), "nodeSelectorTerms").enumerate() {
+        node_term(term, false, &format!("{place}.{REQUIRED}.nodeSelectorTerms[{i}]"), out);
+    }
+    for (i, term) in items(affinity, PREFERRED).enumerate() {
+        node_term(at(term, "preference"), true, &format!("{place}.{PREFERRED}[{i}].preference"), out);
+    }
+    for (i, c) in items(spec, "topologySpreadConstraints").enumerate() {
+        let place = format!("{at_spec}.topologySpreadConstraints[{i}]");
+        let key = text(c, "topologyKey");
+        if let Some(why) = old_label(key) {
+            out.push(format!("{place}.topologyKey: {key} is {why}"));
+        }
+        if at(c, "labelSelector").is_null() {
+            out.push(format!("{place}.labelSelector: a null labelSelector results in matching no pod"));
+        }
+    }
+}
+
+fn volume(volume: &Value, place: &str, out: &mut Vec<String>) {
+    if has(volume, "gitRepo") {
+        out.push(format!("{place}.gitRepo: deprecated in v1.11, and disabled by default in v1.33+"));
+    }
+    for (source, why) in GONE.iter().filter(|(source, _)| has(volume, source)) {
+        out.push(format!("{place}.{}: {why}", spoken(source)));
+    }
+    let wanted = path(volume, &["ephemeral", "volumeClaimTemplate", "spec"]);
+    claim(wanted, &format!("{place}.ephemeral.volumeClaimTemplate.spec"), out);
+}
+
+/// Files of one volume that would lie over one another.
+fn overlaps(volume: &Value, out: &mut Vec<String>) {
+    let name = text(volume, "name");
+    let paths =
+        |v: &Value| -> Vec<String> { items(v, "items").map(|item| text(item, "path").to_owned()).collect() };
+    for (key, what, named) in
+        [("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName"), ("downwardAPI", "", "")]
+    {
+        let source = at(volume, key);
+        let what = match what {
+            "" => "DownwardAPI".to_owned(),
+            what => format!("{what} {:?}", text(source, named)),
+        };
+        overlap(&paths(source), &format!("volume {name:?} ({what}): overlapping paths"), out);
+    }
+    let mut all = BTreeSet::new();
+    for source in items(at(volume, "projected"), "sources") {
+        let (config, secret) = (at(source, "configMap"), at(source, "secret"));
+        let token = at(source, "serviceAccountToken");
+        let (found, what) = if has(config, "items") {
+            (paths(config), format!("ConfigMap {:?}", text(config, "name")))
+        } else if has(secret, "items") {
+            (paths(secret), format!("Secret {:?}", text(secret, "name")))
+        } else if has(at(source, "downwardAPI"), "items") {
+            (paths(at(source, "downwardAPI")), "DownwardAPI".to_owned())
+        } else if token.is_object() {
+            (vec![text(token, "path").to_owned()], "ServiceAccountToken".to_owned())
+        } else {
+            continue;
+        };
+        let why = format!("volume {name:?} (Projected {what}): overlapping paths");
+        overlap(&found, &why, out);
+        let own: BTreeSet<String> = found.into_iter().collect();
+        let mut together: Vec<String> = own.iter().chain(&all).cloned().collect();
+        together.sort();
+        overlap(&together, &why, out);
+        all.extend(own);
+    }
+}
+
+fn overlap(paths: &[String], why: &str, out: &mut Vec<String>) {
+    let mut seen: Vec<&str> = Vec::new();
+    for path in paths.iter().map(|p| p.trim_end_matches('/')) {
+        let is_over = |other: &&&str| {
+            !other.is_empty()
+                && !path.is_empty()
+                && (format!("{other}/").starts_with(path) || format!("{path}/").starts_with(**other))
+        };
+        if let Some(other) = seen.iter().find(is_over) {
+            out.push(format!("{why}: {path:?} with {other:?}"));
+        }
+        if !seen.contains(&path) {
+            seen.push(path);
+        }
+    }
+}
+
+fn container(c: &Value, place: &str, out: &mut Vec<String>) {
+    for name in ["memory", "ephemeral-storage"] {
+        for side in ["limits", "requests"] {
+            fraction(at(c, "resources"), side, name, &format!("{place}.resources"), out);
+        }
+    }
+    let mut names = HashSet::new();
+    for (i, var) in items(c, "env").enumerate() {
+        let (name, value) = (text(var, "name"), text(var, "value"));
+        let own = format!("$({name})");
+        let extends = !has(var, "valueFrom") && value != own && value.contains(&own);
+        if !names.insert(name) && !extends {
+            out.push(format!(
+                "{place}.env[{i}]: hides previous definition of {name:?}, which may be dropped when using apply"
+            ));
+        }
+    }
+}
+
+/// A port that is named twice does nothing the second time, or nobody knows what.
+fn ports(spec: &Value, at_spec: &str, out: &mut Vec<String>) {
+    let mut seen: Vec<(String, &Value)> = Vec::new();
+    for (list, i, c) in containers(spec) {
+        for (j, port) in items(c, "ports").enumerate() {
+            let place = format!("{at_spec}.{list}[{i}].ports[{j}]");
+            let host = |p: &Value| int(p, "hostPort").unwrap_or(0);
+            let (ip, number) = (text(port, "hostIP"), host(port));
+            if !ip.is_empty() && number == 0 {
+                out.push(format!(
+                    "{place}: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{ip}}}",
+                    text(port, "name"),
+                    int(port, "containerPort").unwrap_or(0),
+                    text(port, "protocol"),
+                ));
+            }
+            let same = |p: &Value| ["containerPort", "protocol"].iter().all(|k| at(p, k) == at(port, k));
+            for (first, other) in seen.iter().filter(|(_, p)| same(p)) {
+                let other_ip = text(other, "hostIP");
+                let how = if ip == other_ip && number == host(other) {
+                    "duplicate"
+                } else if number == 0 || host(other) == 0 {
+                    "overlapping"
+                } else if number == host(other) && ip.is_empty() != other_ip.is_empty() {
+                    "dangerously ambiguous"
+                } else {
+                    continue;
+                };
+                out.push(format!("{place}: {how} port definition with {first}"));
+            }
+            let name = text(port, "name");
+            if let Some((first, _)) = seen.iter().find(|(_, p)| !name.is_empty() && text(p, "name") == name) {
+                out.push(format!("{place}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}"));
+            }
+            seen.push((place, port));
+        }
+    }
+}
