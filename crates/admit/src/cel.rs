@@ -81,6 +81,11 @@ const KNOWN: [&str; 30] = [
     "jsonpatch",
 ];
 
+/// How much is told of what is wrong with an expression, in parts of its length and beyond those: each fault repeats the line that
+/// it is in, and a request may hold many expressions.
+const TOLD_PARTS_MAX: usize = 4;
+const TOLD_BYTES_MAX: usize = 2 * 1024;
+
 const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
 /// Reads an expression in which the given variables are declared: what it comes to, or what is wrong with it.
@@ -112,24 +117,31 @@ pub(crate) fn compile(text: &str, declared: &[&str]) -> Result<Type, String> {
 /// A place in the text and what is wrong there.
 type Fault = (usize, String);
 
-/// Faults as the compiler shows them, with the line and a mark below it.
+/// Faults as the compiler shows them, with the line and a mark below it: the first, and as many more as there is room for.
 fn told(chars: &[char], faults: &[Fault]) -> String {
-    let mut out = Vec::new();
+    let mut out = String::new();
+    let most = TOLD_PARTS_MAX * chars.len() + TOLD_BYTES_MAX;
     for (at, what) in faults {
+        if out.len() > most {
+            break;
+        }
+        if !out.is_empty() {
+            out.push('\n');
+        }
         let at = (*at).min(chars.len());
         let start = chars[..at].iter().rposition(|c| *c == '\n').map_or(0, |i| i + 1);
         let end = chars[start..].iter().position(|c| *c == '\n').map_or(chars.len(), |i| start + i);
         let line = 1 + chars[..start].iter().filter(|c| **c == '\n').count();
         let shown: String = chars[start..end].iter().collect();
         let column = at - start;
-        out.push(format!(
+        out.push_str(&format!(
             "ERROR: <input>:{line}:{}: {what}\n | {}\n | {}^",
             column + 1,
             shown.replace('\t', " "),
             ".".repeat(column)
         ));
     }
-    out.join("\n")
+    out
 }
 
 struct Parser<'a> {
@@ -401,6 +413,14 @@ mod tests {
         ] {
             assert_eq!(compile(text, &["object"]), Ok(ty), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wall_of_faults_is_told_in_part() {
+        let wall = vec!["a"; 5_000].join("+");
+        let told = compile(&wall, &[]).unwrap_err();
+        assert!(told.starts_with("ERROR: <input>:1:1: undeclared reference to 'a'"), "{}", &told[..80]);
+        assert!(told.len() < 2 * (TOLD_PARTS_MAX * wall.len() + TOLD_BYTES_MAX), "{}", told.len());
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// What a WebSocket protocol begins with that is a token.
-const WEB_SOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+pub(crate) const WEB_SOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Whom a token speaks for.
 #[derive(Clone, Debug)]

@@ -65,9 +65,14 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
 #[derive(Debug)]
 pub(crate) struct Corked<T>(Arc<Mutex<Inner<T>>>);
 
-impl<T: AsyncRead + Unpin> AsyncRead for Corked<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().io).poll_read(cx, buf)
+        let mut inner = self.0.lock();
+        if !inner.is_gathering && inner.waits() {
+            // What was left at the hand-over leaves though the new owner only listens; a failure shows at its next write.
+            let _ = inner.poll_flush(cx);
+        }
+        Pin::new(&mut inner.io).poll_read(cx, buf)
     }
 }
 

@@ -146,7 +146,8 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, state: Arc<State>)
 
 /// An answer to HEAD: over HTTP/2 nobody else leaves the body out.
 fn without_body(mut answer: Answer) -> Answer {
-    if let Some(len) = answer.body().size_hint().exact()
+    // What a program answers to HEAD has no body already, and a length of its own or none.
+    if let Some(len) = answer.body().size_hint().exact().filter(|len| *len > 0)
         && !answer.headers().contains_key(CONTENT_LENGTH)
         && answer.status() != StatusCode::SWITCHING_PROTOCOLS
     {

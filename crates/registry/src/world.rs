@@ -9,8 +9,9 @@ use std::sync::Arc;
 use stoa_store::{Key, Range, Store};
 use stoa_units::Revision;
 
-/// How many namespaces are kept at hand.
-const NAMESPACES_LEN_MAX: usize = 4_096;
+/// How many namespaces are kept at hand, and how large one of them may be.
+const NAMESPACES_LEN_MAX: usize = 1_024;
+const NAMESPACE_BYTES_MAX: usize = 16 * 1024;
 
 /// Namespaces as they were last read, each with its revision: a write asks for its namespace more than once, and reading it
 /// anew each time cost a twentieth of the write.
@@ -26,6 +27,9 @@ impl Namespaces {
             return Some(value.clone());
         }
         let value: Arc<Value> = Arc::new(serde_json::from_slice(&entry.value).ok()?);
+        if entry.value.len() > NAMESPACE_BYTES_MAX {
+            return Some(value);
+        }
         let mut kept = self.0.lock();
         if kept.len() >= NAMESPACES_LEN_MAX {
             kept.clear();

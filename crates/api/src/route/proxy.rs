@@ -6,11 +6,13 @@ mod way;
 
 use super::Asked;
 use super::logs::open;
+use crate::authn::WEB_SOCKET_BEARER;
 use crate::respond::{Answer, whole};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
-    HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    HeaderName, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
@@ -41,6 +43,8 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
     if path.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(redirect(request.uri()));
     }
+    let before = request.uri().path().len() - path.len();
+    let base = request.uri().path()[..before].to_string();
     let path = if path.is_empty() { "/".to_string() } else { path.to_string() };
     let way = Way::find(&asked).await?;
     let tunnel = open(&asked, &way.node, way.request(&asked.path.namespace)).await;
@@ -63,7 +67,7 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
     let mut request = request;
     let ours = hyper::upgrade::on(&mut request);
     let outgoing = outgoing(request, &path, &way)?;
-    let root = root(&asked.info.path, &path, &outgoing, &way);
+    let root = root(base, &outgoing, &way);
     let wants_upgrade = outgoing.headers().contains_key(UPGRADE);
     let response = sender.send_request(outgoing).await.map_err(|e| unreachable(&e.to_string()))?;
     match response.status() {
@@ -89,27 +93,22 @@ async fn secure<T: Stream>(stream: T, ip: &str) -> Result<impl Stream + use<T>, 
 }
 
 /// Where links of the program lead back to.
-fn root<B>(whole: &str, path: &str, request: &Request<B>, way: &Way) -> Root {
-    let base = whole.strip_suffix(path.trim_end_matches('/')).unwrap_or(whole).trim_end_matches('/');
+fn root<B>(base: String, request: &Request<B>, way: &Way) -> Root {
     let asked = request.headers().get("x-forwarded-host").and_then(|h| h.to_str().ok());
-    Root {
-        base: base.to_string(),
-        hosts: asked.map(String::from).into_iter().chain([way.host.clone()]).collect(),
-    }
+    Root { base, hosts: asked.map(String::from).into_iter().chain([way.host.clone()]).collect() }
 }
 
 /// What follows `/proxy`, as it was sent.
 fn rest(path: &str, of_cluster: bool) -> &str {
     // /api/v1/namespaces/<namespace>/<plural>/<name>/proxy, or without a namespace.
     let segments = if of_cluster { 5 } else { 7 };
-    let mut from = 0;
+    let mut left = path;
     for _ in 0..segments {
-        match path[from..].strip_prefix('/') {
-            Some(after) => from += 1 + after.find('/').unwrap_or(after.len()),
-            None => return "",
-        }
+        // As in the path that was judged, nothing between two slashes is no segment.
+        let segment = left.trim_start_matches('/');
+        left = &segment[segment.find('/').unwrap_or(segment.len())..];
     }
-    &path[from..]
+    left
 }
 
 /// Relative links of the first page need the slash.
@@ -146,6 +145,21 @@ fn strip(headers: &mut HeaderMap, keep_upgrade: bool) {
     }
 }
 
+/// A browser names its token among the protocols of a WebSocket: that one is between it and us.
+fn hide_bearer(headers: &mut HeaderMap) {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let kept: Vec<&str> = offered
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .filter(|p| !p.is_empty() && !p.starts_with(WEB_SOCKET_BEARER))
+        .collect();
+    let kept = HeaderValue::from_str(&kept.join(", ")).ok().filter(|v| !v.is_empty());
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    if let Some(kept) = kept {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, kept);
+    }
+}
+
 fn outgoing(request: Request<Incoming>, path: &str, way: &Way) -> Result<Request<Incoming>, Status> {
     let (mut parts, body) = request.into_parts();
     let bad = |e: &dyn std::fmt::Display| Status::bad_request(e.to_string());
@@ -166,6 +180,7 @@ fn outgoing(request: Request<Incoming>, path: &str, way: &Way) -> Result<Request
     for name in secret {
         parts.headers.remove(name);
     }
+    hide_bearer(&mut parts.headers);
     // A browser's pages are rewritten, so they must be readable.
     let wants_page = |v: &HeaderValue| v.to_str().is_ok_and(|v| v.contains("text/html"));
     if parts.headers.get_all(ACCEPT).iter().any(wants_page) {
@@ -251,9 +266,23 @@ mod tests {
             ("/api/v1/namespaces/n/pods/p/proxy/", false, "/"),
             ("/api/v1/namespaces/n/pods/p:80/proxy/a%2Fb//c/", false, "/a%2Fb//c/"),
             ("/api/v1/nodes/x/proxy/metrics", true, "/metrics"),
+            ("/api//v1/nodes/x/proxy//metrics", true, "//metrics"),
+            ("/api", true, ""),
         ] {
             assert_eq!(rest(path, of_cluster), want);
         }
+    }
+
+    #[test]
+    fn a_token_among_the_protocols_stays_here() {
+        let mut headers = HeaderMap::new();
+        headers.append(SEC_WEBSOCKET_PROTOCOL, format!("chat, {WEB_SOCKET_BEARER}c2VjcmV0").parse().unwrap());
+        headers.append(SEC_WEBSOCKET_PROTOCOL, "talk".parse().unwrap());
+        hide_bearer(&mut headers);
+        assert_eq!(headers[SEC_WEBSOCKET_PROTOCOL], "chat, talk");
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, format!("{WEB_SOCKET_BEARER}c2VjcmV0").parse().unwrap());
+        hide_bearer(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 
 /// Bytes of a tag that is still looked at; a longer one passes as it is.
 const TAG_LEN_MAX: usize = 64 << 10;
+/// How often a tag is looked at in vain, each time from its beginning, before it passes as it is.
+const LOOKS_MAX: usize = 32;
 
 /// Where links lead back to.
 #[derive(Clone, Debug)]
@@ -124,16 +126,21 @@ pub(super) struct Page {
     held: Vec<u8>,
     /// What ends the text in which tags are none.
     until: Option<&'static [u8]>,
+    /// How often what is held was looked at and was no whole tag.
+    looks: usize,
 }
 
 impl Page {
     pub(super) fn new(root: Root) -> Page {
-        Page { root, held: Vec::new(), until: None }
+        Page { root, held: Vec::new(), until: None, looks: 0 }
     }
 
     /// Takes in what came; returns what can go on.
     fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(chunk);
+        if self.looks > 0 && !chunk.contains(&b'>') && self.held.len() < TAG_LEN_MAX {
+            return Vec::new();
+        }
         let input = std::mem::take(&mut self.held);
         let mut out = Vec::with_capacity(input.len());
         let mut rest = &input[..];
@@ -182,12 +189,15 @@ impl Page {
             return 1;
         }
         let Some(tag) = read_tag(rest) else {
-            if rest.len() < TAG_LEN_MAX {
+            self.looks += 1;
+            if rest.len() < TAG_LEN_MAX && self.looks <= LOOKS_MAX {
                 return 0;
             }
+            self.looks = 0;
             out.extend_from_slice(rest);
             return rest.len();
         };
+        self.looks = 0;
         let mut from = 0;
         for link in &tag.links {
             let led = std::str::from_utf8(&rest[link.clone()]).ok().and_then(|l| self.root.lead(l));
@@ -307,6 +317,9 @@ mod tests {
         let mut page = Page::new(root());
         let long = format!("<a title=\"{}", "x".repeat(TAG_LEN_MAX));
         assert_eq!(page.push(long.as_bytes()).len(), long.len());
+        page.push(b"\"><a title=\"");
+        let looked_at = (0..10 * LOOKS_MAX).map(|_| page.push(b">").len()).position(|passed| passed > 0);
+        assert!(looked_at.is_some_and(|n| n <= LOOKS_MAX), "{looked_at:?}");
     }
 
     #[test]
