@@ -181,13 +181,15 @@ def test_an_operators_container_outlives_its_agent(own_cluster):
     assert call(address, "LAUNCH_CONTAINER", container_id=over, command={"value": "exit 5"}) == (200, "")
     assert operator(address, "WAIT_CONTAINER", container_id=over)["exit_status"] == 5 << 8
     (name,) = until(lambda: [n for n, p in standalone(cluster).items() if p == "Running"], what="its mirror")
-    read_pid = lambda: cluster.kubectl("exec", "-n", "kube-system", name, "--", "sh", "-c", "cat $MESOS_SANDBOX/pid")
-    pid = read_pid()
+    # Until its agent is back there is no way to it.
+    read_pid = lambda: cluster.kubectl(
+        "exec", "-n", "kube-system", name, "--", "sh", "-c", "cat $MESOS_SANDBOX/pid", check=False)
+    pid = until(read_pid, what="its own word")
     cluster.kill9()
     cluster.start()
     address, _ = announced(cluster)
     until(lambda: standalone(cluster).get(name) == "Running", what="the mirror after the restart")
-    assert read_pid() == pid, "it was not started again"
+    assert until(read_pid, what="its word after the restart") == pid, "it was not started again"
     assert call(address, "WAIT_CONTAINER", container_id=over)[0] == 200, "how it ended is known still"
     assert call(address, "KILL_CONTAINER", container_id=own)[0] == 200
     assert operator(address, "WAIT_CONTAINER", container_id=own)["exit_status"] == 9
