@@ -6,6 +6,8 @@
 
 mod token;
 
+pub(crate) use token::RESERVED;
+
 use token::{Kind, Token};
 
 /// How deep an expression may nest, as in the stock parser.
@@ -85,6 +87,8 @@ const KNOWN: [&str; 30] = [
 /// it is in, and a request may hold many expressions.
 const TOLD_PARTS_MAX: usize = 4;
 const TOLD_BYTES_MAX: usize = 2 * 1024;
+/// How many faults of an expression are told: so many, and a note, are those of the stock compiler.
+const FAULTS_MAX: usize = 100;
 
 const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
@@ -121,6 +125,7 @@ type Fault = (usize, String);
 fn told(chars: &[char], faults: &[Fault]) -> String {
     let mut out = String::new();
     let most = TOLD_PARTS_MAX * chars.len() + TOLD_BYTES_MAX;
+    let faults = &faults[..faults.len().min(FAULTS_MAX)];
     for (at, what) in faults {
         if out.len() > most {
             break;
@@ -153,6 +158,9 @@ struct Parser<'a> {
     locals: Vec<String>,
     unknown: Vec<Fault>,
 }
+
+/// How many variables a macro binds at most: `transformMap` a key and a value.
+const VARIABLES_MAX: usize = 2;
 
 /// What binds a variable for its last argument.
 const MACROS: [&str; 13] = [
@@ -282,8 +290,9 @@ impl Parser<'_> {
     fn call(&mut self, name: &str) -> Result<Type, Fault> {
         let depth = self.locals.len();
         if MACROS.contains(&name) {
-            // All arguments but the last may name variables.
-            while self.peek().kind == Kind::Word
+            // All arguments but the last may name variables, of which no macro has more.
+            while self.locals.len() - depth < VARIABLES_MAX
+                && self.peek().kind == Kind::Word
                 && self.tokens.get(self.at + 1).is_some_and(|t| t.kind == Kind::Sign && t.text == ",")
             {
                 self.locals.push(self.peek().text.clone());
@@ -371,7 +380,7 @@ impl Parser<'_> {
                 return Ok(Type::Null);
             }
             "in" => return Err(self.mismatch(OPERAND)),
-            reserved if token::RESERVED.contains(&reserved) => {
+            reserved if RESERVED.contains(&reserved) => {
                 return Err((name.at, format!("reserved identifier: {reserved}")));
             }
             _ => {}

@@ -15,6 +15,7 @@ mod device;
 mod driver;
 mod endpoint_slice;
 mod endpoints;
+mod errors;
 mod field;
 mod flow;
 mod image;
@@ -45,6 +46,7 @@ use serde_json::Value;
 use stoa_kube::Cause;
 
 use crate::Request;
+use errors::Errors;
 use field::Path;
 
 /// The API group of webhooks and policies.
@@ -52,24 +54,24 @@ const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
 
 /// What is wrong with a new object.
 pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     // A budget's metadata is judged only where its wishes are right.
     if request.is_on("policy", "poddisruptionbudgets") {
         check_kind(request, object, &mut errors);
         if errors.is_empty() {
             meta::check(request.resource, object, &mut errors);
         }
-        return errors;
+        return errors.into_causes();
     }
     meta::check(request.resource, object, &mut errors);
     check_kind(request, object, &mut errors);
     check_new(request, object, &mut errors);
     image::check(request, None, object, &mut errors);
-    errors
+    errors.into_causes()
 }
 
 /// Rules for what is new alone, and those that ask for what was there before.
-fn check_new(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
+fn check_new(request: &Request<'_>, o: &Value, errors: &mut Errors) {
     match (request.resource.group, request.resource.plural) {
         ("", "pods") => pod::create(o, errors),
         ("apps", "statefulsets") => workload::new_stateful_set(o, errors),
@@ -95,26 +97,28 @@ fn check_new(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
 
 /// What is wrong besides with an event that comes through `events.k8s.io`, both in the form in which events are stored; `old` is
 /// what it was, if it was. What was found before is said in the words of that group.
-pub fn validate_event(old: Option<&Value>, new: &Value, errors: &mut Vec<Cause>) {
-    for cause in errors.iter_mut().filter(|cause| cause.field == "reportingComponent") {
+pub fn validate_event(old: Option<&Value>, new: &Value, causes: &mut Vec<Cause>) {
+    for cause in causes.iter_mut().filter(|cause| cause.field == "reportingComponent") {
         cause.field = "reportingController".to_owned();
     }
+    let mut errors = Errors::default();
     match old {
-        None => cluster::new_event(new, errors),
-        Some(old) => cluster::event_change(old, new, errors),
+        None => cluster::new_event(new, &mut errors),
+        Some(old) => cluster::event_change(old, new, &mut errors),
     }
+    causes.extend(errors.into_causes());
 }
 
 /// What keeps a service from getting addresses, which are given out before all else is looked at; `old` is what it was, if it was.
 pub fn validate_addresses(old: Option<&Value>, service: &Value) -> Vec<Cause> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     service::addresses(old, service, &mut errors);
-    errors
+    errors.into_causes()
 }
 
 /// What is wrong with a change.
 pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<Cause> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::check_update(old, new, &mut errors);
     match request.subresource {
         "" | "ephemeralcontainers" | "resize" => {
@@ -138,11 +142,11 @@ pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<C
         }
         _ => {}
     }
-    errors
+    errors.into_causes()
 }
 
 /// Rules of the kind, for a new object and for a changed one alike.
-fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Vec<Cause>) {
+fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Errors) {
     match (request.resource.group, request.resource.plural) {
         ("", "pods") => pod::pod(o, errors),
         ("", "podtemplates") => pod::template(&o["template"], Path::root("template"), errors),
@@ -211,7 +215,7 @@ fn reach(request: &Request<'_>) -> network::Reach {
 }
 
 /// Rules that compare a change with what is stored.
-fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Vec<Cause>) {
+fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Errors) {
     match (request.resource.group, request.resource.plural) {
         ("apps", "deployments" | "replicasets" | "daemonsets") => {
             workload::selector_change(old, new, errors);
@@ -261,7 +265,7 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Ve
 }
 
 /// Rules of a status write.
-fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Vec<Cause>) {
+fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Errors) {
     match (request.resource.group, request.resource.plural) {
         ("", "pods") => pod_update::check_status(old, new, errors),
         ("apps", "deployments") => workload::deployment_status(old, new, errors),

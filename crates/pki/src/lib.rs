@@ -7,20 +7,20 @@
 mod authority;
 mod error;
 mod files;
+mod judged;
 mod kubeconfig;
 mod legacy;
 mod oidc;
 mod request;
 mod token;
-mod unverified;
 
 pub use authority::{
     Authority, Identity, SERVER_DAYS_LEFT_MIN, SubjectName, authority_hash, der_hash, make_request,
     read_subject,
 };
 pub use error::Error;
+pub use judged::{Shown, client_judged_by, unverified_client};
 pub use kubeconfig::render_kubeconfig;
 pub use oidc::{ForeignKeys, Foreigner, Reading};
 pub use request::{CertificateRequest, certificate_end, is_usage, read_request};
 pub use token::{Audiences, BoundObject, Claims, ServiceAccount, TokenSigner, Verified};
-pub use unverified::unverified_client;

@@ -5,14 +5,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-use stoa_pki::{Authority, Identity};
+use stoa_pki::{Authority, Identity, Shown};
 use stoa_registry::Registry;
 use stoa_session::{JoinAuthority, JoinError};
 use stoa_store::Key;
@@ -134,11 +134,8 @@ async fn ask(master: &str, token: &str, node: &str, csr: &str) -> Result<JoinRes
     let authority = master.strip_prefix("https://").context("a master's URL begins with https://")?;
     let authority = authority.trim_end_matches('/');
     let host = authority.rsplit_once(':').map_or(authority, |(h, _)| h).trim_matches(['[', ']']).to_string();
-    let verifier = Arc::new(Pinned { pin: pin.to_string() });
-    let mut tls = rustls::ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+    let pinned = Pinned { pin: pin.to_string() };
+    let mut tls = stoa_pki::client_judged_by(move |shown| pinned.judge(shown))?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let tcp =
         tokio::net::TcpStream::connect(authority).await.with_context(|| format!("cannot reach {master}"))?;
@@ -168,7 +165,6 @@ async fn ask(master: &str, token: &str, node: &str, csr: &str) -> Result<JoinRes
 
 /// Trusts the one authority whose certificate has the pinned hash, which the server sends along; everything else about the
 /// server's certificate is verified as usual.
-#[derive(Debug)]
 struct Pinned {
     pin: String,
 }
@@ -184,48 +180,11 @@ impl Pinned {
         roots.add(authority.clone().into_owned())?;
         WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|e| general(&e))
     }
-}
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier(intermediates)?.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    fn judge(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+        let verifier = self.verifier(shown.issuers)?;
+        verifier.verify_server_cert(shown.certificate, shown.issuers, shown.name, &[], shown.now)?;
+        Ok(())
     }
 }
 
@@ -240,6 +199,7 @@ fn hash_of(pem: &str) -> Option<String> {
 mod tests {
     use super::*;
     use base64::Engine;
+    use rustls::pki_types::UnixTime;
     use rustls::pki_types::pem::PemObject;
     use serde_json::json;
 
@@ -276,9 +236,9 @@ mod tests {
             let leaf = ca.issue_server(now, &["localhost".into()], &[]).unwrap();
             let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
             let (leaf, root) = (der(&leaf.cert_pem), der(ca.cert_pem()));
-            pinned
-                .verify_server_cert(&leaf, &[root], &"localhost".try_into().unwrap(), &[], UnixTime::now())
-                .is_ok()
+            let name = "localhost".try_into().unwrap();
+            let (certificate, issuers) = (&leaf, &[root][..]);
+            pinned.judge(Shown { certificate, issuers, name: &name, now: UnixTime::now() }).is_ok()
         };
         assert!(check(&ours));
         assert!(!check(&other));

@@ -26,7 +26,7 @@ pub(super) struct Token {
 }
 
 /// Words that the language keeps for later.
-pub(super) const RESERVED: [&str; 17] = [
+pub(crate) const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",

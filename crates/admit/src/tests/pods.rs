@@ -200,3 +200,11 @@ fn a_pods_status_says_what_can_be() {
         ]
     );
 }
+
+#[test]
+fn a_body_full_of_faults_is_told_in_part() {
+    let gates: Vec<Value> = (0..50_000).map(|i| json!({"name": format!("a.b/{i}")})).collect();
+    let told = said("", pod(json!({})), |o| o["spec"]["schedulingGates"] = Value::Array(gates));
+    assert!((1..=1_000).contains(&told.len()), "{}", told.len());
+    assert!(told[0].starts_with("spec.schedulingGates[0].name: Forbidden:"), "{}", told[0]);
+}

@@ -1,107 +1,76 @@
 //! Addresses and ranges of addresses as a stock server reads them: it knows what was meant with a leading zero or an IPv4
 //! address in IPv6's clothes, and refuses it because others would read something else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use ipnet::IpNet;
+use std::net::IpAddr;
 use stoa_kube::Cause;
 
 use super::field::{Errors, Path};
 
 const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const NO_RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+const MAPPED: &str = "must not be an IPv4-mapped IPv6 address";
 
-/// An address that may have been written with leading zeros, and whether it was.
-fn sloppy(text: &str) -> Option<(IpAddr, bool)> {
-    if let Ok(ip) = text.parse() {
-        return Some((ip, false));
+/// An address as it was read of old, when zeros before a number meant nothing.
+pub(super) fn sloppy(value: &str) -> Option<IpAddr> {
+    if let Ok(address) = value.parse() {
+        return Some(address);
     }
-    let parts: Vec<u8> = text
-        .split('.')
-        .filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
-        .filter_map(|p| p.parse().ok())
-        .collect();
-    match parts[..] {
-        [a, b, c, d] if text.matches('.').count() == 3 => Some((IpAddr::V4(Ipv4Addr::new(a, b, c, d)), true)),
-        _ => None,
-    }
+    let mut parts = value.split('.').map(|part| {
+        let is_number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        is_number.then(|| part.parse::<u8>().ok()).flatten()
+    });
+    let mut next = || parts.next().flatten();
+    let octets = [next()?, next()?, next()?, next()?];
+    parts.next().is_none().then(|| IpAddr::from(octets))
 }
 
 fn is_mapped(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
 }
 
-/// An address in a field that has always taken some that are not in their shortest form. Returns it if it can be told.
-pub(super) fn check(value: &str, path: Path<'_>, errors: &mut Errors) -> Option<IpAddr> {
-    let Some((ip, zeros)) = sloppy(value) else {
-        errors.push(Cause::invalid(path, value, NO_ADDRESS));
-        return None;
-    };
-    if zeros {
-        errors.push(Cause::invalid(path, value, "must not have leading 0s"));
-    } else if is_mapped(ip) {
-        errors.push(Cause::invalid(path, value, "must not be an IPv4-mapped IPv6 address"));
+/// What is wrong with an address in a field that has always taken some that are not in their shortest form.
+fn fault(value: &str) -> Option<&'static str> {
+    match value.parse() {
+        Ok(ip) => is_mapped(ip).then_some(MAPPED),
+        Err(_) if sloppy(value).is_some() => Some("must not have leading 0s"),
+        Err(_) => Some(NO_ADDRESS),
     }
-    Some(ip)
+}
+
+/// An address in a field that has always taken some that are not in their shortest form. Returns it if it can be told.
+pub(super) fn ip(value: &str, path: Path<'_>, errors: &mut Errors) -> Option<IpAddr> {
+    errors.extend(fault(value).map(|why| Cause::invalid(path, value, why)));
+    sloppy(value)
 }
 
 /// What is wrong with an address that must be in its one form.
 pub(super) fn strict_fault(value: &str) -> Option<String> {
-    match sloppy(value) {
-        None => Some(NO_ADDRESS.to_owned()),
-        Some((_, true)) => Some("must not have leading 0s".to_owned()),
-        Some((ip, _)) if is_mapped(ip) => Some("must not be an IPv4-mapped IPv6 address".to_owned()),
-        Some((ip, _)) if ip.to_string() != value => Some(format!("must be in canonical form (\"{ip}\")")),
-        Some(_) => None,
+    if let Some(why) = fault(value) {
+        return Some(why.to_owned());
     }
+    let canonical = sloppy(value)?.to_string();
+    (canonical != value).then(|| format!("must be in canonical form (\"{canonical}\")"))
 }
 
-/// A range: its first address and the length of its prefix.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
-    first: IpAddr,
-    prefix: u8,
+/// Whether one range lies inside another and is smaller.
+pub(super) fn exceeds(outer: &IpNet, inner: &IpNet) -> bool {
+    outer.prefix_len() < inner.prefix_len() && outer.contains(inner)
 }
 
-impl Range {
-    pub(super) fn is_ipv4(&self) -> bool {
-        self.first.is_ipv4()
-    }
-
-    /// Whether another range lies inside and is smaller.
-    pub(super) fn exceeds(&self, other: &Range) -> bool {
-        self.is_ipv4() == other.is_ipv4()
-            && self.prefix < other.prefix
-            && masked(other.first, self.prefix) == self.first
-    }
-}
-
-fn masked(ip: IpAddr, prefix: u8) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask))
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask))
-        }
-    }
-}
-
-/// A range, and what is wrong with how it is written.
-fn read_range(text: &str) -> Result<(Range, Option<&'static str>), &'static str> {
-    let (ip, length) = text.split_once('/').ok_or(NO_RANGE)?;
-    let (ip, zeros) = sloppy(ip).ok_or(NO_RANGE)?;
+/// A range from its first address on, and what is wrong with how it is written.
+fn read_range(value: &str) -> Result<(IpNet, Option<&'static str>), &'static str> {
+    let (address, length) = value.split_once('/').ok_or(NO_RANGE)?;
+    let ip = sloppy(address).ok_or(NO_RANGE)?;
     let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
     let prefix: u8 = length.parse().ok().filter(|_| digits).ok_or(NO_RANGE)?;
-    if prefix > if ip.is_ipv4() { 32 } else { 128 } {
-        return Err(NO_RANGE);
-    }
-    let range = Range { first: masked(ip, prefix), prefix };
-    let fault = if zeros || (length.len() > 1 && length.starts_with('0')) {
+    let range = IpNet::new(ip, prefix).map_err(|_| NO_RANGE)?.trunc();
+    let zeros = address.parse::<IpAddr>().is_err() || (length.len() > 1 && length.starts_with('0'));
+    let fault = if zeros {
         Some("must not have leading 0s in IP or prefix length")
     } else if is_mapped(ip) {
         Some("must not have an IPv4-mapped IPv6 address")
-    } else if range.first != ip {
+    } else if range.addr() != ip {
         Some("must not have bits set beyond the prefix length")
     } else {
         None
@@ -110,7 +79,7 @@ fn read_range(text: &str) -> Result<(Range, Option<&'static str>), &'static str>
 }
 
 /// A range in a field that has always taken some that are not in their shortest form. Returns it if it can be told.
-pub(super) fn range(value: &str, path: Path<'_>, errors: &mut Errors) -> Option<Range> {
+pub(super) fn range(value: &str, path: Path<'_>, errors: &mut Errors) -> Option<IpNet> {
     match read_range(value) {
         Err(why) => {
             errors.push(Cause::invalid(path, value, why));
@@ -124,7 +93,7 @@ pub(super) fn range(value: &str, path: Path<'_>, errors: &mut Errors) -> Option<
 }
 
 /// A range, however it is written.
-pub(super) fn any_range(value: &str) -> Option<Range> {
+pub(super) fn any_range(value: &str) -> Option<IpNet> {
     read_range(value).ok().map(|(range, _)| range)
 }
 
@@ -132,9 +101,32 @@ pub(super) fn any_range(value: &str) -> Option<Range> {
 pub(super) fn strict_range(value: &str, path: Path<'_>, errors: &mut Errors) {
     let before = errors.len();
     let Some(range) = range(value, path, errors) else { return };
-    let canonical = format!("{}/{}", range.first, range.prefix);
+    let canonical = range.to_string();
     if errors.len() == before && canonical != value {
         errors.push(Cause::invalid(path, value, &format!("must be in canonical form (\"{canonical}\")")));
+    }
+}
+
+/// An address that others send to: not this machine's own, not one that clouds answer on.
+pub(super) fn endpoint_ip(value: &str, path: Path<'_>, errors: &mut Errors) {
+    let Some(address) = sloppy(value) else {
+        return errors.push(Cause::invalid(path, value, "must be a valid IP address"));
+    };
+    let address = address.to_canonical();
+    let (local, group) = match address {
+        IpAddr::V4(a) => (a.is_link_local(), a.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(a) => (a.is_unicast_link_local(), a.segments()[0] & 0xff0f == 0xff02),
+    };
+    let unspecified = format!("may not be unspecified ({value})");
+    for (is_so, why) in [
+        (address.is_unspecified(), unspecified.as_str()),
+        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (group, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ] {
+        if is_so {
+            errors.push(Cause::invalid(path, value, why));
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Affinities and topology spread.
 
 use serde_json::Value;
+use std::collections::HashSet;
 use stoa_kube::Cause;
 use stoa_units::{check_label_key, check_label_value};
 
 use super::field::{
     Errors, Path, dns_label, dns_subdomain, indexed, name_error, optional_one_of, required_text,
 };
-use super::selector;
+use super::selector::{self, Subject};
 use crate::value::{at, has, int, text, texts};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -62,36 +63,7 @@ pub(super) fn node_selector(v: &Value, path: Path<'_>, errors: &mut Errors) {
 
 /// What nodes a term asks for; `strict` looks at the values of labels too.
 fn node_term(term: &Value, strict: bool, path: Path<'_>, errors: &mut Errors) {
-    let list = path.child("matchExpressions");
-    for (i, e) in indexed(term, "matchExpressions") {
-        let path = list.index(i);
-        let values = texts(e, "values").count();
-        match text(e, "operator") {
-            "In" | "NotIn" if values == 0 => {
-                let why = "must be specified when `operator` is 'In' or 'NotIn'";
-                errors.push(Cause::required(path.child("values"), why));
-            }
-            "Exists" | "DoesNotExist" if values > 0 => {
-                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                errors.push(Cause::forbidden(path.child("values"), why));
-            }
-            "Gt" | "Lt" if values != 1 => {
-                let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                errors.push(Cause::required(path.child("values"), why));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => {
-                errors.push(Cause::invalid(path.child("operator"), other, "not a valid selector operator"));
-            }
-        }
-        name_error(check_label_key(text(e, "key")), text(e, "key"), path.child("key"), errors);
-        if strict {
-            let list = path.child("values");
-            for (j, value) in texts(e, "values").enumerate() {
-                name_error(check_label_value(value), value, list.index(j), errors);
-            }
-        }
-    }
+    selector::expressions(term, Subject::Nodes { strict }, path, errors);
     let list = path.child("matchFields");
     for (i, e) in indexed(term, "matchFields") {
         node_field(e, list.index(i), errors);
@@ -130,8 +102,9 @@ fn pod_term(term: &Value, path: Path<'_>, errors: &mut Errors) {
         label_keys(term, key, key == "matchLabelKeys", path, errors);
     }
     let list = path.child("matchLabelKeys");
+    let others: HashSet<&str> = texts(term, "mismatchLabelKeys").collect();
     for (i, key) in texts(term, "matchLabelKeys").enumerate() {
-        if texts(term, "mismatchLabelKeys").any(|other| other == key) {
+        if others.contains(key) {
             let why = "exists in both matchLabelKeys and mismatchLabelKeys";
             errors.push(Cause::invalid(list.index(i), key, why));
         }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use stoa_kube::Cause;
 use stoa_units::{check_dns_subdomain, check_label_key, check_label_value};
 
+use super::address::range;
 use super::affinity::EFFECTS;
 use super::field::{
-    Errors, NOT_NEGATIVE, Path, cidr, dns_label, indexed, name_error, not_negative, one_of, quantity,
+    Errors, NOT_NEGATIVE, Path, dns_label, indexed, name_error, not_negative, one_of, quantity,
 };
 use super::shown;
 use crate::value::{at, flag, has, int, path, text, texts};
@@ -77,8 +78,8 @@ pub(super) fn node(object: &Value, errors: &mut Errors) {
     node_amounts(object, errors);
     features(object, errors);
     let list = SPEC.child("podCIDRs");
-    for (i, range) in texts(spec, "podCIDRs").enumerate() {
-        cidr(range, list.index(i), errors);
+    for (i, cidr) in texts(spec, "podCIDRs").enumerate() {
+        range(cidr, list.index(i), errors);
     }
     let cidrs: Vec<ipnet::IpNet> = texts(spec, "podCIDRs").filter_map(|c| c.parse().ok()).collect();
     let is_v4 = |net: &ipnet::IpNet| matches!(net, ipnet::IpNet::V4(_));
@@ -345,11 +346,10 @@ pub(super) fn runtime_class(object: &Value, errors: &mut Errors) {
     super::meta::labels(selector, scheduling.child("nodeSelector"), errors);
     let list = scheduling.child("tolerations");
     super::affinity::tolerations(at(object, "scheduling"), list, errors);
-    let mut seen: Vec<&Value> = Vec::new();
+    let mut seen: HashSet<&Value> = HashSet::new();
     for (i, toleration) in indexed(at(object, "scheduling"), "tolerations") {
-        if seen.contains(&toleration) {
+        if !seen.insert(toleration) {
             errors.push(shown::duplicate(list.index(i), toleration, shown::TOLERATION));
         }
-        seen.push(toleration);
     }
 }

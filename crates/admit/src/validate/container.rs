@@ -341,12 +341,13 @@ fn claims(resources: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut 
             if seen.contains(&(name, request)) {
                 errors.push(Cause::duplicate(path, format!("{name}/{request}")));
             } else if request.is_empty() {
-                let of_it = seen.iter().filter(|(n, _)| *n == name).count();
+                let of_it = seen.range((name, "")..).take_while(|(n, _)| *n == name).count();
                 errors.extend((0..of_it).map(|_| Cause::duplicate(path, name)));
             }
             seen.insert((name, request));
         }
-        if !parts.claims.contains(name) {
+        // Each is told with all that there are.
+        if !parts.claims.contains(name) && !errors.is_full() {
             let known: Vec<&str> = parts.claims.iter().copied().collect();
             let why = match known.as_slice() {
                 [] => "must be one of the names in pod.spec.resourceClaims which is empty".to_owned(),
@@ -366,6 +367,7 @@ fn places<'a>(c: &'a Value, list: &str, place: &str) -> HashMap<&'a str, &'a str
 
 fn mounts(c: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors) {
     let devices = places(c, "volumeDevices", "devicePath");
+    let device_paths: HashSet<&str> = devices.values().copied().collect();
     let mut seen = HashSet::new();
     for (i, mount) in indexed(c, "volumeMounts") {
         let path = list.index(i);
@@ -382,7 +384,7 @@ fn mounts(c: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors) 
             let why = "must not already exist in volumeDevices";
             errors.push(Cause::invalid(path.child("name"), name, why));
         }
-        if devices.values().any(|device| *device == place) {
+        if device_paths.contains(place) {
             let why = "must not already exist as a path in volumeDevices";
             errors.push(Cause::invalid(path.child("mountPath"), place, why));
         }
@@ -433,6 +435,7 @@ fn propagation(c: &Value, mount: &Value, list: Path<'_>, errors: &mut Errors) {
 
 fn devices(c: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors) {
     let mounts = places(c, "volumeMounts", "mountPath");
+    let mount_paths: HashSet<&str> = mounts.values().copied().collect();
     let (mut names, mut seen) = (HashSet::new(), HashSet::new());
     for (i, device) in indexed(c, "volumeDevices") {
         let path = list.index(i);
@@ -463,7 +466,7 @@ fn devices(c: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors)
         if mounts.contains_key(name) {
             errors.push(Cause::invalid(at_name, name, "must not already exist in volumeMounts"));
         }
-        if mounts.values().any(|mount| *mount == place) {
+        if mount_paths.contains(place) {
             let why = "must not already exist as a path in volumeMounts";
             errors.push(Cause::invalid(at_place, place, why));
         }

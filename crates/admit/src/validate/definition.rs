@@ -289,19 +289,20 @@ fn stored_versions(object: &Value, errors: &mut Errors) {
     if is_empty(status, "storedVersions") {
         return errors.push(Cause::invalid(list, shown(), "must have at least one stored version"));
     }
-    let stored: Vec<&str> = texts(status, "storedVersions").collect();
+    let stored: HashSet<&str> = texts(status, "storedVersions").collect();
     let versions = || items(at(object, "spec"), "versions");
+    let names: HashSet<&str> = versions().map(|v| text(v, "name")).collect();
     for name in versions().filter(|v| flag(v, "storage")).map(|v| text(v, "name")) {
-        if !stored.contains(&name) {
+        if !stored.contains(&name) && !errors.is_full() {
             errors.push(Cause::invalid(list, shown(), &format!("must have the storage version {name}")));
         }
     }
-    for (i, name) in stored.iter().enumerate() {
-        if !versions().any(|v| text(v, "name") == *name) {
+    for (i, name) in texts(status, "storedVersions").enumerate() {
+        if !names.contains(name) {
             let why = format!(
                 "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
             );
-            errors.push(Cause::invalid(list.index(i), *name, &why));
+            errors.push(Cause::invalid(list.index(i), name, &why));
         }
     }
 }

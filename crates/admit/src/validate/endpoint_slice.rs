@@ -67,7 +67,7 @@ fn endpoint(v: &Value, kind: &str, reach: Reach, path: Path<'_>, errors: &mut Er
 
 fn ip(value: &str, kind: &str, reach: Reach, path: Path<'_>, errors: &mut Errors) {
     let before = errors.len();
-    let Some(ip) = address::check(value, path, errors).filter(|_| errors.len() == before) else { return };
+    let Some(ip) = address::ip(value, path, errors).filter(|_| errors.len() == before) else { return };
     if ip.is_ipv4() != (kind == "IPv4") {
         errors.push(Cause::invalid(path, value, &format!("must be an {kind} address")));
     }

@@ -4,9 +4,8 @@ use serde_json::Value;
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
-use super::field::{
-    Errors, Path, dns_label, dns_subdomain, endpoint_ip, indexed, ip, name_error, one_of, port_number,
-};
+use super::address::{endpoint_ip, ip};
+use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error, one_of, port_number};
 use super::network::Reach;
 use crate::value::{has, int, is_empty, text};
 

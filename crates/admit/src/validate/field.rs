@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 use std::fmt;
-use std::net::IpAddr;
 use stoa_kube::Cause;
 use stoa_units::{NameError, Quantity, check_dns_label, check_dns_subdomain};
 
 use crate::value::{NULL, at, has, int, text};
 
-/// The errors found so far.
-pub(super) type Errors = Vec<Cause>;
+pub(super) use super::errors::Errors;
 
 /// Where a value stands in the object. Lives on the stack: a valid object costs no text.
 #[derive(Clone, Copy)]
@@ -246,86 +244,6 @@ pub(super) fn is_zero(v: &Value) -> bool {
         Value::Number(n) => n.as_i64() == Some(0),
         Value::String(s) => s.trim_end_matches('%').bytes().all(|b| b == b'0'),
         _ => true,
-    }
-}
-
-/// An IP address in a form that every reader understands alike: no zeros before a number, no IPv4 address as an IPv6 one.
-pub(super) fn ip(value: &str, path: Path<'_>, errors: &mut Errors) {
-    if let Some(why) = ip_fault(value) {
-        errors.push(Cause::invalid(path, value, why));
-    }
-}
-
-fn ip_fault(value: &str) -> Option<&'static str> {
-    match value.parse::<IpAddr>() {
-        Ok(IpAddr::V6(a)) if a.to_ipv4_mapped().is_some() => Some("must not be an IPv4-mapped IPv6 address"),
-        Ok(_) => None,
-        Err(_) if sloppy_ip(value).is_some() => Some("must not have leading 0s"),
-        Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-    }
-}
-
-/// An address as it was read of old, when zeros before a number meant nothing.
-pub(super) fn sloppy_ip(value: &str) -> Option<IpAddr> {
-    if let Ok(address) = value.parse() {
-        return Some(address);
-    }
-    let mut parts = value.split('.').map(|part| {
-        let is_number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        is_number.then(|| part.parse::<u8>().ok()).flatten()
-    });
-    let mut next = || parts.next().flatten();
-    let octets = [next()?, next()?, next()?, next()?];
-    parts.next().is_none().then(|| IpAddr::from(octets))
-}
-
-/// An address range: its first address and the length of its prefix.
-pub(super) fn cidr(value: &str, path: Path<'_>, errors: &mut Errors) {
-    if let Some(why) = cidr_fault(value) {
-        errors.push(Cause::invalid(path, value, why));
-    }
-}
-
-fn cidr_fault(value: &str) -> Option<&'static str> {
-    let read = value.split_once('/').and_then(|(address, length)| {
-        let address = sloppy_ip(address)?;
-        let is_number = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
-        let bits = is_number.then(|| length.parse::<u8>().ok()).flatten()?;
-        ipnet::IpNet::new(address, bits).ok()
-    });
-    let Some(net) = read else {
-        return Some("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
-    };
-    let (address, length) = value.split_once('/').unwrap_or_default();
-    let zeros = address.parse::<IpAddr>().is_err() || (length.len() > 1 && length.starts_with('0'));
-    match net.addr() {
-        _ if zeros => Some("must not have leading 0s in IP or prefix length"),
-        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("must not have an IPv4-mapped IPv6 address"),
-        address if address != net.network() => Some("must not have bits set beyond the prefix length"),
-        _ => None,
-    }
-}
-
-/// An address that others send to: not this machine's own, not one that clouds answer on.
-pub(super) fn endpoint_ip(value: &str, path: Path<'_>, errors: &mut Errors) {
-    let Some(address) = sloppy_ip(value) else {
-        return errors.push(Cause::invalid(path, value, "must be a valid IP address"));
-    };
-    let address = address.to_canonical();
-    let (local, group) = match address {
-        IpAddr::V4(a) => (a.is_link_local(), a.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(a) => (a.is_unicast_link_local(), a.segments()[0] & 0xff0f == 0xff02),
-    };
-    let unspecified = format!("may not be unspecified ({value})");
-    for (is_so, why) in [
-        (address.is_unspecified(), unspecified.as_str()),
-        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-        (local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
-        (group, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
-    ] {
-        if is_so {
-            errors.push(Cause::invalid(path, value, why));
-        }
     }
 }
 

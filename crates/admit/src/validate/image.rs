@@ -127,7 +127,7 @@ mod tests {
         let count = |old: Option<&Value>, new: &Value, groups: &[String]| {
             let mut r = request(Operation::Update, "", "pods", "ns", "x");
             r.user = UserRef { name: "u", groups };
-            let mut errors = Vec::new();
+            let mut errors = Errors::default();
             check(&r, old, new, &mut errors);
             errors.len()
         };
@@ -158,11 +158,11 @@ mod tests {
         ] {
             let mut r = request(Operation::Create, group_name, plural, "ns", "x");
             r.user = UserRef { name: "u", groups: &group };
-            let mut errors = Vec::new();
+            let mut errors = Errors::default();
             check(&r, None, &object, &mut errors);
-            let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
+            let fields: Vec<String> = errors.into_causes().into_iter().map(|e| e.field).collect();
             assert_eq!(fields, [format!("{field}.annotations[stoa.dev/fetch]")], "{plural}");
-            let mut errors = Vec::new();
+            let mut errors = Errors::default();
             check(&r, Some(&object), &object, &mut errors);
             assert!(errors.is_empty(), "what is there may stay: {plural}");
         }
@@ -182,7 +182,7 @@ mod tests {
         let count = |plural: &str, group: &str, old: Option<&Value>, new: &Value, groups: &[String]| {
             let mut r = request(Operation::Update, group, plural, "ns", "x");
             r.user = UserRef { name: "u", groups };
-            let mut errors = Vec::new();
+            let mut errors = Errors::default();
             check(&r, old, new, &mut errors);
             errors.len()
         };

@@ -25,7 +25,7 @@ pub(super) fn ingress(old: &Value, object: &Value, errors: &mut Errors) {
     let lax = Lax {
         secret_names: indexed(at(old, "spec"), "tls").any(|(_, tls)| secret_fault(tls).is_some()),
         wildcard_rules: indexed(at(old, "spec"), "rules").any(|(_, rule)| {
-            let mut found = Vec::new();
+            let mut found = Errors::default();
             rule_value(rule, SPEC, &mut found);
             text(rule, "host").contains('*') && !found.is_empty()
         }),
@@ -237,7 +237,7 @@ pub(super) fn balancer_status(object: &Value, errors: &mut Errors) {
     for (i, ingress) in indexed(at(at(object, "status"), "loadBalancer"), "ingress") {
         let path = list.index(i);
         if !text(ingress, "ip").is_empty() {
-            address::check(text(ingress, "ip"), path.child("ip"), errors);
+            address::ip(text(ingress, "ip"), path.child("ip"), errors);
         }
         let name = text(ingress, "hostname");
         if !name.is_empty() {

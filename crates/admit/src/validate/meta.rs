@@ -1,6 +1,7 @@
 //! Metadata: names as the kind wants them, labels, annotations, owners, finalizers.
 
 use serde_json::Value;
+use std::collections::HashSet;
 use stoa_kube::{Cause, Resource};
 use stoa_units::{
     NameError, check_dns_label, check_dns_subdomain, check_label_key, check_label_value, check_path_segment,
@@ -201,8 +202,8 @@ pub(super) fn check_change(resource: &Resource, old: &Value, new: &Value, errors
 pub(super) fn check_update(old: &Value, new: &Value, errors: &mut Errors) {
     let (stored, meta) = (at(old, "metadata"), at(new, "metadata"));
     if !at(stored, "deletionTimestamp").is_null() {
-        let mut fresh: Vec<&str> =
-            texts(meta, "finalizers").filter(|f| !texts(stored, "finalizers").any(|x| x == *f)).collect();
+        let known: HashSet<&str> = texts(stored, "finalizers").collect();
+        let mut fresh: Vec<&str> = texts(meta, "finalizers").filter(|f| !known.contains(f)).collect();
         fresh.sort_unstable();
         if !fresh.is_empty() {
             let list: Vec<String> = fresh.iter().map(|f| format!("{f:?}")).collect();

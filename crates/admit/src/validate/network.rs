@@ -2,7 +2,8 @@
 
 use stoa_kube::Cause;
 
-use super::field::{Errors, Path, ip};
+use super::address::ip;
+use super::field::{Errors, Path};
 
 pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -17,7 +18,10 @@ pub(super) enum Reach {
 
 /// An address that traffic may be sent to: not this machine's own, not one that clouds answer on.
 pub(super) fn endpoint_address(value: &str, reach: Reach, path: Path<'_>, errors: &mut Errors) {
-    let Ok(address) = value.parse::<std::net::IpAddr>() else { return ip(value, path, errors) };
+    let Ok(address) = value.parse::<std::net::IpAddr>() else {
+        ip(value, path, errors);
+        return;
+    };
     let why = match address {
         _ if reach == Reach::Anywhere => return,
         _ if address.is_unspecified() => "may not be unspecified (0.0.0.0 or ::)",

@@ -94,7 +94,7 @@ fn ip_block(block: &Value, path: Path<'_>, errors: &mut Errors) {
     let list = path.child("except");
     for (i, except) in texts(block, "except").enumerate() {
         let Some(inner) = address::range(except, list.index(i), errors) else { continue };
-        if !outer.exceeds(&inner) {
+        if !address::exceeds(&outer, &inner) {
             errors.push(Cause::invalid(list.index(i), except, "must be a strict subset of `cidr`"));
         }
     }

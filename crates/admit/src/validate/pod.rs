@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
+use super::address::ip;
 use super::container::{self, PodParts};
-use super::field::{Errors, Path, dns_label, dns_subdomain, in_range, indexed, ip, name_error, one_of};
+use super::field::{Errors, Path, dns_label, dns_subdomain, in_range, indexed, name_error, one_of};
 use super::{affinity, meta, pod_resources, probe, security, shown, volume};
 use crate::value::{at, flag, has, int, is_empty, items, pairs, text, texts};
 

@@ -1,6 +1,7 @@
 //! What may still change once a pod is there.
 
 use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
@@ -23,14 +24,14 @@ pub(super) fn check(subresource: &str, old: &Value, new: &Value, errors: &mut Er
         "" => main(at(old, "spec"), at(new, "spec"), errors),
         // What an agent made by itself changes there; nothing else is said then, and of no field, which a stock server prints so.
         "ephemeralcontainers" if is_mirror(old) => {
-            *errors = vec![Cause::forbidden("[]", "static pods do not support ephemeral containers")];
+            errors.replace(Cause::forbidden("[]", "static pods do not support ephemeral containers"));
         }
         "ephemeralcontainers" => ephemeral(at(old, "spec"), at(new, "spec"), errors),
         "resize" if is_mirror(old) => {
-            *errors = vec![Cause::forbidden("[]", "static pods cannot be resized")];
+            errors.replace(Cause::forbidden("[]", "static pods cannot be resized"));
         }
         "resize" if text(at(at(old, "spec"), "os"), "name") == "windows" => {
-            *errors = vec![Cause::forbidden("[]", "windows pods cannot be resized")];
+            errors.replace(Cause::forbidden("[]", "windows pods cannot be resized"));
         }
         "resize" => resized(old, new, errors),
         _ => {}
@@ -218,8 +219,9 @@ fn main(old: &Value, new: &Value, errors: &mut Errors) {
     let mut changed = new.clone();
     tolerations(old, new, errors);
     let gates = SPEC.child("schedulingGates");
+    let known: HashSet<&Value> = items(old, "schedulingGates").collect();
     for (i, gate) in indexed(new, "schedulingGates") {
-        if !items(old, "schedulingGates").any(|g| g == gate) {
+        if !known.contains(gate) {
             let why =
                 format!("only deletion is allowed, but found new scheduling gate '{}'", text(gate, "name"));
             errors.push(Cause::forbidden(gates.index(i).child("name"), &why));
@@ -340,24 +342,26 @@ fn deadline(old: &Value, new: &Value, errors: &mut Errors) -> Deadline {
 }
 
 fn tolerations(old: &Value, new: &Value, errors: &mut Errors) {
-    let same = |a: &Value, b: &Value| {
-        ["key", "operator", "value", "effect"].iter().all(|k| text(a, k) == text(b, k))
-    };
-    for stored in items(old, "tolerations") {
-        if !items(new, "tolerations").any(|t| same(t, stored)) {
-            let why = "existing toleration can not be modified except its tolerationSeconds";
-            errors.push(Cause::forbidden(SPEC.child("tolerations"), why));
-            return;
-        }
+    fn told(toleration: &Value) -> [&str; 4] {
+        ["key", "operator", "value", "effect"].map(|key| text(toleration, key))
+    }
+    let kept: HashSet<[&str; 4]> = items(new, "tolerations").map(told).collect();
+    if items(old, "tolerations").any(|stored| !kept.contains(&told(stored))) {
+        let why = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(Cause::forbidden(SPEC.child("tolerations"), why));
+        return;
     }
     affinity::tolerations(new, SPEC.child("tolerations"), errors);
 }
 
 fn ephemeral(old: &Value, new: &Value, errors: &mut Errors) {
     let path = SPEC.child("ephemeralContainers");
+    // Of several with one name, which is refused elsewhere, the first counts.
+    let after: HashMap<&str, &Value> =
+        items(new, "ephemeralContainers").rev().map(|c| (text(c, "name"), c)).collect();
     for stored in items(old, "ephemeralContainers") {
         let name = text(stored, "name");
-        match items(new, "ephemeralContainers").find(|c| text(c, "name") == name) {
+        match after.get(name).copied() {
             None => {
                 let why = format!("existing ephemeral containers {name:?} may not be removed\n");
                 errors.push(Cause::forbidden(path, &why));
@@ -520,7 +524,7 @@ fn addresses(status: &Value, list: Path<'_>, key: &str, errors: &mut Errors) {
     let mut families = Vec::new();
     for (i, entry) in indexed(status, key) {
         let address = text(entry, "ip");
-        super::field::ip(address, list.index(i), errors);
+        super::address::ip(address, list.index(i), errors);
         families.push(address.contains(':'));
     }
     if families.len() > 2 || matches!(families[..], [a, b] if a == b) {

@@ -12,6 +12,21 @@ use crate::value::{at, pairs, text, texts};
 pub(super) fn check(selector: &Value, path: Path<'_>, errors: &mut Errors) {
     let labels = path.child("matchLabels");
     meta::labels(at(selector, "matchLabels"), labels, errors);
+    expressions(selector, Subject::Objects, path, errors);
+}
+
+/// Whose labels expressions are about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Objects of any kind.
+    Objects,
+    /// Nodes, whose labels can be compared as numbers too; `strict` looks at values in the expressions.
+    Nodes { strict: bool },
+}
+
+/// What is wrong with the `matchExpressions` of a selector.
+pub(super) fn expressions(selector: &Value, subject: Subject, path: Path<'_>, errors: &mut Errors) {
+    let has_numbers = subject != Subject::Objects;
     let list = path.child("matchExpressions");
     for (i, e) in indexed(selector, "matchExpressions") {
         let path = list.index(i);
@@ -27,13 +42,20 @@ pub(super) fn check(selector: &Value, path: Path<'_>, errors: &mut Errors) {
                 errors.push(Cause::forbidden(path.child("values"), why));
             }
             "Exists" | "DoesNotExist" => {}
+            "Gt" | "Lt" if has_numbers && values != 1 => {
+                let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+                errors.push(Cause::required(path.child("values"), why));
+            }
+            "Gt" | "Lt" if has_numbers => {}
             other => {
                 errors.push(Cause::invalid(path.child("operator"), other, "not a valid selector operator"))
             }
         }
         let key = text(e, "key");
         name_error(check_label_key(key), key, path.child("key"), errors);
-        for (j, value) in texts(e, "values").enumerate() {
+        for (j, value) in
+            texts(e, "values").enumerate().filter(|_| subject != Subject::Nodes { strict: false })
+        {
             name_error(check_label_value(value), value, path.child("values").index(j), errors);
         }
     }

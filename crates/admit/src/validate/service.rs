@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
+use super::address::{endpoint_ip, ip, range, sloppy};
 use super::field::{
-    Errors, Path, cidr, dns_label, dns_subdomain, endpoint_ip, indexed, ip, name_error, one_of, port_number,
-    port_number_or_name, sloppy_ip,
+    Errors, Path, dns_label, dns_subdomain, indexed, name_error, one_of, port_number, port_number_or_name,
 };
 use super::{meta, shown};
 use crate::default::is_externally_reachable;
@@ -60,9 +60,10 @@ fn check(object: &Value, old: &Value, errors: &mut Errors) {
     affinity(spec, errors);
     own_addresses(spec, stored, errors);
     let list = SPEC.child("externalIPs");
+    let before: HashSet<&str> = texts(stored, "externalIPs").collect();
     for (i, address) in texts(spec, "externalIPs").enumerate() {
         let found = errors.len();
-        if !texts(stored, "externalIPs").any(|before| before == address) {
+        if !before.contains(address) {
             ip(address, list.index(i), errors);
         }
         if errors.len() == found {
@@ -232,9 +233,10 @@ fn ranges(object: &Value, old: &Value, errors: &mut Errors) {
         if !is_balancer(spec) {
             errors.push(Cause::forbidden(list, BALANCER_ONLY));
         }
-        for (i, range) in texts(spec, key).map(str::trim).enumerate() {
-            if !texts(at(old, "spec"), key).any(|before| before.trim() == range) {
-                cidr(range, list.index(i), errors);
+        let before: HashSet<&str> = texts(at(old, "spec"), key).map(str::trim).collect();
+        for (i, cidr) in texts(spec, key).map(str::trim).enumerate() {
+            if !before.contains(cidr) {
+                range(cidr, list.index(i), errors);
             }
         }
         return;
@@ -247,8 +249,8 @@ fn ranges(object: &Value, old: &Value, errors: &mut Errors) {
         errors.push(Cause::forbidden(path, BALANCER_ONLY));
     }
     if annotation(old) != Some(listed) && !listed.trim().is_empty() {
-        for range in listed.trim().split(',') {
-            cidr(range.trim(), path, errors);
+        for cidr in listed.trim().split(',') {
+            range(cidr.trim(), path, errors);
         }
     }
 }
@@ -269,7 +271,7 @@ const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 const POLICIES: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
 
 fn is_v6(address: &str) -> bool {
-    matches!(sloppy_ip(address), Some(IpAddr::V6(_)))
+    matches!(sloppy(address), Some(IpAddr::V6(_)))
 }
 
 /// The addresses, their families and how many of them there are to be.
@@ -292,11 +294,12 @@ fn own_addresses(spec: &Value, stored: &Value, errors: &mut Errors) {
         }
         _ => {}
     }
+    let mut seen = HashSet::new();
     for (i, family) in texts(spec, "ipFamilies").enumerate() {
         if !FAMILIES.contains(&family) {
             errors.push(Cause::not_supported(families.index(i), family, &FAMILIES));
         }
-        if texts(spec, "ipFamilies").take(i).any(|before| before == family) {
+        if !seen.insert(family) {
             errors.push(Cause::duplicate(families.index(i), family));
         }
     }
@@ -305,13 +308,14 @@ fn own_addresses(spec: &Value, stored: &Value, errors: &mut Errors) {
         errors.push(Cause::not_supported(SPEC.child("ipFamilyPolicy"), policy, &POLICIES));
     }
     let mut bad = false;
+    let before: HashSet<&str> = texts(stored, "clusterIPs").collect();
     for (i, address) in texts(spec, "clusterIPs").enumerate() {
         if i == 0 && address == "None" {
             if count > 1 {
                 bad = true;
                 errors.push(Cause::invalid(list, all(), "'None' must be the first and only value"));
             }
-        } else if !texts(stored, "clusterIPs").any(|before| before == address) {
+        } else if !before.contains(address) {
             let found = errors.len();
             ip(address, list.index(i), errors);
             bad |= errors.len() > found;
@@ -488,7 +492,7 @@ pub(super) fn status(old: &Value, object: &Value, errors: &mut Errors) {
             "" => {}
             name => {
                 dns_subdomain(name, path.child("hostname"), errors);
-                if sloppy_ip(name).is_some() {
+                if sloppy(name).is_some() {
                     let why = "must be a DNS name, not an IP address";
                     errors.push(Cause::invalid(path.child("hostname"), name, why));
                 }

@@ -1,5 +1,6 @@
 //! Ranges of service addresses, and the addresses that are taken.
 
+use ipnet::IpNet;
 use serde_json::Value;
 use stoa_kube::Cause;
 use stoa_units::check_path_segment;
@@ -15,11 +16,11 @@ pub(super) fn service_cidr(object: &Value, errors: &mut Errors) {
     let list = SPEC.child("cidrs");
     let spec = at(object, "spec");
     let cidrs: Vec<&str> = texts(spec, "cidrs").collect();
-    let ranges: Vec<Option<address::Range>> = cidrs.iter().map(|c| address::any_range(c)).collect();
+    let ranges: Vec<Option<IpNet>> = cidrs.iter().map(|c| address::any_range(c)).collect();
     let why = match (cidrs.len(), ranges.as_slice()) {
         (0, _) => return errors.push(Cause::required(list, "at least one CIDR required")),
         (1, _) => None,
-        (2, [Some(a), Some(b)]) if a.is_ipv4() != b.is_ipv4() => None,
+        (2, [Some(a), Some(b)]) if a.addr().is_ipv4() != b.addr().is_ipv4() => None,
         (2, _) => {
             Some("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64")
         }

@@ -7,37 +7,13 @@ use stoa_units::check_label_key;
 
 use super::super::field::{Errors, Path, dns_subdomain, indexed, name_error, one_of, optional_one_of};
 use super::{Declares, expression, match_conditions, param_kind, param_ref, rule};
-use crate::cel::Type;
+use crate::cel::{RESERVED, Type};
 use crate::value::{at, has, is_empty, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 const NEEDS_ONE: &str = "validations or auditAnnotations must contain at least one item";
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
 const VALUE_BYTES_MAX: usize = 5 * 1024;
-/// Words that CEL keeps for itself.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// What policies of both kinds say.
 fn common(spec: &Value, errors: &mut Errors) {
@@ -84,6 +60,7 @@ fn is_identifier(name: &str) -> bool {
     name.starts_with(is_letter)
         && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
         && !RESERVED.contains(&name)
+        && !["true", "false", "null", "in"].contains(&name)
 }
 
 pub(in super::super) fn validating_policy(object: &Value, errors: &mut Errors) {

@@ -137,6 +137,10 @@ fn lists(schema: &Value, path: Path<'_>, errors: &mut Errors) {
     }
     let mut seen = HashSet::new();
     for key in &keys {
+        // Each fault is told with the whole list.
+        if errors.is_full() {
+            return;
+        }
         let shown = || at(schema, "x-kubernetes-list-map-keys").clone();
         if !has(at(item, "properties"), key) {
             errors.push(Cause::invalid(at_keys, shown(), "entries must all be names of item properties"));
