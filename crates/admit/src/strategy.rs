@@ -83,7 +83,19 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
             data_source(None, object);
         }
         ("certificates.k8s.io", "certificatesigningrequests") => requester(request, object),
+        ("coordination.k8s.io", "leases") => own_strategy(None, object),
         _ => {}
+    }
+}
+
+/// Whoever holds a lease took it: that the cluster picks holders is a feature that is off on a stock server, and what asks for it
+/// stays only where it was stored before.
+fn own_strategy(old: Option<&Value>, object: &mut Value) {
+    let Some(spec) = object.get_mut("spec") else { return };
+    for key in ["strategy", "preferredHolder"] {
+        if old.is_none_or(|o| path(o, &["spec", key]).is_null()) {
+            remove(spec, key);
+        }
     }
 }
 
@@ -241,6 +253,7 @@ fn main_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
             keep_template_status(object);
         }
         ("certificates.k8s.io", "certificatesigningrequests") => keep(old, object, "spec"),
+        ("coordination.k8s.io", "leases") => own_strategy(Some(old), object),
         _ => {}
     }
 }
@@ -309,7 +322,9 @@ fn set_or_remove(v: &mut Value, key: &str, value: Value) {
 fn bump_generation(request: &Request<'_>, old: &Value, object: &mut Value) {
     // A binding and the like is no wish of the user's.
     let specifies = matches!(request.subresource, "" | "scale" | "resize" | "ephemeralcontainers");
-    if !has_generation(request.resource) || !specifies {
+    // Drivers count from the first change on, and have no number before.
+    let counts = has_generation(request.resource) || request.is_on("storage.k8s.io", "csidrivers");
+    if !counts || !specifies {
         return;
     }
     let notes = |o: &Value| path(o, &["metadata", "annotations"]).clone();

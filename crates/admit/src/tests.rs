@@ -9,6 +9,7 @@ use crate::{Operation, Request, STOCK, UserRef, World};
 
 mod admission;
 mod batch;
+mod classes;
 mod core;
 mod devices;
 mod events;

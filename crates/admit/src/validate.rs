@@ -38,6 +38,7 @@ mod service;
 mod service_cidr;
 mod shown;
 mod source;
+mod steps;
 mod storage;
 mod volume;
 mod workload;
@@ -84,9 +85,6 @@ fn check_new(request: &Request<'_>, o: &Value, errors: &mut Errors) {
             definition::definition(&Value::Null, o, errors);
         }
         ("networking.k8s.io", "ingresses") => ingress::new_ingress(o, errors),
-        ("networking.k8s.io", "ingressclasses") => ingress::ingress_class(o, errors),
-        ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr(o, errors),
-        ("networking.k8s.io", "ipaddresses") => service_cidr::new_address(o, errors),
         ("storage.k8s.io", "volumeattachments") => driver::new_attachment(o, errors),
         // What devices a claim is for never changes, so that it is judged once.
         ("resource.k8s.io", "resourceclaims") => device::claim(o, errors),
@@ -119,25 +117,23 @@ pub fn validate_addresses(old: Option<&Value>, service: &Value) -> Vec<Cause> {
 /// What is wrong with a change.
 pub fn validate_update(request: &Request<'_>, old: &Value, new: &Value) -> Vec<Cause> {
     let mut errors = Errors::default();
-    meta::check_update(old, new, &mut errors);
+    let meta = meta::Faults::of(request.resource, old, new);
+    meta.common(&mut errors);
     match request.subresource {
         "" | "ephemeralcontainers" | "resize" => {
             if request.resource.group.is_empty() {
-                core::change(request, old, new, &mut errors);
+                core::change(request, old, new, &meta, &mut errors);
             } else {
-                meta::check_change(request.resource, old, new, &mut errors);
-                check_kind(request, new, &mut errors);
-                check_change(request, old, new, &mut errors);
+                steps::change(request, old, new, &meta, &mut errors);
             }
             image::check(request, Some(old), new, &mut errors);
         }
         "finalize" => {
-            meta::check_change(request.resource, old, new, &mut errors);
+            meta.changed(&mut errors);
             cluster::finalized(new, &mut errors);
         }
-        "status" => {
-            meta::check_change(request.resource, old, new, &mut errors);
-            check_status(request, old, new, &mut errors);
+        "status" | "approval" => {
+            steps::status(request, old, new, &meta, &mut errors);
             image::annotations(request, Some(old), new, &mut errors);
         }
         _ => {}
@@ -162,6 +158,9 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Errors) {
         ("", "endpoints") => endpoints::check(o, reach(request), errors),
         ("discovery.k8s.io", "endpointslices") => endpoint_slice::slice(o, reach(request), errors),
         ("networking.k8s.io", "networkpolicies") => network_policy::network_policy(o, errors),
+        ("networking.k8s.io", "ingressclasses") => ingress::ingress_class(o, errors),
+        ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr(o, errors),
+        ("networking.k8s.io", "ipaddresses") => service_cidr::address(o, errors),
         ("", "configmaps") => config::config_map(o, errors),
         ("", "secrets") => config::secret(o, errors),
         ("", "namespaces") => cluster::namespace(o, errors),
@@ -247,17 +246,10 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Er
         ("apiextensions.k8s.io", "customresourcedefinitions") => definition::definition(old, new, errors),
         ("networking.k8s.io", "ingresses") => ingress::ingress(old, new, errors),
         ("networking.k8s.io", "ingressclasses") => ingress::ingress_class_change(old, new, errors),
-        // Judged once as a policy and once as a change.
-        ("networking.k8s.io", "networkpolicies") => network_policy::network_policy(new, errors),
         ("discovery.k8s.io", "endpointslices") => {
             field::immutable(old, new, Path::root("addressType"), "addressType", errors);
         }
-        // Judged once as a role or a binding, and once as a change.
-        (crate::RBAC_GROUP, "roles" | "clusterroles") => {
-            rbac::role(new, request.resource.namespaced, errors);
-        }
         (crate::RBAC_GROUP, "rolebindings" | "clusterrolebindings") => {
-            rbac::binding(new, request.resource.namespaced, errors);
             rbac::binding_change(old, new, errors);
         }
         _ => {}

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::net::IpAddr;
 use stoa_units::{Quantity, check_dns_label, check_label_value};
 
-use crate::value::{at, has, is_empty, items, path, text, texts};
+use crate::value::{at, has, is_empty, items, pairs, path, text, texts};
 use crate::{Operation, Request};
 
 /// Warnings of a new object, or of a changed one; of what is often changed by machines only where its specification has changed.
@@ -53,6 +53,31 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
                 ));
             }
             volume(spec, &mut out);
+        }
+        ("node.k8s.io", "runtimeclasses") => {
+            let labels = pairs(at(object, "scheduling"), "nodeSelector").map(|(label, _)| label);
+            out.extend(
+                labels.filter_map(|l| old_label(l)).map(|why| format!("scheduling.nodeSelector: {why}")),
+            );
+        }
+        ("storage.k8s.io", "storageclasses") => {
+            for (i, term) in items(object, "allowedTopologies").enumerate() {
+                for (j, e) in items(term, "matchLabelExpressions").enumerate() {
+                    if let Some(why) = old_label(text(e, "key")) {
+                        let place = format!("allowedTopologies[{i}].matchLabelExpressions[{j}].key");
+                        out.push(format!("{place}: {why}"));
+                    }
+                }
+            }
+        }
+        ("storage.k8s.io", "csistoragecapacities") => {
+            let topology = at(object, "nodeTopology");
+            node_term(topology, false, "nodeTopology", &mut out);
+            for (label, _) in pairs(topology, "matchLabels") {
+                if let Some(why) = old_label(label) {
+                    out.push(format!("nodeTopology.matchLabels.{label}: {why}"));
+                }
+            }
         }
         ("", "secrets") if text(object, "type") == "kubernetes.io/tls" => certificate(object, &mut out),
         ("", "serviceaccounts") => {

@@ -8,7 +8,7 @@ use crate::state::State;
 use serde_json::{Value, json};
 use stoa_authz::{Attributes, User};
 use stoa_kube::{Cause, Status, decode, schema};
-use stoa_units::FieldSelector;
+use stoa_units::{FieldSelector, check_label_key, check_label_value};
 
 /// Answers a create of one of the virtual review kinds; `None`: the resource is none of them.
 pub(crate) fn create(
@@ -22,15 +22,17 @@ pub(crate) fn create(
     let status = match (path.group.as_str(), path.resource.as_str()) {
         ("authorization.k8s.io", "selfsubjectaccessreviews") => own_access,
         ("authorization.k8s.io", "subjectaccessreviews") => access,
-        ("authorization.k8s.io", "localsubjectaccessreviews") => local_access,
+        ("authorization.k8s.io", "localsubjectaccessreviews") => access,
         ("authorization.k8s.io", "selfsubjectrulesreviews") => own_rules,
         ("authentication.k8s.io", "selfsubjectreviews") => own_identity,
         ("authentication.k8s.io", "tokenreviews") => token,
         _ => return Ok(None),
     };
     let mut review = read(path, kind, body)?;
+    if path.resource.ends_with("subjectaccessreviews") {
+        check_question(path, kind, &mut review)?;
+    }
     let status = status(state, user, path, &review)?;
-    check_bare(path, kind, &review)?;
     if path.resource == "selfsubjectrulesreviews" {
         // A stock server does not say back what was asked.
         review["spec"] = json!({});
@@ -39,20 +41,129 @@ pub(crate) fn create(
     Ok(Some(value(201, encoding, &review)))
 }
 
-/// A question about permission has no name and no labels: it is asked and forgotten.
-fn check_bare(path: &ResourcePath, kind: &str, review: &Value) -> Result<(), Status> {
-    if !path.resource.ends_with("subjectaccessreviews") {
-        return Ok(());
-    }
+/// How many faults are told.
+const CAUSES_MAX: usize = 1_000;
+
+/// What is wrong with a question about permission, all of it at once. It has no name and no labels: it is asked and forgotten.
+fn check_question(path: &ResourcePath, kind: &str, review: &mut Value) -> Result<(), Status> {
     let is_local = path.resource == "localsubjectaccessreviews";
-    let ours = |field: &str| field == "managedFields" || (is_local && field == "namespace");
-    let given = review["metadata"].as_object().into_iter().flatten();
-    if given.into_iter().all(|(field, value)| value.is_null() || ours(field)) {
-        return Ok(());
+    if is_local {
+        match text(&review["metadata"], "namespace") {
+            "" => review["metadata"]["namespace"] = path.namespace.as_str().into(),
+            given if given != path.namespace => {
+                return Err(Status::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            _ => {}
+        }
     }
-    let detail = if is_local { "must be empty except for namespace" } else { "must be empty" };
-    let causes = vec![Cause::invalid("metadata", review["metadata"].clone(), detail)];
-    Err(Status::invalid(kind, &path.group, "", causes))
+    let spec = &review["spec"];
+    let (on_resource, on_path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    // As Go shows it.
+    let shown_path = || json!({"Path": text(on_path, "path"), "Verb": text(on_path, "verb")});
+    let mut causes = Vec::new();
+    match (on_resource.is_null(), on_path.is_null()) {
+        (false, false) => causes.push(Cause::invalid(
+            "spec.nonResourceAttributes",
+            shown_path(),
+            "cannot be specified in combination with resourceAttributes",
+        )),
+        (true, true) => causes.push(Cause::invalid(
+            "spec.resourceAttributes",
+            Value::Null,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        )),
+        _ => {}
+    }
+    let is_own = path.resource == "selfsubjectaccessreviews";
+    if !is_own && text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty) {
+        let detail = "at least one of user or group must be specified";
+        causes.push(Cause::invalid("spec.user", "", detail));
+    }
+    for (key, what) in [("fieldSelector", Selected::Fields), ("labelSelector", Selected::Labels)] {
+        check_selector(&on_resource[key], &format!("spec.resourceAttributes.{key}"), what, &mut causes);
+    }
+    let ours = |field: &str| field == "managedFields" || (is_local && field == "namespace");
+    let mut given = review["metadata"].as_object().into_iter().flatten();
+    if given.any(|(field, value)| !value.is_null() && !ours(field)) {
+        let detail = if is_local { "must be empty except for namespace" } else { "must be empty" };
+        causes.push(Cause::invalid("metadata", review["metadata"].clone(), detail));
+    }
+    if is_local {
+        let asked = text(on_resource, "namespace");
+        if !on_resource.is_null() && asked != path.namespace {
+            let detail = "must match metadata.namespace";
+            causes.push(Cause::invalid("spec.resourceAttributes.namespace", asked, detail));
+        }
+        if !on_path.is_null() {
+            let detail = "disallowed on this kind of request";
+            causes.push(Cause::invalid("spec.nonResourceAttributes", shown_path(), detail));
+        }
+    }
+    causes.truncate(CAUSES_MAX);
+    if causes.is_empty() { Ok(()) } else { Err(Status::invalid(kind, &path.group, "", causes)) }
+}
+
+/// What a selector in a question selects by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Selected {
+    Fields,
+    Labels,
+}
+
+/// A selector is written as a text or as requirements, and an operator that is not known may be known to others.
+fn check_selector(selector: &Value, path: &str, what: Selected, causes: &mut Vec<Cause>) {
+    if !selector.is_object() {
+        return;
+    }
+    let raw = text(selector, "rawSelector");
+    let requirements = selector["requirements"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => {
+            let why = "may not specified at the same time as requirements";
+            causes.push(Cause::invalid(format!("{path}.rawSelector"), raw, why));
+        }
+        (true, true) => {
+            let why = format!("when {path} is specified, requirements or rawSelector is required");
+            causes.push(Cause::required(format!("{path}.requirements"), &why));
+        }
+        _ => {}
+    }
+    for (i, requirement) in requirements.iter().enumerate() {
+        if causes.len() >= CAUSES_MAX {
+            return;
+        }
+        let place = |field: &str| format!("{path}.requirements[{i}].{field}");
+        let (key, values) = (text(requirement, "key"), requirement["values"].as_array());
+        let count = values.map_or(0, Vec::len);
+        if what == Selected::Fields && key.is_empty() {
+            causes.push(Cause::required(place("key"), "must be specified"));
+        }
+        match text(requirement, "operator") {
+            "In" | "NotIn" if count == 0 => {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                causes.push(Cause::required(place("values"), why));
+            }
+            "Exists" | "DoesNotExist" if count > 0 => {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                causes.push(Cause::forbidden(place("values"), why));
+            }
+            _ => {}
+        }
+        if what == Selected::Labels {
+            if let Err(e) = check_label_key(key) {
+                causes.extend(e.all().map(|why| Cause::invalid(place("key"), key, why)));
+            }
+            for (j, value) in values.into_iter().flatten().take(CAUSES_MAX).enumerate() {
+                let value = value.as_str().unwrap_or_default();
+                if let Err(e) = check_label_value(value) {
+                    let place = format!("{}[{j}]", place("values"));
+                    causes.extend(e.all().map(|why| Cause::invalid(place.as_str(), value, why)));
+                }
+            }
+        }
+    }
 }
 
 fn read(path: &ResourcePath, kind: &str, body: Value) -> Result<Value, Status> {
@@ -78,28 +189,16 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
 
-fn own_access(state: &State, user: &User, path: &ResourcePath, review: &Value) -> Result<Value, Status> {
-    judge(state, user, path, &review["spec"])
+fn own_access(state: &State, user: &User, _: &ResourcePath, review: &Value) -> Result<Value, Status> {
+    judge(state, user, &review["spec"])
 }
 
-fn access(state: &State, _: &User, path: &ResourcePath, review: &Value) -> Result<Value, Status> {
+fn access(state: &State, _: &User, _: &ResourcePath, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
-    let user = subject(path, spec)?;
-    judge(state, &user, path, spec)
+    judge(state, &subject(spec), spec)
 }
 
-fn local_access(state: &State, user: &User, path: &ResourcePath, review: &Value) -> Result<Value, Status> {
-    let asked = text(&review["spec"]["resourceAttributes"], "namespace");
-    if asked != path.namespace {
-        return Err(Status::bad_request(format!(
-            "spec.resourceAttributes.namespace must match namespace: {}",
-            path.namespace
-        )));
-    }
-    access(state, user, path, review)
-}
-
-fn subject(path: &ResourcePath, spec: &Value) -> Result<User, Status> {
+fn subject(spec: &Value) -> User {
     let strings = |v: &Value| -> Vec<String> {
         v.as_array().into_iter().flatten().filter_map(|s| s.as_str().map(String::from)).collect()
     };
@@ -108,21 +207,11 @@ fn subject(path: &ResourcePath, spec: &Value) -> Result<User, Status> {
     for (k, v) in spec["extra"].as_object().into_iter().flatten() {
         user.extra.insert(k.clone(), strings(v));
     }
-    if user.name.is_empty() && user.groups.is_empty() {
-        let detail = "at least one of user or group must be specified";
-        let causes = vec![Cause::invalid("spec.user", "", detail)];
-        return Err(Status::invalid("SubjectAccessReview", &path.group, "", causes));
-    }
-    Ok(user)
+    user
 }
 
-fn judge(state: &State, user: &User, path: &ResourcePath, spec: &Value) -> Result<Value, Status> {
+fn judge(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
     let (on_resource, on_path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if on_resource.is_null() == on_path.is_null() {
-        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let causes = vec![Cause::invalid("spec.resourceAttributes", Value::Null, detail)];
-        return Err(Status::invalid("SubjectAccessReview", &path.group, "", causes));
-    }
     let fields = FieldSelector::parse(text(&on_resource["fieldSelector"], "rawSelector")).unwrap_or_default();
     let attributes = if on_path.is_null() {
         Attributes {
@@ -161,11 +250,10 @@ fn own_identity(_: &State, user: &User, _: &ResourcePath, _: &Value) -> Result<V
     Ok(json!({ "userInfo": user_info(user) }))
 }
 
-fn token(state: &State, _: &User, path: &ResourcePath, review: &Value) -> Result<Value, Status> {
+fn token(state: &State, _: &User, _: &ResourcePath, review: &Value) -> Result<Value, Status> {
     let token = text(&review["spec"], "token");
     if token.is_empty() {
-        let causes = vec![Cause::required("spec.token", "")];
-        return Err(Status::invalid("TokenReview", &path.group, "", causes));
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
     let audiences: Vec<String> = audiences.filter_map(|a| a.as_str().map(String::from)).collect();

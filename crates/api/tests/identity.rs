@@ -174,7 +174,46 @@ async fn reviews_say_what_the_authorizer_would() {
     named["metadata"] = json!({"namespace": "t"});
     named["spec"]["user"] = json!("jane");
     named["spec"]["resourceAttributes"]["namespace"] = json!("t");
-    assert_eq!(s.post(&local, named).await.code, 201);
+    assert_eq!(s.post(&local, named.clone()).await.code, 201);
+    // All that is wrong is told at once.
+    named["metadata"] = json!({"labels": {"a": "b"}});
+    named["spec"] = json!({
+        "resourceAttributes": {
+            "namespace": "u",
+            "fieldSelector": {"rawSelector": "a=b", "requirements": [{"operator": "In"}]},
+            "labelSelector": {},
+        },
+        "nonResourceAttributes": {"path": "/x", "verb": "get"},
+    });
+    let refused = s.post(&local, named).await;
+    assert_eq!(refused.code, 422);
+    let causes = refused.json()["details"]["causes"].clone();
+    let told: Vec<String> = causes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| format!("{}: {}", c["field"].as_str().unwrap(), c["message"].as_str().unwrap()))
+        .collect();
+    let at_fields = "spec.resourceAttributes.fieldSelector";
+    assert_eq!(
+        told,
+        [
+            r#"spec.nonResourceAttributes: Invalid value: {"Path":"/x","Verb":"get"}: cannot be specified in combination with resourceAttributes"#.to_owned(),
+            r#"spec.user: Invalid value: "": at least one of user or group must be specified"#.to_owned(),
+            format!(r#"{at_fields}.rawSelector: Invalid value: "a=b": may not specified at the same time as requirements"#),
+            format!("{at_fields}.requirements[0].key: Required value: must be specified"),
+            format!("{at_fields}.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"),
+            "spec.resourceAttributes.labelSelector.requirements: Required value: when spec.resourceAttributes.labelSelector is specified, requirements or rawSelector is required".to_owned(),
+            r#"metadata: Invalid value: {"labels":{"a":"b"},"namespace":"t"}: must be empty except for namespace"#.to_owned(),
+            r#"spec.resourceAttributes.namespace: Invalid value: "u": must match metadata.namespace"#.to_owned(),
+            r#"spec.nonResourceAttributes: Invalid value: {"Path":"/x","Verb":"get"}: disallowed on this kind of request"#.to_owned(),
+        ]
+    );
+    let nothing = s.post("/apis/authentication.k8s.io/v1/tokenreviews", json!({"spec": {}})).await;
+    assert_eq!(
+        (nothing.code, nothing.json()["message"].as_str().unwrap()),
+        (400, "token is required for TokenReview in authentication")
+    );
 }
 
 #[tokio::test]

@@ -22,5 +22,5 @@ pub use error::Error;
 pub use judged::{Shown, client_judged_by, unverified_client};
 pub use kubeconfig::render_kubeconfig;
 pub use oidc::{ForeignKeys, Foreigner, Reading};
-pub use request::{CertificateRequest, certificate_end, is_usage, read_request};
+pub use request::{CertificateRequest, certificate_end, chain_fault, read_request};
 pub use token::{Audiences, BoundObject, Claims, ServiceAccount, TokenSigner, Verified};

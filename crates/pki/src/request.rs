@@ -153,11 +153,6 @@ fn usage_oid(usage: &str) -> Option<&'static [u8]> {
     })
 }
 
-/// Whether a usage is one that certificates can have.
-pub fn is_usage(name: &str) -> bool {
-    usage_bit(name).is_some() || usage_oid(name).is_some()
-}
-
 fn usages(names: &[String]) -> Result<Vec<Vec<u8>>, Error> {
     let (mut bits, mut oids) = (0u16, Vec::new());
     for name in names {
@@ -252,6 +247,22 @@ fn to_pem(label: &str, der: &[u8]) -> String {
     out
 }
 
+/// What is wrong with a text that should be certificates (PEM), one after the other and nothing else.
+pub fn chain_fault(pem: &str) -> Option<String> {
+    let mut count = 0;
+    for block in x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes()) {
+        let Ok(block) = block else { break };
+        if block.label != "CERTIFICATE" {
+            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+        }
+        if let Err(e) = block.parse_x509() {
+            return Some(e.to_string());
+        }
+        count += 1;
+    }
+    (count == 0).then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+}
+
 /// When a certificate (PEM) ends.
 pub fn certificate_end(pem: &str) -> Result<Time, Error> {
     let der = crate::authority::first_der(pem)?;
@@ -311,6 +322,12 @@ mod tests {
         assert!(!parsed.extended_key_usage().unwrap().unwrap().value.server_auth);
         assert!(!parsed.is_ca());
         assert_eq!(certificate_end(&cert).unwrap(), now.plus(Duration::from_secs(3600)));
+        assert_eq!(chain_fault(&format!("{cert}{cert}")), None);
+        let none = "must contain at least one CERTIFICATE PEM block".to_owned();
+        assert_eq!(chain_fault("x"), Some(none));
+        let other = cert.replace(" CERTIFICATE", " PRIVATE KEY");
+        let why = "only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\"".to_owned();
+        assert_eq!(chain_fault(&format!("{cert}{other}")), Some(why));
         // A verifier that knows nothing but the authority accepts it.
         let mut roots = rustls::RootCertStore::empty();
         roots.add(crate::authority::first_der(ca.cert_pem()).unwrap().into()).unwrap();

@@ -19,6 +19,12 @@ impl Registry {
         if eviction["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty() && n != target.name) {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
+        let lost = "ignoreStoreReadErrorWithClusterBreakingPotential";
+        if eviction["deleteOptions"][lost] == true {
+            let why = "can not be set for pod eviction, try after removing the option";
+            let causes = vec![Cause::invalid(format!("deleteOptions.{lost}"), true, why)];
+            return Err(Status::invalid("Eviction", "policy", target.name, causes));
+        }
         let place = Target { subresource: "", ..target };
         let entry = self.store().get(&self.key(target.resource, target.namespace, target.name));
         let entry = entry.ok_or_else(|| Status::not_found(target.resource, target.name))?;

@@ -10,6 +10,8 @@ use crate::value::{set_default, set_default_zero};
 enum D {
     /// A text; the empty text counts as absent.
     S(&'static str),
+    /// A text behind a pointer, which may be empty: it is then judged as it is.
+    P(&'static str),
     I(i64),
     /// A number whose zero counts as absent.
     Z(i64),
@@ -20,7 +22,7 @@ enum D {
     L(&'static str),
 }
 
-use D::{B, I, L, O, S, Z};
+use D::{B, I, L, O, P, S, Z};
 
 /// Path and default. `a.b[].c` walks into every element of the list `b`; a row applies where its parent is there.
 type Row = (&'static str, D);
@@ -41,12 +43,12 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
         ("", "secrets") => &[("type", S("Opaque"))],
         ("", "persistentvolumes") => &[
             ("spec.persistentVolumeReclaimPolicy", S("Retain")),
-            ("spec.volumeMode", S("Filesystem")),
+            ("spec.volumeMode", P("Filesystem")),
             ("status", O),
             ("status.phase", S("Pending")),
         ],
         ("", "persistentvolumeclaims") => {
-            &[("spec.volumeMode", S("Filesystem")), ("status", O), ("status.phase", S("Pending"))]
+            &[("spec.volumeMode", P("Filesystem")), ("status", O), ("status.phase", S("Pending"))]
         }
         ("", "events") => &[("source", O), ("reportingComponent", S("")), ("reportingInstance", S(""))],
         ("apps", "deployments") => &[
@@ -84,30 +86,30 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
         ("autoscaling", "horizontalpodautoscalers") => &[("spec.minReplicas", I(1))],
         ("networking.k8s.io", "networkpolicies") => &[
             ("spec.podSelector", O),
-            ("spec.ingress[].ports[].protocol", S("TCP")),
-            ("spec.egress[].ports[].protocol", S("TCP")),
+            ("spec.ingress[].ports[].protocol", P("TCP")),
+            ("spec.egress[].ports[].protocol", P("TCP")),
         ],
         ("networking.k8s.io", "ingresses") => &[("status", O), ("status.loadBalancer", O)],
-        ("networking.k8s.io", "ingressclasses") => &[("spec.parameters.scope", S("Cluster"))],
+        ("networking.k8s.io", "ingressclasses") => &[("spec.parameters.scope", P("Cluster"))],
         ("discovery.k8s.io", "endpointslices") => {
-            &[("endpoints[].conditions", O), ("ports[].name", S("")), ("ports[].protocol", S("TCP"))]
+            &[("endpoints[].conditions", O), ("ports[].name", S("")), ("ports[].protocol", P("TCP"))]
         }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             &[("roleRef.apiGroup", S("rbac.authorization.k8s.io"))]
         }
         ("storage.k8s.io", "storageclasses") => {
-            &[("reclaimPolicy", S("Delete")), ("volumeBindingMode", S("Immediate"))]
+            &[("reclaimPolicy", P("Delete")), ("volumeBindingMode", P("Immediate"))]
         }
         ("storage.k8s.io", "csidrivers") => &[
             ("spec.attachRequired", B(true)),
             ("spec.podInfoOnMount", B(false)),
             ("spec.volumeLifecycleModes", L("Persistent")),
             ("spec.storageCapacity", B(false)),
-            ("spec.fsGroupPolicy", S("ReadWriteOnceWithFSType")),
+            ("spec.fsGroupPolicy", P("ReadWriteOnceWithFSType")),
             ("spec.requiresRepublish", B(false)),
             ("spec.seLinuxMount", B(false)),
         ],
-        ("scheduling.k8s.io", "priorityclasses") => &[("preemptionPolicy", S("PreemptLowerPriority"))],
+        ("scheduling.k8s.io", "priorityclasses") => &[("preemptionPolicy", P("PreemptLowerPriority"))],
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => WEBHOOK,
         // Only mutating webhooks can be called again.
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => &WEBHOOK[..WEBHOOK.len() - 1],
@@ -117,11 +119,11 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
             "admissionregistration.k8s.io",
             "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
         ) => &[
-            ("spec.matchResources.matchPolicy", S("Equivalent")),
+            ("spec.matchResources.matchPolicy", P("Equivalent")),
             ("spec.matchResources.namespaceSelector", O),
             ("spec.matchResources.objectSelector", O),
-            ("spec.matchResources.resourceRules[].scope", S("*")),
-            ("spec.matchResources.excludeResourceRules[].scope", S("*")),
+            ("spec.matchResources.resourceRules[].scope", P("*")),
+            ("spec.matchResources.excludeResourceRules[].scope", P("*")),
         ],
         ("apiextensions.k8s.io", "customresourcedefinitions") => &[
             ("spec.conversion", O),
@@ -158,29 +160,29 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
 
 const JOB: &[Row] = &[
     ("spec.backoffLimit", I(6)),
-    ("spec.completionMode", S("NonIndexed")),
+    ("spec.completionMode", P("NonIndexed")),
     ("spec.suspend", B(false)),
     ("spec.manualSelector", B(false)),
 ];
 
 const WEBHOOK: &[Row] = &[
     ("webhooks[].clientConfig.service.port", I(443)),
-    ("webhooks[].failurePolicy", S("Fail")),
-    ("webhooks[].matchPolicy", S("Equivalent")),
+    ("webhooks[].failurePolicy", P("Fail")),
+    ("webhooks[].matchPolicy", P("Equivalent")),
     ("webhooks[].namespaceSelector", O),
     ("webhooks[].objectSelector", O),
     ("webhooks[].timeoutSeconds", I(10)),
-    ("webhooks[].rules[].scope", S("*")),
-    ("webhooks[].reinvocationPolicy", S("Never")),
+    ("webhooks[].rules[].scope", P("*")),
+    ("webhooks[].reinvocationPolicy", P("Never")),
 ];
 
 const POLICY: &[Row] = &[
-    ("spec.failurePolicy", S("Fail")),
-    ("spec.matchConstraints.matchPolicy", S("Equivalent")),
+    ("spec.failurePolicy", P("Fail")),
+    ("spec.matchConstraints.matchPolicy", P("Equivalent")),
     ("spec.matchConstraints.namespaceSelector", O),
     ("spec.matchConstraints.objectSelector", O),
-    ("spec.matchConstraints.resourceRules[].scope", S("*")),
-    ("spec.matchConstraints.excludeResourceRules[].scope", S("*")),
+    ("spec.matchConstraints.resourceRules[].scope", P("*")),
+    ("spec.matchConstraints.excludeResourceRules[].scope", P("*")),
 ];
 
 /// Applies a kind's rows.
@@ -194,6 +196,7 @@ fn apply_row(v: &mut Value, path: &str, default: D) {
     match path.split_once('.') {
         None => match default {
             S(s) => set_default_zero(v, path, s),
+            P(s) => set_default(v, path, s),
             I(n) => set_default(v, path, n),
             Z(n) => set_default_zero(v, path, n),
             B(b) => set_default(v, path, b),

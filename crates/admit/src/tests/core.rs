@@ -28,10 +28,7 @@ fn volumes_are_judged_by_their_source() {
             json!({"nfs": {"server": "", "path": "x"}}),
             r#"nfs.server: Required value; spec.volumes[0].nfs.path: Invalid value: "x": must be an absolute path"#,
         ),
-        (
-            json!({"csi": {"driver": ""}}),
-            "csi.driver: Required value; spec.volumes[0].csi.driver: Invalid value: \"\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-        ),
+        (json!({"csi": {"driver": ""}}), "csi.driver: Required value"),
         (json!({"image": {}}), "image.reference: Required value"),
         (json!({"secret": {}}), "secret.secretName: Required value"),
         (

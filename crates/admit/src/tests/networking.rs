@@ -213,7 +213,8 @@ fn ranges_and_addresses_have_one_form() {
     assert_eq!(
         changes("networking.k8s.io", "ipaddresses", address, |o| o["spec"]["parentRef"]["name"] = json!("s")),
         [
-            r#"spec.parentRef: Invalid value: {"Group":"","Resource":"services","Namespace":"","Name":"s"}: field is immutable"#
+            "metadata.name: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            r#"spec.parentRef: Invalid value: {"Group":"","Resource":"services","Namespace":"","Name":"s"}: field is immutable"#,
         ]
     );
 }

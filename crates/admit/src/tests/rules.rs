@@ -330,7 +330,10 @@ fn metadata_is_judged_on_every_kind() {
 pub(super) fn changes(group: &str, plural: &str, old: Value, f: impl FnOnce(&mut Value)) -> Vec<String> {
     let r = request(Operation::Update, group, plural, "ns", "x");
     let mut old = old;
-    old["metadata"] = json!({"name": "x", "namespace": "ns", "uid": "u"});
+    old["metadata"] = json!({"name": "x", "uid": "u"});
+    if r.resource.namespaced {
+        old["metadata"]["namespace"] = json!("ns");
+    }
     default(r.resource, &mut old);
     let mut new = old.clone();
     f(&mut new);

@@ -7,9 +7,7 @@ use stoa_units::{check_dns_subdomain, check_label_key, check_label_value};
 
 use super::address::range;
 use super::affinity::EFFECTS;
-use super::field::{
-    Errors, NOT_NEGATIVE, Path, dns_label, indexed, name_error, not_negative, one_of, quantity,
-};
+use super::field::{Errors, Path, dns_label, indexed, name_error, not_negative, one_of};
 use super::shown;
 use crate::value::{at, flag, has, int, path, text, texts};
 
@@ -115,15 +113,6 @@ fn features(object: &Value, errors: &mut Errors) {
             _ => {}
         }
         before = Some(feature);
-    }
-}
-
-/// A map of quantities, none of them negative.
-fn amounts(map: &Value, path: Path<'_>, errors: &mut Errors) {
-    for (name, value) in map.as_object().into_iter().flatten() {
-        if quantity(map, name).is_some_and(|q| q.is_negative()) {
-            errors.push(Cause::invalid(path.key(name), value.clone(), NOT_NEGATIVE));
-        }
     }
 }
 
@@ -290,10 +279,22 @@ pub(super) fn lease(object: &Value, errors: &mut Errors) {
         errors.push(Cause::invalid(SPEC.child("leaseDurationSeconds"), n, "must be greater than 0"));
     }
     not_negative(spec, "leaseTransitions", SPEC, errors);
-    if has(spec, "holderIdentity") && text(spec, "holderIdentity").is_empty() {
-        errors.push(Cause::invalid(SPEC.child("holderIdentity"), "", "must not be empty"));
+    // A stock server names the field as a field of itself.
+    let at_strategy = SPEC.child("strategy");
+    let (strategy, place) = (text(spec, "strategy"), at_strategy.child("strategy"));
+    if strategy.contains('/') {
+        name_error(check_label_key(strategy), strategy, place, errors);
+    } else if has(spec, "strategy") && strategy != LEASE_STRATEGY {
+        errors.push(Cause::not_supported(place, strategy, &[LEASE_STRATEGY]));
+    }
+    if !text(spec, "preferredHolder").is_empty() && strategy.is_empty() {
+        let why = "may only be specified if `strategy` is defined";
+        errors.push(Cause::forbidden(SPEC.child("preferredHolder"), why));
     }
 }
+
+/// How the holder of a lease is picked where the cluster picks it.
+const LEASE_STRATEGY: &str = "OldestEmulationVersion";
 
 /// Above this only the cluster's own pods stand.
 const USER_PRIORITY_MAX: i64 = 1_000_000_000;
@@ -306,8 +307,11 @@ pub(super) fn priority_class(object: &Value, errors: &mut Errors) {
     if name.starts_with("system-") {
         let known = SYSTEM_CLASSES.iter().find(|(n, _)| *n == name);
         let why = match known {
-            Some((_, v)) if *v == value && !flag(object, "globalDefault") => None,
-            Some((n, v)) => Some(format!("value of {n} PriorityClass must be {v}")),
+            Some((n, v)) if *v != value => Some(format!("value of {n} PriorityClass must be {v}")),
+            Some((n, _)) if flag(object, "globalDefault") => {
+                Some(format!("globalDefault of {n} PriorityClass must be false"))
+            }
+            Some(_) => None,
             None => Some(format!("{name} is not a known system priority class")),
         };
         if let Some(why) = why {
@@ -321,10 +325,11 @@ pub(super) fn priority_class(object: &Value, errors: &mut Errors) {
         let why = format!("maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}");
         errors.push(Cause::forbidden("value", &why));
     }
-    if has(object, "preemptionPolicy") {
-        let policy = text(object, "preemptionPolicy");
-        if !matches!(policy, "Never" | "PreemptLowerPriority") {
-            let known = ["Never", "PreemptLowerPriority"];
+    match text(object, "preemptionPolicy") {
+        "" if has(object, "preemptionPolicy") => errors.push(Cause::required("preemptionPolicy", "")),
+        "" | "Never" | "PreemptLowerPriority" => {}
+        policy => {
+            let known = ["PreemptLowerPriority", "Never"];
             errors.push(Cause::not_supported("preemptionPolicy", policy, &known));
         }
     }
@@ -339,16 +344,17 @@ pub(super) fn priority_class_change(old: &Value, new: &Value, errors: &mut Error
 
 pub(super) fn runtime_class(object: &Value, errors: &mut Errors) {
     dns_label(text(object, "handler"), Path::root("handler"), errors);
-    let overhead = Path::root("overhead");
-    amounts(path(object, &["overhead", "podFixed"]), overhead.child("podFixed"), errors);
+    let fixed = path(object, &["overhead", "podFixed"]);
+    // Judged as a container's limits, and named so.
+    super::pod_resources::overhead(fixed, Path::root("overhead"), errors);
     let scheduling = Path::root("scheduling");
     let selector = path(object, &["scheduling", "nodeSelector"]);
     super::meta::labels(selector, scheduling.child("nodeSelector"), errors);
     let list = scheduling.child("tolerations");
     super::affinity::tolerations(at(object, "scheduling"), list, errors);
-    let mut seen: HashSet<&Value> = HashSet::new();
+    let mut seen = HashSet::new();
     for (i, toleration) in indexed(at(object, "scheduling"), "tolerations") {
-        if !seen.insert(toleration) {
+        if !seen.insert(["key", "operator", "value", "effect"].map(|key| text(toleration, key))) {
             errors.push(shown::duplicate(list.index(i), toleration, shown::TOLERATION));
         }
     }

@@ -4,16 +4,16 @@
 use serde_json::Value;
 
 use super::field::{Errors, Path};
-use super::{cluster, config, endpoints, meta, pod, pod_update, quota, service, storage, workload};
+use super::meta::Faults;
+use super::{cluster, config, endpoints, pod, pod_update, quota, service, storage, workload};
 use crate::Request;
 use crate::value::at;
 
 /// A write of the object itself, or of a part of a pod's specification.
-pub(super) fn change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Errors) {
-    let resource = request.resource;
-    let whole = |errors: &mut Errors| meta::check(resource, new, errors);
-    let changed = |errors: &mut Errors| meta::check_change(resource, old, new, errors);
-    match resource.plural {
+pub(super) fn change(request: &Request<'_>, old: &Value, new: &Value, meta: &Faults, errors: &mut Errors) {
+    let whole = |errors: &mut Errors| meta.whole(errors);
+    let changed = |errors: &mut Errors| meta.changed(errors);
+    match request.resource.plural {
         "pods" => {
             changed(errors);
             whole(errors);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use stoa_kube::Cause;
 
-use super::field::{Errors, Path, dns_label, dns_subdomain, immutable, indexed, name_error, required_text};
+use super::field::{Errors, Path, dns_label, dns_subdomain, immutable, indexed, required_text};
 use super::{affinity, meta};
 use crate::cel::{self, Type};
 use crate::value::{at, flag, has, int, is_empty, items, pairs, path as below, text, texts};
@@ -57,9 +57,7 @@ fn unlike(v: &Value, key: &str, name: &str, path: Path<'_>, errors: &mut Errors)
 }
 
 fn driver(v: &Value, path: Path<'_>, errors: &mut Errors) {
-    if let Some(name) = required_text(v, "driver", path, errors) {
-        name_error(meta::check_driver(name), name, path.child("driver"), errors);
-    }
+    meta::driver_name(text(v, "driver"), path.child("driver"), errors);
 }
 
 pub(super) fn class(object: &Value, errors: &mut Errors) {
@@ -286,7 +284,7 @@ fn qualified(name: &str, path: Path<'_>, domain: Domain, errors: &mut Errors) {
         Some((owner, identifier)) => {
             match owner {
                 "" => errors.push(Cause::required(path, "the domain must not be empty")),
-                owner => name_error(meta::check_driver(owner), owner, path, errors),
+                owner => meta::driver_name(owner, path, errors),
             }
             if identifier.is_empty() {
                 errors.push(Cause::required(path, "the name must not be empty"));

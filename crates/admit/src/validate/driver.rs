@@ -8,15 +8,13 @@ use super::field::{
     Errors, NOT_NEGATIVE, Path, dns_subdomain, immutable, indexed, name_error, quantity, required_text,
 };
 use super::{internal, meta, selector};
-use crate::value::{at, has, int, is_empty, text, texts};
+use crate::value::{at, has, int, is_empty, pairs, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 
 /// A driver's name where it is referred to.
 fn driver_name(v: &Value, key: &str, path: Path<'_>, errors: &mut Errors) {
-    if let Some(name) = required_text(v, key, path, errors) {
-        name_error(meta::check_driver(name), name, path.child(key), errors);
-    }
+    meta::driver_name(text(v, key), path.child(key), errors);
 }
 
 /// Tokens for drivers live at least ten minutes.
@@ -55,6 +53,11 @@ pub(super) fn driver(object: &Value, errors: &mut Errors) {
     if let Some(n) = int(spec, key).filter(|n| *n < ALLOCATABLE_SECONDS_MIN) {
         let why = format!("must be greater than or equal to {ALLOCATABLE_SECONDS_MIN} seconds");
         errors.push(Cause::invalid(SPEC.child(key), n, &why));
+    }
+    let key = "serviceAccountTokenInSecrets";
+    if has(spec, key) && is_empty(spec, "tokenRequests") {
+        let why = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        errors.push(Cause::invalid(SPEC.child(key), at(spec, key).clone(), why));
     }
 }
 
@@ -99,8 +102,6 @@ pub(super) fn node(object: &Value, errors: &mut Errors) {
 }
 
 pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
-    // Judged once as a node's and once as a change.
-    node(new, errors);
     let fixed = |driver: &Value| {
         let mut driver = driver.clone();
         crate::value::remove(&mut driver, "allocatable");
@@ -144,6 +145,10 @@ pub(super) fn attachment(object: &Value, errors: &mut Errors) {
             let why = "must specify non empty persistentVolumeName";
             errors.push(Cause::required(at_source.child("persistentVolumeName"), why));
         }
+        (false, true) => {
+            let inline = at_source.child("inlineVolumeSpec");
+            super::storage::inline_volume(at(source, "inlineVolumeSpec"), inline, errors);
+        }
         _ => {}
     }
     dns_subdomain(text(spec, "nodeName"), SPEC.child("nodeName"), errors);
@@ -153,14 +158,28 @@ pub(super) fn attachment(object: &Value, errors: &mut Errors) {
 /// What attaching or detaching has come to.
 pub(super) fn attachment_status(object: &Value, errors: &mut Errors) {
     const STATUS: Path<'static> = Path::root("status");
+    let status = at(object, "status");
+    let metadata = pairs(status, "attachmentMetadata");
+    let bytes: usize = metadata.map(|(key, v)| key.len() + v.as_str().map_or(0, str::len)).sum();
+    if bytes > METADATA_BYTES_MAX {
+        errors.push(Cause::too_long(STATUS.child("attachmentMetadata"), METADATA_BYTES_MAX));
+    }
     for key in ["attachError", "detachError"] {
-        if let Some(code) = int(at(at(object, "status"), key), "errorCode").filter(|n| *n < 0) {
-            let path = STATUS.child(key);
+        let (error, path) = (at(status, key), STATUS.child(key));
+        if text(error, "message").len() > ERROR_BYTES_MAX {
+            // A stock server tells of the other bound.
+            errors.push(Cause::too_long(path.child("message"), METADATA_BYTES_MAX));
+        }
+        if let Some(code) = int(error, "errorCode").filter(|n| *n < 0) {
             let why = super::field::range_message(0, i64::from(i32::MAX));
             errors.push(Cause::invalid(path.child("errorCode"), code, &why));
         }
     }
 }
+
+/// What a driver says of an attachment, and what it says of its failure.
+const METADATA_BYTES_MAX: usize = 256 * 1024;
+const ERROR_BYTES_MAX: usize = 1024;
 
 /// A new attachment's names are those of drivers and volumes.
 pub(super) fn new_attachment(object: &Value, errors: &mut Errors) {
@@ -174,8 +193,6 @@ pub(super) fn new_attachment(object: &Value, errors: &mut Errors) {
 }
 
 pub(super) fn attachment_change(old: &Value, new: &Value, errors: &mut Errors) {
-    // Judged once as an attachment and once as a change.
-    attachment(new, errors);
     internal::immutable(old, new, "spec", SPEC, "storage.v1.VolumeAttachmentSpec", errors);
 }
 
@@ -205,10 +222,7 @@ pub(super) fn parameters(object: &Value, errors: &mut Errors) {
 }
 
 pub(super) fn attributes_class(object: &Value, errors: &mut Errors) {
-    match text(object, "driverName").to_lowercase().as_str() {
-        "" => errors.push(Cause::required("driverName", "")),
-        name => name_error(stoa_units::check_label_key(name), name, Path::root("driverName"), errors),
-    }
+    super::storage::provisioner(object, "driverName", errors);
     parameters(object, errors);
     if is_empty(object, "parameters") {
         errors.push(Cause::required("parameters", "must contain at least one key/value pair"));
@@ -221,6 +235,4 @@ pub(super) fn attributes_class_change(old: &Value, new: &Value, errors: &mut Err
             errors.push(Cause::forbidden(key, &format!("updates to {key} are forbidden.")));
         }
     }
-    // Judged once as a class and once as a change.
-    attributes_class(new, errors);
 }

@@ -226,7 +226,6 @@ pub(super) fn ingress_class(object: &Value, errors: &mut Errors) {
 /// A changed class, whose controller stays.
 pub(super) fn ingress_class_change(old: &Value, new: &Value, errors: &mut Errors) {
     immutable(at(old, "spec"), at(new, "spec"), SPEC.child("controller"), "controller", errors);
-    ingress_class(new, errors);
 }
 
 /// Where a balancer of load is reached: by addresses, and by names that are none.

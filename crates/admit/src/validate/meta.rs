@@ -23,29 +23,54 @@ fn name_check(resource: &Resource) -> fn(&str) -> Result<(), NameError> {
         ("networking.k8s.io", "ipaddresses") => |_| Ok(()),
         // What an event is called, only its own group cares about.
         ("", "events") | ("policy", "poddisruptionbudgets") => check_path_segment,
-        (crate::RBAC_GROUP, _) | ("apiregistration.k8s.io", _) => check_path_segment,
+        (crate::RBAC_GROUP, _) | ("apiregistration.k8s.io", _) | ("certificates.k8s.io", _) => {
+            check_path_segment
+        }
         _ => check_dns_subdomain,
     }
 }
 
-/// Drivers of storage may have capitals in their names.
-pub(super) fn check_driver(name: &str) -> Result<(), NameError> {
-    if name.len() > LABEL_LEN_MAX {
-        return Err(NameError::new("must be no more than 63 characters"));
+/// A driver's name where it is referred to. Drivers may have capitals in their names.
+pub(super) fn driver_name(name: &str, path: Path<'_>, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.push(Cause::required(path, ""));
     }
-    check_dns_subdomain(&name.to_ascii_lowercase())
+    if name.len() > LABEL_LEN_MAX {
+        errors.push(Cause::too_long(path, LABEL_LEN_MAX));
+    }
+    name_error(check_dns_subdomain(&name.to_lowercase()), name, path, errors);
 }
 
 const LABEL_LEN_MAX: usize = 63;
 
 /// Groups whose metadata is held to the general rules alone.
-const GENERAL: [&str; 4] =
-    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
+const GENERAL: [&str; 5] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+];
 
 /// Rules of a whole object's metadata.
 pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
     let meta = at(object, "metadata");
-    let check_name = name_check(resource);
+    named(resource, meta, name_check(resource), errors);
+    check_maps(meta, METADATA, errors);
+    owners(meta, errors);
+    finalizers(meta, errors);
+    if !GENERAL.contains(&resource.group) {
+        known_finalizers(meta, errors);
+    }
+}
+
+/// How an object is called, and where it lives.
+fn named(
+    resource: &Resource,
+    meta: &Value,
+    check_name: fn(&str) -> Result<(), NameError>,
+    errors: &mut Errors,
+) {
     let prefix = text(meta, "generateName");
     // Of a replication controller only the name that came of it is judged.
     if !prefix.is_empty() && (resource.group, resource.plural) != ("", "replicationcontrollers") {
@@ -60,12 +85,6 @@ pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
         (true, namespace) => dns_label(namespace, METADATA.child("namespace"), errors),
         (false, "") => {}
         (false, _) => errors.push(Cause::forbidden(METADATA.child("namespace"), "not allowed on this type")),
-    }
-    check_maps(meta, METADATA, errors);
-    owners(meta, errors);
-    finalizers(meta, errors);
-    if !GENERAL.contains(&resource.group) {
-        known_finalizers(meta, errors);
     }
 }
 
@@ -190,21 +209,72 @@ fn known_finalizers(meta: &Value, errors: &mut Errors) {
     }
 }
 
-/// What every change of metadata is held to, and a kind's own judge says once more.
-pub(super) fn check_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Errors) {
-    check_update(old, new, errors);
-    if !GENERAL.contains(&resource.group) {
-        known_finalizers(at(new, "metadata"), errors);
+/// What is wrong with the metadata of a changed object. It is looked for once; how often it is told is up to the kind, for a
+/// stock server's storage looks at all metadata before the kind's own judge does, and that one often twice more.
+pub(super) struct Faults {
+    /// The name as any object's, and as this kind's.
+    any_name: Vec<Cause>,
+    name: Vec<Cause>,
+    /// What may not change and has.
+    moved: Vec<Cause>,
+    labels: Vec<Cause>,
+    finalizers: Vec<Cause>,
+    unknown_finalizers: Vec<Cause>,
+}
+
+impl Faults {
+    pub(super) fn of(resource: &Resource, old: &Value, new: &Value) -> Faults {
+        let meta = at(new, "metadata");
+        let find = |look: &dyn Fn(&mut Errors)| {
+            let mut errors = Errors::default();
+            look(&mut errors);
+            errors.into_causes()
+        };
+        Faults {
+            any_name: find(&|errors| named(resource, meta, check_path_segment, errors)),
+            name: find(&|errors| named(resource, meta, name_check(resource), errors)),
+            moved: find(&|errors| moved(at(old, "metadata"), meta, errors)),
+            labels: find(&|errors| {
+                check_maps(meta, METADATA, errors);
+                owners(meta, errors);
+            }),
+            finalizers: find(&|errors| finalizers(meta, errors)),
+            unknown_finalizers: find(&|errors| {
+                if !GENERAL.contains(&resource.group) {
+                    known_finalizers(meta, errors);
+                }
+            }),
+        }
+    }
+
+    /// Before anything else, of every kind.
+    pub(super) fn common(&self, errors: &mut Errors) {
+        for part in [&self.any_name, &self.labels, &self.finalizers, &self.moved, &self.labels] {
+            errors.extend(part.iter().cloned());
+        }
+    }
+
+    /// As a new object's.
+    pub(super) fn whole(&self, errors: &mut Errors) {
+        for part in [&self.name, &self.labels, &self.finalizers, &self.unknown_finalizers] {
+            errors.extend(part.iter().cloned());
+        }
+    }
+
+    /// As a changed object's.
+    pub(super) fn changed(&self, errors: &mut Errors) {
+        for part in [&self.moved, &self.labels, &self.unknown_finalizers] {
+            errors.extend(part.iter().cloned());
+        }
     }
 }
 
-/// The general rules of a changed object's metadata.
-pub(super) fn check_update(old: &Value, new: &Value, errors: &mut Errors) {
-    let (stored, meta) = (at(old, "metadata"), at(new, "metadata"));
+fn moved(stored: &Value, meta: &Value, errors: &mut Errors) {
     if !at(stored, "deletionTimestamp").is_null() {
         let known: HashSet<&str> = texts(stored, "finalizers").collect();
         let mut fresh: Vec<&str> = texts(meta, "finalizers").filter(|f| !known.contains(f)).collect();
         fresh.sort_unstable();
+        fresh.dedup();
         if !fresh.is_empty() {
             let list: Vec<String> = fresh.iter().map(|f| format!("{f:?}")).collect();
             let why = format!(
@@ -223,6 +293,4 @@ pub(super) fn check_update(old: &Value, new: &Value, errors: &mut Errors) {
         let value = at(meta, "deletionGracePeriodSeconds").clone();
         errors.push(Cause::immutable(METADATA.child("deletionGracePeriodSeconds"), value));
     }
-    check_maps(meta, METADATA, errors);
-    owners(meta, errors);
 }

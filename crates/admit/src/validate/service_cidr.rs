@@ -42,7 +42,7 @@ pub(super) fn service_cidr_change(old: &Value, new: &Value, errors: &mut Errors)
 }
 
 /// An address is called by itself, and says whose it is.
-pub(super) fn new_address(object: &Value, errors: &mut Errors) {
+pub(super) fn address(object: &Value, errors: &mut Errors) {
     let name = text(at(object, "metadata"), "name");
     if let Some(why) = address::strict_fault(name).filter(|_| !name.is_empty()) {
         errors.push(Cause::invalid(Path::root("metadata").child("name"), name, &why));

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 use stoa_kube::Cause;
-use stoa_units::{check_dns_label, check_dns_subdomain};
+use stoa_units::check_dns_label;
 
 use super::field::{
     Errors, Path, dns_label, dns_subdomain, in_range, name_error, no_backsteps, optional_one_of,
     required_text,
 };
+use super::meta;
 use crate::value::{at, flag, has, int, is_empty, pairs, text};
 
 /// Whose source it is.
@@ -387,21 +388,8 @@ fn azure_disk(v: &Value, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
-const DRIVER_LEN_MAX: usize = 63;
-
-/// The name of a storage driver: a domain, in which capitals are fine.
-fn driver(name: &str, path: Path<'_>, errors: &mut Errors) {
-    if name.is_empty() {
-        errors.push(Cause::required(path, ""));
-    }
-    if name.len() > DRIVER_LEN_MAX {
-        errors.push(Cause::too_long(path, DRIVER_LEN_MAX));
-    }
-    name_error(check_dns_subdomain(&name.to_lowercase()), name, path, errors);
-}
-
 fn csi(v: &Value, of: Of<'_>, path: Path<'_>, errors: &mut Errors) {
-    driver(text(v, "driver"), path.child("driver"), errors);
+    meta::driver_name(text(v, "driver"), path.child("driver"), errors);
     if let Of::Pod(_) = of {
         if has(v, "nodePublishSecretRef") {
             let reference = at(v, "nodePublishSecretRef");

@@ -1,11 +1,13 @@
 //! Persistent volumes, claims and storage classes.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use serde_json::Value;
 use stoa_kube::Cause;
 use stoa_units::{Quantity, check_label_key};
 
 use super::field::{
-    Errors, Path, dns_label, dns_subdomain, indexed, optional_one_of, quantity, required_text,
+    Errors, Path, dns_label, dns_subdomain, indexed, name_error, optional_one_of, quantity, required_text,
 };
 use super::{affinity, pod_diff, selector, source};
 use crate::value::{at, has, is_empty, items, pairs, path, text, texts};
@@ -276,6 +278,43 @@ fn sources(spec: &Value) -> Value {
     Value::Object(own.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
+/// A volume that an attachment brings along instead of the name of one: what a controller would see to is not said of it.
+pub(super) fn inline_volume(spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    const ELSEWHERE: &str = "may not be specified in the context of inline volumes";
+    let forbid = |key: &str, errors: &mut Errors| {
+        if !is_empty(spec, key) {
+            errors.push(Cause::forbidden(path.child(key), ELSEWHERE));
+        }
+    };
+    if has(spec, "claimRef") {
+        errors.push(Cause::forbidden(path.child("claimRef"), ELSEWHERE));
+    }
+    forbid("capacity", errors);
+    if !has(spec, "csi") {
+        errors
+            .push(Cause::required(path.child("csi"), "has to be specified in the context of inline volumes"));
+    }
+    let list = path.child("accessModes");
+    if is_empty(spec, "accessModes") {
+        errors.push(Cause::required(list, ""));
+    }
+    access_modes(spec, list, errors);
+    let policy = "persistentVolumeReclaimPolicy";
+    if !matches!(text(spec, policy), "" | "Retain") {
+        let why = "may only be Retain in the context of inline volumes";
+        errors.push(Cause::forbidden(path.child(policy), why));
+    }
+    if has(spec, "nodeAffinity") {
+        errors.push(Cause::forbidden(path.child("nodeAffinity"), ELSEWHERE));
+    }
+    source::persistent(spec, "", path, errors);
+    forbid("storageClassName", errors);
+    if has(spec, "volumeMode") && text(spec, "volumeMode") != "Filesystem" {
+        let why = "may not specify volumeMode other than Filesystem in the context of inline volumes";
+        errors.push(Cause::forbidden(path.child("volumeMode"), why));
+    }
+}
+
 pub(super) fn volume(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
     let list = SPEC.child("accessModes");
@@ -370,28 +409,66 @@ pub(super) fn volume_change(old: &Value, new: &Value, errors: &mut Errors) {
     }
 }
 
+/// Who provides what a class names: a qualified name, whatever its case.
+pub(super) fn provisioner(object: &Value, key: &str, errors: &mut Errors) {
+    match text(object, key).to_lowercase().as_str() {
+        "" => errors.push(Cause::required(key, "")),
+        name => name_error(check_label_key(name), name, Path::root(key), errors),
+    }
+}
+
 pub(super) fn class(object: &Value, errors: &mut Errors) {
-    if text(object, "provisioner").is_empty() {
-        errors.push(Cause::required("provisioner", ""));
-    }
-    for (key, known) in [
-        ("reclaimPolicy", ["Delete", "Retain"]),
-        ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
-    ] {
-        if has(object, key) && !known.contains(&text(object, key)) {
-            errors.push(Cause::not_supported(key, text(object, key), &known));
-        }
-    }
+    provisioner(object, "provisioner", errors);
     super::driver::parameters(object, errors);
+    let policy = text(object, "reclaimPolicy");
+    if !matches!(policy, "" | "Delete" | "Retain") {
+        errors.push(Cause::not_supported("reclaimPolicy", policy, &["Delete", "Retain"]));
+    }
+    let mode = text(object, "volumeBindingMode");
+    if !has(object, "volumeBindingMode") {
+        errors.push(Cause::required("volumeBindingMode", ""));
+    } else if !matches!(mode, "Immediate" | "WaitForFirstConsumer") {
+        let known = ["Immediate", "WaitForFirstConsumer"];
+        errors.push(Cause::not_supported("volumeBindingMode", mode, &known));
+    }
+    allowed_topologies(object, errors);
+}
+
+/// The topologies in which a class provides volumes: each differs from all before it. A stock server compares with as many empty
+/// ones besides as there are terms.
+fn allowed_topologies(object: &Value, errors: &mut Errors) {
     let list = Path::root("allowedTopologies");
+    let mut before: HashMap<BTreeMap<&str, BTreeSet<&str>>, usize> = HashMap::new();
+    before.insert(BTreeMap::new(), items(object, "allowedTopologies").count());
     for (i, term) in indexed(object, "allowedTopologies") {
         let path = list.index(i);
-        let terms = path.child("matchLabelExpressions");
+        let expressions = path.child("matchLabelExpressions");
+        let mut topology = BTreeMap::new();
         for (j, e) in indexed(term, "matchLabelExpressions") {
+            let path = expressions.index(j);
+            let (key, at_values) = (text(e, "key"), path.child("values"));
             if is_empty(e, "values") {
-                errors.push(Cause::required(terms.index(j).child("values"), ""));
+                errors.push(Cause::required(at_values, ""));
+            }
+            let mut values = BTreeSet::new();
+            for (k, value) in texts(e, "values").enumerate() {
+                if !values.insert(value) {
+                    errors.push(Cause::duplicate(at_values.index(k), value));
+                }
+            }
+            name_error(check_label_key(key), key, path.child("key"), errors);
+            if topology.insert(key, values).is_some() {
+                errors.push(Cause::duplicate(path.child("key"), key));
             }
         }
+        let same = before.entry(topology).or_default();
+        for _ in 0..*same {
+            if errors.is_full() {
+                break;
+            }
+            errors.push(Cause::duplicate(expressions, ""));
+        }
+        *same += 1;
     }
 }
 
