@@ -67,15 +67,17 @@ impl Kernel {
             AppArmor::Unset if is_host => None,
             asked => self.plan_apparmor(asked, spec.privileged).map_err(failed)?,
         };
-        let labels = self.plan_labels(spec.selinux.as_ref().or(pod.selinux.as_ref()), pod.level.as_deref());
+        let asked = spec.selinux.as_ref().or(pod.selinux.as_ref());
+        let labels = self.plan_labels(asked, pod.level.as_deref()).map_err(failed)?;
         let (process, file) = labels.unzip();
         // A privileged process keeps the runtime's own label; its files are marked all the same.
         Ok(Confinement { apparmor, process_label: process.filter(|_| !spec.privileged), file_label: file })
     }
 
     /// The label of what all containers of a pod share.
-    pub(crate) fn shared_label(&self, pod: &PodSpec) -> Option<String> {
-        self.plan_labels(pod.selinux.as_ref(), pod.level.as_deref()).map(|(_, file)| file)
+    pub(crate) fn shared_label(&self, pod: &PodSpec) -> Result<Option<String>, Error> {
+        let labels = self.plan_labels(pod.selinux.as_ref(), pod.level.as_deref());
+        Ok(labels.map_err(|why| Error::Invalid { what: "pod", why })?.map(|(_, file)| file))
     }
 }
 

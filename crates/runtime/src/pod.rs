@@ -1,6 +1,7 @@
 //! What the containers of a pod share, made and undone: the cgroup, host name and IPC namespaces kept by a bind mount
 //! (no process has to stay for them), and `/dev/shm`.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -43,9 +44,7 @@ pub(crate) fn create(
     if spec.ipc != Sharing::Host {
         let shm = dir.shm();
         fs::create_dir_all(&shm).map_err(Error::io("make", &shm))?;
-        let mut options = format!("mode=1777,size={}", spec.shm_bytes.unwrap_or(SHM_BYTES_DEFAULT));
-        options.extend(label.map(|label| format!(",context=\"{label}\"")));
-        let options = std::ffi::CString::new(options).unwrap_or_default();
+        let options = render_shm_options(spec, label).map_err(Error::io("mount", &shm))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("shm", &shm, "tmpfs", flags, options.as_c_str())
             .map_err(|e| Error::io("mount", &shm)(e.into()))?;
@@ -68,6 +67,13 @@ pub(crate) fn create(
     }
     // The last step: without it a later agent takes the pod for one that was interrupted.
     fs::write(&made, "").map_err(Error::io("write", made))
+}
+
+/// Without them the file system would be as large as it likes, and not marked: what cannot be said is an error.
+fn render_shm_options(spec: &PodSpec, label: Option<&str>) -> io::Result<CString> {
+    let mut options = format!("mode=1777,size={}", spec.shm_bytes.unwrap_or(SHM_BYTES_DEFAULT));
+    options.extend(label.map(|label| format!(",context=\"{label}\"")));
+    CString::new(options).map_err(io::Error::other)
 }
 
 fn make_namespaces(dir: &PodDir, spec: &PodSpec) -> Result<(), Error> {
@@ -153,5 +159,19 @@ pub(crate) fn unmount_all(path: &Path) -> io::Result<()> {
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_memory_is_never_mounted_without_its_options() {
+        let spec: PodSpec =
+            serde_json::from_value(serde_json::json!({"uid": "u", "network": Network::Host})).unwrap();
+        let options = render_shm_options(&spec, Some("a:b:c:s0:c1,c2")).unwrap();
+        assert_eq!(options.to_str().unwrap(), "mode=1777,size=67108864,context=\"a:b:c:s0:c1,c2\"");
+        assert!(render_shm_options(&spec, Some("a:b:c:s0\0")).is_err());
     }
 }

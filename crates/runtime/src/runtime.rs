@@ -209,7 +209,7 @@ impl Runtime {
             }
             let parent = &inner.options.cgroup_parent;
             spec.level = inner.lsm.choose_level(&spec, inner.pods.lock().values())?;
-            let label = inner.lsm.shared_label(&spec);
+            let label = inner.lsm.shared_label(&spec)?;
             let made =
                 pod::create(&inner.layout, &inner.helper, &inner.tree, parent, &spec, label.as_deref());
             if let Err(error) = made {

@@ -49,6 +49,22 @@ impl std::fmt::Display for Label {
     }
 }
 
+/// Refuses parts of a label that would be more than that: a label is also an option of mounts, in which a comma, a quotation
+/// mark or a NUL ends it and begins the next option.
+fn check_parts(asked: &SeLinux) -> Result<(), String> {
+    let parts =
+        [("user", &asked.user), ("role", &asked.role), ("type", &asked.kind), ("level", &asked.level)];
+    for (name, part) in parts {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        // Only a level has parts of its own: `s0-s1:c0,c3`.
+        let is_allowed = |b: u8| is_plain(b) || (name == "level" && b":,".contains(&b));
+        if let Some(part) = part.as_ref().filter(|p| p.is_empty() || !p.bytes().all(is_allowed)) {
+            return Err(format!("SELinux {name} {part:?} holds what no label has"));
+        }
+    }
+    Ok(())
+}
+
 impl Kernel {
     fn has_selinux(&self) -> bool {
         self.path("sys/fs/selinux/enforce").exists()
@@ -73,12 +89,11 @@ impl Kernel {
         &self,
         asked: Option<&SeLinux>,
         level: Option<&str>,
-    ) -> Option<(String, String)> {
-        let asked = asked.filter(|_| self.has_selinux())?.clone();
-        let (mut process, mut file) = match self.policy() {
-            Some(policy) => policy,
-            None => (Label::parse(PROCESS)?, Label::parse(FILE)?),
-        };
+    ) -> Result<Option<(String, String)>, String> {
+        let Some(asked) = asked.filter(|_| self.has_selinux()).cloned() else { return Ok(None) };
+        check_parts(&asked)?;
+        let usual = || Some((Label::parse(PROCESS)?, Label::parse(FILE)?));
+        let Some((mut process, mut file)) = self.policy().or_else(usual) else { return Ok(None) };
         let has_levels = self.read("sys/fs/selinux/mls").is_some_and(|mls| mls == "1");
         let own = asked.level.or(level.map(str::to_owned)).or(process.level).filter(|_| has_levels);
         process.level = own.clone();
@@ -89,7 +104,7 @@ impl Kernel {
         }
         process.role = asked.role.unwrap_or(process.role);
         process.kind = asked.kind.unwrap_or(process.kind);
-        Some((process.to_string(), file.to_string()))
+        Ok(Some((process.to_string(), file.to_string())))
     }
 
     /// The level of a new pod: its own, or one with categories that none of `pods` has.

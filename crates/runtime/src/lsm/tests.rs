@@ -137,12 +137,12 @@ fn labels_are_the_policys_with_what_a_pod_names_put_over_them() {
     let pair = |process: &str, file: &str| (process.to_owned(), file.to_owned());
     // Nobody asked.
     assert_eq!(plan(&pod, &container()), pair("", ""));
-    assert_eq!(kernel.shared_label(&pod), None);
+    assert_eq!(kernel.shared_label(&pod).unwrap(), None);
     pod.selinux = Some(SeLinux::default());
     let usual = pair("system_u:system_r:box_t:s0:c1,c2", "system_u:object_r:box_file_t:s0:c1,c2");
     assert_eq!(plan(&pod, &container()), usual);
     assert_eq!(plan(&pod, &on_host()), usual);
-    assert_eq!(kernel.shared_label(&pod), Some(usual.1.clone()));
+    assert_eq!(kernel.shared_label(&pod).unwrap(), Some(usual.1.clone()));
     let own = SeLinux { kind: Some("spc_t".into()), user: Some("me_u".into()), ..SeLinux::default() };
     let labelled = ContainerSpec { selinux: Some(own), ..container() };
     let expected = pair("me_u:system_r:spc_t:s0:c1,c2", "me_u:object_r:box_file_t:s0:c1,c2");
@@ -154,6 +154,36 @@ fn labels_are_the_policys_with_what_a_pod_names_put_over_them() {
     assert_eq!(plan(&pod, &container()).0, "system_u:system_r:box_t:s0:c8,c9");
     fs::write(root.path().join("sys/fs/selinux/mls"), "0").unwrap();
     assert_eq!(plan(&pod, &container()).0, "system_u:system_r:box_t");
+}
+
+#[test]
+fn a_label_that_would_end_its_mount_option_is_refused() {
+    let root = root(&SELINUX);
+    let kernel = Kernel::at(root.path());
+    let named = |name: &str, value: &str| -> SeLinux { serde_json::from_value(json!({name: value})).unwrap() };
+    for (name, value) in [
+        ("level", "s0\",size=1g,x=\""),
+        ("level", "s0\0"),
+        ("level", "s0 c1"),
+        ("level", ""),
+        ("user", "a:b"),
+        ("role", "a,b"),
+        ("kind", "a\\b"),
+    ] {
+        let asked = named(name, value);
+        let pod = PodSpec { selinux: Some(asked.clone()), ..pod("u") };
+        let error = kernel.shared_label(&pod).unwrap_err().to_string();
+        assert!(error.starts_with("invalid pod: SELinux "), "{error}");
+        let labelled = ContainerSpec { selinux: Some(asked.clone()), ..container() };
+        let error = kernel.plan(&self::pod("u"), &labelled).unwrap_err();
+        assert_eq!(error.reason(), "CreateContainerError");
+        assert!(error.to_string().contains("holds what no label has"), "{error}");
+        // Without SELinux nothing is made of it.
+        assert_eq!(Kernel::at("/nonexistent").shared_label(&pod).unwrap(), None);
+    }
+    let level = "s0-s15:c0.c1023,c3";
+    let pod = PodSpec { selinux: Some(named("level", level)), ..pod("u") };
+    assert!(kernel.shared_label(&pod).unwrap().unwrap().ends_with(level));
 }
 
 #[test]
