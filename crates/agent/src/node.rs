@@ -121,11 +121,6 @@ pub(crate) fn find_address(masters: &[String]) -> String {
     found.or_else(|| towards("192.0.2.1:9")).map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())
 }
 
-/// Whether the kernel enforces AppArmor profiles.
-pub(crate) fn has_apparmor() -> bool {
-    read_line("/sys/module/apparmor/parameters/enabled") == "Y"
-}
-
 fn read_line(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }

@@ -37,7 +37,7 @@ pub mod users;
 pub use attach::AttachSession;
 pub use error::Error;
 pub use exec::{ExecExit, ExecSession};
-pub use lsm::Confinement;
+pub use lsm::{Confinement, has_apparmor};
 pub use options::Options;
 pub use runtime::Runtime;
 pub use spec::*;

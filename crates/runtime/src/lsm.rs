@@ -81,6 +81,11 @@ impl Kernel {
     }
 }
 
+/// Whether containers of this machine can be confined to AppArmor profiles.
+pub fn has_apparmor() -> bool {
+    Kernel::new().has_apparmor()
+}
+
 impl Confinement {
     /// Tells the kernel what the next exec of this thread leads to. `proc` is the machine's own process file system: the one
     /// of a container may be anything (CVE-2019-16884).

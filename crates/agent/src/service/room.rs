@@ -3,17 +3,19 @@
 use super::Agent;
 use crate::events::Kind;
 use crate::observed::Doom;
+use crate::pod;
 use crate::refuse::{self, Ability, Node, Room};
 use crate::worker::Nudge;
-use crate::{node, pod};
 use k8s_openapi::api::core::v1::Pod;
 
 impl Agent {
     /// Why this node does not take a new pod. One that is critical may have others make room.
     pub(super) fn refuse(&self, pod: &Pod) -> Option<Doom> {
         let options = &self.shared.options;
-        let ability =
-            Ability { unsafe_sysctls: &options.allowed_unsafe_sysctls, has_apparmor: node::has_apparmor() };
+        let ability = Ability {
+            unsafe_sysctls: &options.allowed_unsafe_sysctls,
+            has_apparmor: stoa_runtime::has_apparmor(),
+        };
         let uid = pod::reference(pod).uid;
         let refused = refuse::check_ability(pod, &ability);
         // A kubelet gives CPUs away before it looks for room, so that is what is heard of first.

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Once;
 
 use parking_lot::Mutex;
 
@@ -11,6 +12,9 @@ use crate::spec::AppArmor;
 
 /// What the default profile is called in the kernel.
 pub(super) const DEFAULT: &str = "stoa-default";
+
+/// Where the kernel is spoken to about profiles.
+const SECURITY: &str = "sys/kernel/security/apparmor";
 
 /// Where distributions put the parser.
 const PARSERS: [&str; 2] = ["sbin/apparmor_parser", "usr/sbin/apparmor_parser"];
@@ -47,26 +51,49 @@ const PROFILE: &str = r#"profile stoa-default flags=(attach_disconnected,mediate
 }
 "#;
 
-/// Whether the default profile was loaded by this process: one of an older version is replaced once.
+/// What became of the default profile.
 #[derive(Debug)]
-pub(super) struct Default(Mutex<bool>);
+pub(super) struct Default {
+    /// Whether this process loaded it: one of an older version is replaced once.
+    is_ours: Mutex<bool>,
+    /// That nobody is confined is worth one line, not one a container.
+    warning: Once,
+}
 
 impl Default {
     pub(super) fn new() -> Default {
-        Default(Mutex::new(false))
+        Default { is_ours: Mutex::new(false), warning: Once::new() }
     }
 }
 
 impl Kernel {
-    fn has_apparmor(&self) -> bool {
+    fn is_apparmor_enabled(&self) -> bool {
         self.read("sys/module/apparmor/parameters/enabled").is_some_and(|enabled| enabled == "Y")
+    }
+
+    /// Whether profiles can be looked up and loaded. Inside a container on a machine with AppArmor the module says that it is
+    /// enabled, and the file system by which it is spoken to is not there.
+    pub(super) fn has_apparmor(&self) -> bool {
+        self.is_apparmor_enabled() && self.path(SECURITY).is_dir()
+    }
+
+    fn warn_unconfined(&self, why: &str) {
+        self.profile.warning.call_once(|| {
+            tracing::warn!(why, "the kernel has AppArmor, and containers run without a profile of it");
+        });
     }
 
     /// The profile of a container, or why it cannot be had.
     pub(super) fn plan_apparmor(&self, asked: &AppArmor, privileged: bool) -> Result<Option<String>, String> {
         if !self.has_apparmor() {
             return match asked {
-                AppArmor::Unset | AppArmor::Unconfined => Ok(None),
+                AppArmor::Unset => {
+                    if self.is_apparmor_enabled() && !privileged {
+                        self.warn_unconfined(&format!("/{SECURITY} is not there"));
+                    }
+                    Ok(None)
+                }
+                AppArmor::Unconfined => Ok(None),
                 AppArmor::RuntimeDefault | AppArmor::Localhost(_) => {
                     Err("AppArmor is not enabled on the host".to_owned())
                 }
@@ -80,7 +107,7 @@ impl Kernel {
                 Ok(()) => Ok(Some(DEFAULT.to_owned())),
                 // Nobody asked for it, and without the parser no engine has one to give.
                 Err(why) if self.parser().is_none() => {
-                    tracing::debug!(why, "no AppArmor profile by default");
+                    self.warn_unconfined(&why);
                     Ok(None)
                 }
                 Err(why) => Err(why),
@@ -94,7 +121,7 @@ impl Kernel {
 
     /// Whether the kernel lists a profile: `name (mode)` a line.
     fn is_loaded(&self, name: &str) -> Result<bool, String> {
-        let path = self.path("sys/kernel/security/apparmor/profiles");
+        let path = self.path(SECURITY).join("profiles");
         let listed = std::fs::read_to_string(&path)
             .map_err(|e| format!("cannot read the loaded AppArmor profiles from {}: {e}", path.display()))?;
         Ok(listed.lines().filter_map(|line| line.rsplit_once(" (")).any(|(loaded, _)| loaded == name))
@@ -105,13 +132,19 @@ impl Kernel {
     }
 
     fn load_default(&self) -> Result<(), String> {
-        let mut is_ours = self.profile.0.lock();
+        let mut is_ours = self.profile.is_ours.lock();
         if *is_ours && self.is_loaded(DEFAULT)? {
             return Ok(());
         }
-        let parser = self.parser();
-        let parser =
-            parser.ok_or("apparmor_parser, which loads the default AppArmor profile, is not installed")?;
+        let Some(parser) = self.parser() else {
+            // The one of an earlier process is better than none.
+            return match self.is_loaded(DEFAULT)? {
+                true => Ok(()),
+                false => {
+                    Err("apparmor_parser, which loads the default AppArmor profile, is not installed".into())
+                }
+            };
+        };
         let failed = |e: std::io::Error| format!("cannot run {}: {e}", parser.display());
         let mut child = Command::new(&parser)
             .args(["--replace", "--skip-cache"])

@@ -56,7 +56,8 @@ fn install_parser(root: &Path) {
 
 #[test]
 fn a_kernel_without_modules_confines_nobody_and_refuses_who_asks_for_a_profile() {
-    for files in [&[][..], &[("sys/module/apparmor/parameters/enabled", "N\n")]] {
+    // The last is what a container on a machine with AppArmor sees.
+    for files in [&[][..], &[("sys/module/apparmor/parameters/enabled", "N\n")], &[ENABLED]] {
         let root = root(files);
         let kernel = Kernel::at(root.path());
         let labelled = ContainerSpec { selinux: Some(SeLinux::default()), ..container() };
@@ -67,6 +68,7 @@ fn a_kernel_without_modules_confines_nobody_and_refuses_who_asks_for_a_profile()
             let error = kernel.plan(&pod("u"), &with(profile)).unwrap_err().to_string();
             assert!(error.ends_with("AppArmor is not enabled on the host"), "{error}");
         }
+        assert!(!kernel.has_apparmor());
     }
 }
 
@@ -74,6 +76,7 @@ fn a_kernel_without_modules_confines_nobody_and_refuses_who_asks_for_a_profile()
 fn a_profile_of_the_machine_is_taken_by_its_whole_name_if_it_is_loaded() {
     let root = root(&[ENABLED, PROFILES]);
     let kernel = Kernel::at(root.path());
+    assert!(kernel.has_apparmor());
     let plan = |spec: &ContainerSpec| kernel.plan(&pod("u"), spec).map(|c| c.apparmor);
     for name in ["k8s-nginx", "/usr/bin/man (x)"] {
         assert_eq!(plan(&with(localhost(name))).unwrap().as_deref(), Some(name));
@@ -112,6 +115,15 @@ fn the_default_profile_is_loaded_once_and_given_to_whoever_names_none() {
     fs::write(root.path().join(PROFILES.0), "").unwrap();
     fs::write(root.path().join("sbin/apparmor_parser"), "#!/bin/sh\ncat > /dev/null\nexit 1\n").unwrap();
     assert!(plan(container()).is_err());
+    // One that is gone takes nothing from what it loaded, also for the process after this one.
+    fs::remove_file(root.path().join("sbin/apparmor_parser")).unwrap();
+    fs::write(root.path().join(PROFILES.0), "stoa-default (enforce)\n").unwrap();
+    let next = Kernel::at(root.path());
+    for spec in [container(), with(AppArmor::RuntimeDefault)] {
+        assert_eq!(plan(spec.clone()).unwrap().as_deref(), Some("stoa-default"));
+        let planned = next.plan(&pod("u"), &spec).unwrap();
+        assert_eq!(planned.apparmor.as_deref(), Some("stoa-default"));
+    }
 }
 
 const SELINUX: [(&str, &str); 4] = [
