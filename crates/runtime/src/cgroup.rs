@@ -109,10 +109,11 @@ impl Tree {
             }
         }
         if let Some(mount) = &self.unified {
-            let wanted = if self.is_unified() { unified::controllers(mount)? } else { String::new() };
+            let had = if self.is_unified() { unified::controllers(mount)? } else { Vec::new() };
+            let needed = unified::needed(limits);
             let mut directory = mount.clone();
             for segment in path.split('/').filter(|s| !s.is_empty()) {
-                unified::delegate(mount, &directory, &wanted)?;
+                unified::delegate(mount, &directory, &had, &needed)?;
                 directory.push(segment);
                 make_directory(&directory)?;
             }
@@ -193,12 +194,12 @@ impl Tree {
         }
     }
 
-    /// Has the kernel kill all of a cgroup when it kills for memory: half a container is of no use. Version 1 cannot.
+    /// Has the kernel kill all of a cgroup when it kills for memory: half a container is of no use. Version 1 cannot, nor a
+    /// cgroup that was not handed the controller.
     pub(crate) fn die_together(&self, path: &str) -> io::Result<()> {
-        match &self.unified {
-            Some(mount) if self.is_unified() => fs::write(join(mount, path).join("memory.oom.group"), "1"),
-            _ => Ok(()),
-        }
+        let Some(mount) = self.unified.as_ref().filter(|_| self.is_unified()) else { return Ok(()) };
+        let file = join(mount, path).join("memory.oom.group");
+        if file.exists() { fs::write(file, "1") } else { Ok(()) }
     }
 
     /// The CPUs that cgroups below one may be given. Tries it, as a controller that is there need not be to be had.

@@ -13,48 +13,99 @@ const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "io", "hugetl
 /// Where what lives in the topmost cgroup goes when that has to hand controllers down.
 const RESIDENTS: &str = "stoa-residents";
 
-/// What the topmost cgroup can hand down: `+cpu +memory`.
-pub(super) fn controllers(mount: &Path) -> io::Result<String> {
+/// Passes over the residents: what forks while it is moved leaves its child behind.
+const MOVE_PASSES_MAX: usize = 100;
+
+/// What the topmost cgroup can hand down.
+pub(super) fn controllers(mount: &Path) -> io::Result<Vec<&'static str>> {
     let had = fs::read_to_string(mount.join("cgroup.controllers"))?;
-    let had = CONTROLLERS.iter().filter(|c| had.split_whitespace().any(|h| h == **c));
-    Ok(had.map(|c| format!("+{c}")).collect::<Vec<_>>().join(" "))
+    Ok(CONTROLLERS.into_iter().filter(|c| had.split_whitespace().any(|h| h == *c)).collect())
 }
 
-/// Hands controllers down to what is below `directory`.
-pub(super) fn delegate(mount: &Path, directory: &Path, wanted: &str) -> io::Result<()> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let hand_down = || fs::write(directory.join("cgroup.subtree_control"), wanted);
-    match hand_down() {
+/// The controllers that limits are set with.
+pub(super) fn needed(limits: &Limits) -> Vec<&'static str> {
+    let has_cpu = limits.cpu_shares.is_some() || limits.cpu_quota_us.is_some();
+    let has_pages = limits.huge_pages.iter().flat_map(|pages| pages.values()).any(|bytes| *bytes > 0);
+    let all = [
+        ("cpu", has_cpu),
+        ("cpuset", limits.cpuset_cpus.is_some()),
+        ("memory", limits.memory_bytes.is_some()),
+        ("pids", limits.pids.is_some()),
+        ("hugetlb", has_pages),
+    ];
+    all.into_iter().filter(|(_, is_needed)| *is_needed).map(|(name, _)| name).collect()
+}
+
+/// Hands controllers down to what is below `directory`. Of those that cannot be, only the ones that are needed are an error.
+pub(super) fn delegate(mount: &Path, directory: &Path, had: &[&str], needed: &[&str]) -> io::Result<()> {
+    let file = directory.join("cgroup.subtree_control");
+    let hand_down = |words: &str| match fs::write(&file, words) {
         // Only a machine's own topmost cgroup may do both, hand down and hold processes. That of a container, in which
         // we may be, is seen as topmost from within.
         Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && directory == mount => {
             move_residents(mount)?;
-            hand_down()
+            fs::write(&file, words)
         }
         other => other,
-    }
-    .map_err(|e| {
-        io::Error::new(e.kind(), format!("cannot hand {wanted} down from {}: {e}", directory.display()))
+    };
+    hand_down_each(had, needed, hand_down).map_err(|(name, e)| {
+        let message = format!("cannot hand {name} down from {}: {e}", directory.display());
+        io::Error::new(e.kind(), message)
     })
+}
+
+/// Writes all controllers at once, and one by one if the kernel does not take them so: it takes all or none.
+fn hand_down_each<'a>(
+    had: &[&'a str],
+    needed: &[&str],
+    hand_down: impl Fn(&str) -> io::Result<()>,
+) -> Result<(), (&'a str, io::Error)> {
+    let words: Vec<String> = had.iter().map(|c| format!("+{c}")).collect();
+    if words.is_empty() || hand_down(&words.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for (name, word) in had.iter().zip(&words) {
+        match hand_down(word) {
+            Err(error) if needed.contains(name) => return Err((name, error)),
+            Err(error) => {
+                tracing::debug!(controller = name, %error, "a cgroup controller cannot be handed down")
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Moves the processes of a cgroup into one below it.
 pub(super) fn move_residents(directory: &Path) -> io::Result<()> {
     let below = directory.join(RESIDENTS);
     make_directory(&below)?;
-    for pid in fs::read_to_string(directory.join("cgroup.procs"))?.lines() {
-        match fs::OpenOptions::new().append(true).open(below.join("cgroup.procs")) {
-            Ok(mut file) => match io::Write::write_all(&mut file, format!("{pid}\n").as_bytes()) {
-                // It ended meanwhile.
-                Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
-                other => other?,
-            },
-            Err(error) => return Err(error),
+    let list = || fs::read_to_string(directory.join("cgroup.procs"));
+    let move_one = |pid: &str| {
+        let mut file = fs::OpenOptions::new().append(true).open(below.join("cgroup.procs"))?;
+        match io::Write::write_all(&mut file, format!("{pid}\n").as_bytes()) {
+            // It ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+            other => other,
         }
+    };
+    move_all(list, move_one)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot empty {}: {e}", directory.display())))
+}
+
+/// Moves what is listed until nothing is.
+fn move_all(
+    mut list: impl FnMut() -> io::Result<String>,
+    mut move_one: impl FnMut(&str) -> io::Result<()>,
+) -> io::Result<()> {
+    for _ in 0..MOVE_PASSES_MAX {
+        let pids = list()?;
+        if pids.trim().is_empty() {
+            return Ok(());
+        }
+        pids.lines().try_for_each(&mut move_one)?;
     }
-    Ok(())
+    Err(io::Error::other("processes keep coming"))
 }
 
 /// The weight that a kubelet gives for shares: 2 shares are 1, 1,024 are 100, 262,144 are 10,000, and between them a curve
@@ -105,6 +156,7 @@ pub(super) fn limit(directory: &Path, limits: &Limits) -> io::Result<()> {
 mod tests {
     use super::super::Tree;
     use super::*;
+    use std::cell::RefCell;
     use std::path::PathBuf;
 
     /// A machine with version 2 alone, made of plain files: what is written can be read back.
@@ -193,6 +245,10 @@ mod tests {
         ] {
             assert_eq!(read(file), value, "{file}");
         }
+        // The controller may not have been handed down.
+        fake.tree.die_together("/stoa/podu").unwrap();
+        assert!(!fake.path("stoa/podu/memory.oom.group").exists());
+        fs::write(fake.path("stoa/podu/memory.oom.group"), "0").unwrap();
         fake.tree.die_together("/stoa/podu").unwrap();
         assert_eq!(read("memory.oom.group"), "1");
         // What is not limited any more is lifted.
@@ -241,13 +297,56 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lives_in_the_topmost_cgroup_moves_below_it() {
-        let fake = Fake::new(ALL);
-        fs::write(fake.path("cgroup.procs"), "7\n8\n").unwrap();
-        fs::create_dir(fake.path(RESIDENTS)).unwrap();
-        fs::write(fake.path(&format!("{RESIDENTS}/cgroup.procs")), "").unwrap();
-        move_residents(fake.dir.path()).unwrap();
-        assert_eq!(fake.read(&format!("{RESIDENTS}/cgroup.procs")), "7\n8\n");
+    fn whoever_lives_in_the_topmost_cgroup_moves_below_it_with_what_it_forks_meanwhile() {
+        let (here, below) = (RefCell::new(vec![7, 8]), RefCell::new(Vec::new()));
+        let list = || Ok(here.borrow().iter().map(|pid| format!("{pid}\n")).collect());
+        let move_one = |pid: &str| {
+            let pid: i32 = pid.parse().unwrap();
+            here.borrow_mut().retain(|p| *p != pid);
+            // Two generations of children.
+            if pid < 20 {
+                here.borrow_mut().push(pid + 10);
+            }
+            below.borrow_mut().push(pid);
+            Ok(())
+        };
+        move_all(list, move_one).unwrap();
+        assert_eq!(*below.borrow(), [7, 8, 17, 18, 27, 28]);
+        // One that cannot be moved, as it is of another namespace, is not tried for ever.
+        assert!(move_all(|| Ok("0\n".into()), |_| Ok(())).is_err());
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(move_all(|| Ok("1\n".into()), |_| Err(denied())).is_err());
+    }
+
+    #[test]
+    fn a_controller_that_cannot_be_handed_down_is_missed_by_those_it_limits_only() {
+        let limits = Limits {
+            memory_bytes: Some(1 << 20),
+            pids: Some(5),
+            huge_pages: Some([(2 << 20, 0)].into()),
+            ..Limits::default()
+        };
+        assert_eq!(needed(&limits), ["memory", "pids"]);
+        let all = Limits {
+            cpu_shares: Some(2),
+            cpuset_cpus: Some("0".into()),
+            huge_pages: Some([(2 << 20, 1)].into()),
+            ..limits.clone()
+        };
+        assert_eq!(needed(&all), ["cpu", "cpuset", "memory", "pids", "hugetlb"]);
+        // As the kernel is: all that is named in one write, or nothing.
+        let handed = RefCell::new(Vec::new());
+        let hand_down = |words: &str| {
+            if words.split(' ').any(|w| w == "+cpu") {
+                return Err(io::Error::from_raw_os_error(nix::libc::EINVAL));
+            }
+            handed.borrow_mut().extend(words.split(' ').map(str::to_owned));
+            Ok(())
+        };
+        let had = ["cpu", "cpuset", "memory"];
+        hand_down_each(&had, &needed(&limits), hand_down).unwrap();
+        assert_eq!(*handed.borrow(), ["+cpuset", "+memory"]);
+        assert_eq!(hand_down_each(&had, &needed(&all), hand_down).unwrap_err().0, "cpu");
     }
 
     #[test]
