@@ -4,7 +4,8 @@
 use crate::limits;
 use crate::pod::{self, HOST_IMAGE};
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
+    AppArmorProfile, Container, Pod, PodSecurityContext, ResourceRequirements, SELinuxOptions,
+    SeccompProfile, SecurityContext,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub(crate) const NOTE_IMAGE_ID: &str = "stoa.dev/image-id";
 pub(crate) const NOTE_IMAGE: &str = "stoa.dev/image";
 /// See [`NOTE_NAMESPACE`]: its resources as the spec had them when they were last set, as JSON.
 pub(crate) const NOTE_RESOURCES: &str = "stoa.dev/resources";
+/// See [`NOTE_NAMESPACE`]: what its pod named for itself then, as JSON.
+pub(crate) const NOTE_POD_RESOURCES: &str = "stoa.dev/pod-resources";
 /// See [`NOTE_NAMESPACE`]: how often the container was started again.
 pub(crate) const NOTE_RESTARTS: &str = "stoa.dev/restarts";
 
@@ -214,17 +217,21 @@ pub(crate) fn build(pod: &Pod, container: &Container, found: Found<'_>) -> Resul
         (NOTE_IMAGE_ID, found.image.map(|i| i.id.clone()).unwrap_or_default()),
         (NOTE_IMAGE, container.image.clone().unwrap_or_default()),
         (NOTE_RESTARTS, found.restarts.to_string()),
-        (NOTE_RESOURCES, resources_note(container)),
     ]
     .into_iter()
     .map(|(k, v)| (k.to_owned(), v))
+    .chain(resources_notes(pod, container))
     .collect();
     Ok(out)
 }
 
-/// What [`NOTE_RESOURCES`] says of a container.
-pub(crate) fn resources_note(container: &Container) -> String {
-    serde_json::to_string(&container.resources.clone().unwrap_or_default()).unwrap_or_default()
+/// What [`NOTE_RESOURCES`] and [`NOTE_POD_RESOURCES`] say of a container.
+pub(crate) fn resources_notes(pod: &Pod, container: &Container) -> [(String, String); 2] {
+    let note = |r: &ResourceRequirements| serde_json::to_string(r).unwrap_or_default();
+    [
+        (NOTE_RESOURCES.to_owned(), note(&container.resources.clone().unwrap_or_default())),
+        (NOTE_POD_RESOURCES.to_owned(), note(&pod::resources(pod))),
+    ]
 }
 
 /// Refuses root where the pod forbids it, and a name of which nobody can tell whether it is root's.

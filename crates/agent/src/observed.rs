@@ -73,6 +73,8 @@ pub(crate) struct Seen {
     pub(crate) hooking: bool,
     /// Resources that its cgroup has. Unknown of containers that an earlier version started.
     pub(crate) resources: Option<ResourceRequirements>,
+    /// What its pod named for itself when those were set: it bounds a container that names no limit.
+    pub(crate) of_pod: Option<ResourceRequirements>,
     /// Who it runs as: user, group and further groups.
     pub(crate) user: Option<(u32, u32, Vec<u32>)>,
     /// Digest of the image it runs.
@@ -97,6 +99,7 @@ impl Default for Seen {
             killing: false,
             hooking: false,
             resources: None,
+            of_pod: None,
             user: None,
             image_id: String::new(),
             image: String::new(),
@@ -229,7 +232,8 @@ pub(crate) struct Observed {
     pub(crate) doom: Option<Doom>,
     /// When its containers began to be ended.
     pub(crate) ending_since: Option<Time>,
-    /// What the pod names for itself, as it was set last; nothing before its surroundings were made.
+    /// What the pod names for itself, as it was set last; nothing before its surroundings were made, and where what an
+    /// earlier agent set could not be changed.
     pub(crate) resources: Option<ResourceRequirements>,
     /// Resources that the spec names and this node does not give yet.
     pub(crate) resize_pending: Option<ResizePending>,

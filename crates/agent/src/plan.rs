@@ -161,13 +161,17 @@ fn advance(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
 
 /// Whether the pod or a running container has other resources than the spec names.
 pub(crate) fn needs_resize(pod: &Pod, observed: &Observed) -> bool {
-    if observed.resources.as_ref().is_some_and(|r| *r != pod::resources(pod)) {
+    let of_pod = pod::resources(pod);
+    // Nothing is known of what an earlier agent set and this one could not change.
+    let is_unset = observed.resources.is_none() && observed.resize_error.is_some();
+    if is_unset || observed.resources.as_ref().is_some_and(|r| *r != of_pod) {
         return true;
     }
     pod::containers(pod).filter(|(part, _)| *part != Part::Ephemeral).any(|(_, c)| {
         let seen = observed.seen(&c.name).filter(|s| s.is_running() && !s.killing);
         seen.is_some_and(|s| {
             s.resources.as_ref().is_some_and(|r| *r != c.resources.clone().unwrap_or_default())
+                || s.of_pod.as_ref().is_some_and(|r| *r != of_pod)
         })
     })
 }

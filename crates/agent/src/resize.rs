@@ -1,7 +1,7 @@
 //! Other resources for a pod that runs: first granted, where the node has them, then set in its cgroups, or by starting
 //! a container again where its own policy wants that. Until they are granted the pod is as if nobody had asked.
 
-use crate::container::{NOTE_RESOURCES, resources_note};
+use crate::container::resources_notes;
 use crate::events::Kind;
 use crate::limits;
 use crate::machine::chain;
@@ -128,16 +128,19 @@ impl Worker {
                 self.observed.resize_error = None;
                 self.observed.resize_retry_at = None;
             }
-            Err(error) => {
-                tracing::warn!(pod = %self.reference.name, %error, "cannot set a pod's resources");
-                if self.observed.resize_error.as_ref() != Some(&error) {
-                    let why = Some(error.clone());
-                    self.tell_resize(Kind::Warning, "ResizeError", "error", &self.pod, why);
-                }
-                self.observed.resize_error = Some(error);
-                self.observed.resize_retry_at = Some(self.shared.now().plus(RETRY_AFTER));
-            }
+            Err(error) => self.resize_failed(error),
         }
+    }
+
+    /// Remembers why resources could not be set, and to try again.
+    pub(crate) fn resize_failed(&mut self, error: String) {
+        tracing::warn!(pod = %self.reference.name, %error, "cannot set a pod's resources");
+        if self.observed.resize_error.as_ref() != Some(&error) {
+            let why = Some(error.clone());
+            self.tell_resize(Kind::Warning, "ResizeError", "error", &self.pod, why);
+        }
+        self.observed.resize_error = Some(error);
+        self.observed.resize_retry_at = Some(self.shared.now().plus(RETRY_AFTER));
     }
 
     async fn try_resize(&mut self) -> Result<(), String> {
@@ -186,23 +189,24 @@ impl Worker {
             return Ok(());
         };
         // What the pod names for itself bounds containers that name nothing: they change with it.
-        let of_pod = self.observed.resources.clone().unwrap_or_default();
-        let (held, next) = (bounded(&before, &of_pod), bounded(&wanted, &pod::resources(&self.pod)));
-        if before == wanted && held == next {
+        // One that was started again has the new bounds, also while the pod itself cannot be given them.
+        let of_pod = pod::resources(&self.pod);
+        let held_of_pod = seen.of_pod.clone().or_else(|| self.observed.resources.clone()).unwrap_or_default();
+        if seen.killing || (before == wanted && held_of_pod == of_pod) {
             return Ok(());
         }
-        if seen.killing {
-            return Ok(());
-        }
+        let (held, next) = (bounded(&before, &held_of_pod), bounded(&wanted, &of_pod));
         if wants_restart(container, &held, &next) {
             let message = format!("Container {} resize requires restart", container.name);
             self.kill(&container.name, pod::grace(&self.pod), &message);
             return Ok(());
         }
-        let notes = [(NOTE_RESOURCES.to_owned(), resources_note(container))].into();
+        // Written down also where nothing else changes, so that the next agent knows how far this one came.
+        let notes = resources_notes(&self.pod, container).into();
         let set = self.limits_of(container);
         self.shared.machine.update(&id, set, notes).await.map_err(|e| chain(&e))?;
-        self.observed.seen_mut(&container.name).resources = Some(wanted);
+        let seen = self.observed.seen_mut(&container.name);
+        (seen.resources, seen.of_pod) = (Some(wanted), Some(of_pod));
         Ok(())
     }
 }
@@ -289,11 +293,17 @@ fn with_resources_of(pod: &Pod, held: &Pod) -> Pod {
     out
 }
 
-/// A pod as it was granted before, by what its running containers were given.
+/// A pod as it was granted before, by what its running containers and, with them, the pod itself were given.
 pub(crate) fn held_resources(pod: &Pod, observed: &crate::observed::Observed) -> Option<Pod> {
     let mut out = pod.clone();
     let spec = out.spec.as_mut()?;
     let mut any = false;
+    let of_pod = spec.resources.clone().unwrap_or_default();
+    let mut running = observed.containers.values().filter(|s| s.is_running());
+    if let Some(given) = running.find_map(|s| s.of_pod.as_ref().filter(|given| **given != of_pod)) {
+        spec.resources = Some(given.clone());
+        any = true;
+    }
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         let given =
             observed.seen(&container.name).filter(|s| s.is_running()).and_then(|s| s.resources.clone());

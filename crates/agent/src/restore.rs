@@ -1,7 +1,7 @@
 //! Taking over what an earlier agent left: containers that the runtime still holds are matched to their pod by its uid,
 //! running ones are adopted, ended ones count as ended. Pure.
 
-use crate::container::{NOTE_IMAGE, NOTE_IMAGE_ID, NOTE_RESOURCES, NOTE_RESTARTS};
+use crate::container::{NOTE_IMAGE, NOTE_IMAGE_ID, NOTE_POD_RESOURCES, NOTE_RESOURCES, NOTE_RESTARTS};
 use crate::observed::{BACKOFF_FIRST, BACKOFF_MAX, Ended, Life, Observed};
 use crate::pod;
 use crate::status;
@@ -30,8 +30,9 @@ pub(crate) fn observe(pod: &Pod, held: &[Container], now: Time) -> Observed {
         seen.backoff = backoff_after(restarts);
         seen.image_id = spec.annotations.get(NOTE_IMAGE_ID).cloned().unwrap_or_default();
         seen.image = spec.annotations.get(NOTE_IMAGE).cloned().unwrap_or_default();
-        let noted = spec.annotations.get(NOTE_RESOURCES);
-        seen.resources = noted.and_then(|n| serde_json::from_str(n).ok());
+        let noted = |note| spec.annotations.get(note).and_then(|n| serde_json::from_str(n).ok());
+        seen.resources = noted(NOTE_RESOURCES);
+        seen.of_pod = noted(NOTE_POD_RESOURCES);
         seen.user = Some((spec.user.uid, spec.user.gid, spec.user.additional_gids.clone()));
         seen.last = status::read_terminated(said.and_then(|s| s.last_state.as_ref()));
         seen.started =

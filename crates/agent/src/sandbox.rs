@@ -78,10 +78,10 @@ impl Worker {
         self.pod_limits = spec.limits.clone();
         self.shared.machine.create_pod(spec).await.map_err(|e| failed(self, chain(&e)))?;
         // One that an earlier agent made may have been given other resources since.
-        if let Err(error) = self.shared.machine.update_pod(&uid, self.pod_limits.clone()).await {
-            tracing::warn!(pod = %self.reference.name, error = %chain(&error), "cannot set a pod's resources");
+        match self.shared.machine.update_pod(&uid, self.pod_limits.clone()).await {
+            Ok(()) => self.observed.resources = Some(pod::resources(&self.pod)),
+            Err(error) => self.resize_failed(chain(&error)),
         }
-        self.observed.resources = Some(pod::resources(&self.pod));
         if let Some(ip) = ips.first().filter(|_| !pod::is_host_network(&self.pod)) {
             let ports = self.host_ports(ip);
             if !ports.is_empty() {

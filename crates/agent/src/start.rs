@@ -179,12 +179,14 @@ impl Worker {
                 if let Some(signal) = stop_signal {
                     self.stop_signals.insert(name.to_owned(), signal);
                 }
+                let of_pod = pod::resources(&self.pod);
                 let seen = self.observed.seen_mut(name);
                 seen.begin(id.to_owned(), started.started_at, image_id);
                 seen.image = container.image.clone().unwrap_or_default();
                 seen.started = container.startup_probe.is_none();
                 seen.ready = container.readiness_probe.is_none();
                 seen.resources = Some(container.resources.clone().unwrap_or_default());
+                seen.of_pod = Some(of_pod);
                 hooks::after_start(self, part, container, id);
                 self.finish_resize();
                 Ok(())

@@ -29,6 +29,8 @@ pub(crate) struct Scripted {
     pub(crate) ends_once_seen: Mutex<Option<String>>,
     /// Whether it refuses to limit all containers together.
     pub(crate) is_stubborn_about_limits: std::sync::atomic::AtomicBool,
+    /// Bytes of memory that no pod can be limited to.
+    pub(crate) refused_pod_memory: Mutex<Option<i64>>,
     exits: broadcast::Sender<Exit>,
 }
 
@@ -46,6 +48,7 @@ impl Scripted {
             stubborn: Mutex::default(),
             ends_once_seen: Mutex::default(),
             is_stubborn_about_limits: Default::default(),
+            refused_pod_memory: Mutex::default(),
             exits: broadcast::channel(64).0,
         })
     }
@@ -83,6 +86,11 @@ impl Scripted {
         };
         container.state = State::Exited(exit.clone());
         Some(exit)
+    }
+
+    /// The memory that a pod is limited to.
+    pub(crate) fn pod_memory(&self, uid: &str) -> Option<i64> {
+        self.pod_limits.lock().get(uid)?.memory_bytes
     }
 
     /// Id of the running container of a name.
@@ -161,6 +169,10 @@ impl Machine for Scripted {
         Ok(())
     }
     async fn update_pod(&self, uid: &str, limits: Limits) -> Result<(), RuntimeError> {
+        if limits.memory_bytes.is_some() && limits.memory_bytes == *self.refused_pod_memory.lock() {
+            self.note(format!("refused {uid}"));
+            return Err(RuntimeError::PodNotFound(uid.to_owned()));
+        }
         if self.pod_limits.lock().insert(uid.to_owned(), limits.clone()).as_ref() == Some(&limits) {
             return Ok(());
         }

@@ -28,6 +28,8 @@ struct World {
     nudge: mpsc::Sender<Nudge>,
     worker: tokio::task::JoinHandle<()>,
     events: mpsc::Receiver<Occurrence>,
+    /// Reasons of the events that came so far.
+    heard: Vec<String>,
     said: Option<PodStatus>,
     stopped: bool,
     _dir: tempfile::TempDir,
@@ -71,7 +73,14 @@ impl World {
         ));
         let observed = restore::observe(&pod, &machine.list(), shared.now());
         let (nudge, nudges) = mpsc::channel(NUDGES_MAX);
-        let worker = Worker::new(Arc::clone(&shared), Arc::new(pod), observed, nudge.clone(), nudges);
+        // As the service does it.
+        let held = crate::resize::held_resources(&pod, &observed);
+        let wanted = held.is_some().then(|| pod.clone());
+        let pod = Arc::new(held.unwrap_or(pod));
+        if let Some(wanted) = wanted {
+            nudge.try_send(Nudge::Desired(Arc::new(wanted))).unwrap();
+        }
+        let worker = Worker::new(Arc::clone(&shared), pod, observed, nudge.clone(), nudges);
         let worker = tokio::spawn(worker.run());
         let (mut exits, to) = (machine.exits(), nudge.clone());
         tokio::spawn(async move {
@@ -79,13 +88,19 @@ impl World {
                 let _ = to.send(Nudge::Exit(exit)).await;
             }
         });
-        World { machine, shared, nudge, worker, events, said: None, stopped: false, _dir: dir }
+        World { machine, shared, nudge, worker, events, heard: Vec::new(), said: None, stopped: false, _dir: dir }
     }
 
     /// Listens until `wanted` holds of what was said; at most some virtual minutes.
     async fn until(&mut self, what: &str, wanted: impl Fn(&World) -> bool) {
         let begun = Instant::now();
-        while !wanted(self) {
+        loop {
+            while let Ok(o) = self.events.try_recv() {
+                self.heard.push(o.reason);
+            }
+            if wanted(self) {
+                return;
+            }
             assert!(begun.elapsed() < Duration::from_secs(900), "{what} did not come: {:?}", self.summary());
             match self.shared.outbox.take() {
                 Some(report) => {
@@ -138,8 +153,12 @@ impl World {
             && self.machine.networks.lock().is_empty()
     }
 
+    async fn until_heard(&mut self, reason: &str) {
+        self.until(reason, |w| w.heard.iter().any(|r| r == reason)).await;
+    }
+
     fn reasons(&mut self) -> Vec<String> {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.heard);
         while let Ok(o) = self.events.try_recv() {
             out.push(o.reason);
         }
@@ -383,6 +402,85 @@ async fn what_a_pod_names_for_itself_grows_with_what_it_bounds() {
     world.until_said("Running running 1 ready").await;
     assert_eq!(limit(&world), Some(300_000));
     assert_eq!(world.condition("PodResizeInProgress"), None);
+}
+
+/// A pod that names memory for itself, and a container that names none.
+fn bounding(memory: &str, policy: &str) -> Value {
+    let amount = json!({"memory": memory});
+    let policy = json!([{"resourceName": "memory", "restartPolicy": policy}]);
+    json!({"resources": {"requests": amount, "limits": amount},
+        "containers": [{"name": "c", "image": "img", "resizePolicy": policy}]})
+}
+
+impl World {
+    /// What holds for the pod and for its container.
+    fn memory(&self) -> (Option<i64>, Option<i64>) {
+        (self.machine.pod_memory("u"), self.machine.list()[0].spec.limits.memory_bytes)
+    }
+
+    fn refusals(&self) -> usize {
+        self.machine.log.lock().iter().filter(|l| *l == "refused u").count()
+    }
+
+    /// The next agent on the same machine.
+    fn succeeded_by(self, pod: Pod) -> World {
+        self.worker.abort();
+        World::on(Arc::clone(&self.machine), Arc::clone(&self.shared.options.clock), pod)
+    }
+}
+
+const BIG: Option<i64> = Some(512 << 20);
+const SMALL: Option<i64> = Some(256 << 20);
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_that_cannot_be_finished_starts_a_container_again_once() {
+    let mut world = World::new(pod(bounding("512Mi", "RestartContainer")));
+    world.until_said("Running running 0 ready").await;
+    *world.machine.refused_pod_memory.lock() = SMALL;
+    world.nudge.send(sent(bounding("256Mi", "RestartContainer"))).await.unwrap();
+    world.until("several tries", |w| w.refusals() >= 5 && w.machine.starts() >= 2).await;
+    assert_eq!(world.machine.starts(), 2, "{}", world.log());
+    assert_eq!(world.memory(), (BIG, SMALL));
+    let failing = Some(("True".to_owned(), "Error".to_owned()));
+    world.until("a word of it", |w| w.condition("PodResizeInProgress") == failing).await;
+    *world.machine.refused_pod_memory.lock() = None;
+    world.until_heard("ResizeCompleted").await;
+    world.until("the end", |w| w.condition("PodResizeInProgress").is_none()).await;
+    assert_eq!((world.memory(), world.machine.starts()), ((SMALL, SMALL), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_goes_on_with_the_resize_of_a_pod_that_an_earlier_one_did_not_finish() {
+    for (policy, starts) in [("NotRequired", 1), ("RestartContainer", 2)] {
+        let mut world = World::new(pod(bounding("256Mi", policy)));
+        world.until_said("Running running 0 ready").await;
+        let mut world = world.succeeded_by(pod(bounding("512Mi", policy)));
+        world.until_heard("ResizeCompleted").await;
+        world.until("a word", |w| w.said.is_some() && w.condition("PodResizeInProgress").is_none()).await;
+        assert_eq!((world.memory(), world.machine.starts()), ((BIG, BIG), starts), "{policy}");
+        // One that finds it done does nothing.
+        let log = world.log();
+        let mut world = world.succeeded_by(pod(bounding("512Mi", policy)));
+        world.until("a word", |w| w.said.is_some()).await;
+        assert_eq!((world.log(), world.condition("PodResizeInProgress")), (log, None), "{policy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_next_agent_cannot_set_either_is_not_taken_for_done() {
+    let mut world = World::new(pod(bounding("512Mi", "NotRequired")));
+    world.until_said("Running running 0 ready").await;
+    *world.machine.refused_pod_memory.lock() = SMALL;
+    world.nudge.send(sent(bounding("256Mi", "NotRequired"))).await.unwrap();
+    world.until("a refusal", |w| w.refusals() > 0).await;
+    // All that is missing is the last step.
+    assert_eq!(world.memory(), (BIG, SMALL));
+    let mut world = world.succeeded_by(pod(bounding("256Mi", "NotRequired")));
+    let failing = Some(("True".to_owned(), "Error".to_owned()));
+    world.until("a word of it", |w| w.condition("PodResizeInProgress") == failing).await;
+    *world.machine.refused_pod_memory.lock() = None;
+    world.until("the end", |w| w.condition("PodResizeInProgress").is_none()).await;
+    assert_eq!(world.memory(), (SMALL, SMALL));
 }
 
 #[tokio::test(start_paused = true)]
