@@ -5,7 +5,7 @@ use crate::container::resources_notes;
 use crate::events::Kind;
 use crate::limits;
 use crate::machine::chain;
-use crate::observed::{ResizePending, Seen};
+use crate::observed::{Ended, ResizePending};
 use crate::plan;
 use crate::pod::{self, Part};
 use crate::refuse;
@@ -164,14 +164,20 @@ impl Worker {
 
     /// Says that a resize is done, once all that had to be started again for it was.
     pub(crate) fn finish_resize(&mut self) {
-        let is_waiting = |seen: &Seen| seen.killing || (seen.attempts > 0 && !seen.is_running());
-        let is_done = || {
-            let here =
-                pod::containers(&self.pod).filter(|(part, _)| matches!(part, Part::Main | Part::Sidecar));
-            !plan::needs_resize(&self.pod, &self.observed)
-                && !here.filter_map(|(_, c)| self.observed.seen(&c.name)).any(is_waiting)
+        let is_waiting = |part: Part, container: &Container| {
+            let Some(seen) = self.observed.seen(&container.name).filter(|s| s.attempts > 0) else {
+                return false;
+            };
+            // Who has ended for good is waited for by nobody.
+            let comes_back = |e: &Ended| pod::wants_restart(&self.pod, part, container, e.code);
+            seen.killing || (!seen.is_running() && seen.ended().is_none_or(comes_back))
         };
-        if self.resizing && is_done() {
+        let is_done = || {
+            let mut here =
+                pod::containers(&self.pod).filter(|(part, _)| matches!(part, Part::Main | Part::Sidecar));
+            !plan::needs_resize(&self.pod, &self.observed) && !here.any(|(part, c)| is_waiting(part, c))
+        };
+        if self.resizing && self.observed.doom.is_none() && is_done() {
             self.resizing = false;
             self.tell_resize(Kind::Normal, "ResizeCompleted", "completed", &self.pod, None);
         }

@@ -359,6 +359,7 @@ impl Worker {
         };
         tracing::info!(pod = %self.reference.name, container = %name, code = ended.code, reason = %ended.reason, "container ended");
         self.observed.seen_mut(&name).end(ended);
+        self.finish_resize();
         self.tell_backoff(&name);
     }
 

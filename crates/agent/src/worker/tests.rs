@@ -88,7 +88,17 @@ impl World {
                 let _ = to.send(Nudge::Exit(exit)).await;
             }
         });
-        World { machine, shared, nudge, worker, events, heard: Vec::new(), said: None, stopped: false, _dir: dir }
+        World {
+            machine,
+            shared,
+            nudge,
+            worker,
+            events,
+            heard: Vec::new(),
+            said: None,
+            stopped: false,
+            _dir: dir,
+        }
     }
 
     /// Listens until `wanted` holds of what was said; at most some virtual minutes.
@@ -481,6 +491,34 @@ async fn what_the_next_agent_cannot_set_either_is_not_taken_for_done() {
     *world.machine.refused_pod_memory.lock() = None;
     world.until("the end", |w| w.condition("PodResizeInProgress").is_none()).await;
     assert_eq!(world.memory(), (SMALL, SMALL));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_is_completed_though_a_container_has_ended_for_good() {
+    let sized = |memory: &str, policy: &str| {
+        let policy = json!([{"resourceName": "memory", "restartPolicy": policy}]);
+        json!({"restartPolicy": "OnFailure", "containers": [{"name": "c", "image": "img",
+            "resources": {"limits": {"memory": memory}}, "resizePolicy": policy}, {"name": "d", "image": "img"}]})
+    };
+    let mut world = World::new(pod(sized("64Mi", "NotRequired")));
+    world.until("both", |w| w.machine.running("d").is_some()).await;
+    world.machine.end(&world.machine.running("d").unwrap(), 0);
+    let has_ended = |w: &World| {
+        let said = w.said.as_ref().and_then(|s| s.container_statuses.as_ref());
+        said.is_some_and(|all| all[1].state.as_ref().is_some_and(|s| s.terminated.is_some()))
+    };
+    world.until("an end", has_ended).await;
+    world.nudge.send(sent(sized("128Mi", "NotRequired"))).await.unwrap();
+    world.until_heard("ResizeCompleted").await;
+    world.heard.clear();
+    // One that ends for good instead of being started again has nothing to wait for either.
+    let (mut world, id) = (World::new(pod(sized("64Mi", "RestartContainer"))), "c");
+    world.machine.stubborn.lock().insert(id.to_owned());
+    world.until("both", |w| w.machine.running("d").is_some()).await;
+    world.nudge.send(sent(sized("128Mi", "RestartContainer"))).await.unwrap();
+    world.until("a signal", |w| w.log().contains("signal c 15")).await;
+    world.machine.end(&world.machine.running(id).unwrap(), 0);
+    world.until_heard("ResizeCompleted").await;
 }
 
 #[tokio::test(start_paused = true)]
