@@ -315,6 +315,8 @@ fn container_status(
         _ => seen.has_started() && seen.ready,
     };
     let resources = seen.resources.clone().filter(|_| is_running).or_else(|| container.resources.clone());
+    // As a kubelet tells it: of a container that there was, also where it names none; of no other.
+    let was_made = seen.attempts > 0;
     let user = seen.user.as_ref().map(|(uid, gid, more)| {
         let groups = std::iter::once(gid).chain(more.iter().filter(|g| *g != gid));
         ContainerUser {
@@ -337,8 +339,12 @@ fn container_status(
         restart_count: i32::try_from(seen.restarts).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: Some(last.map_or_else(ContainerState::default, terminated)),
-        resources: resources.filter(|r| *r != Default::default()),
-        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+        resources: was_made.then(|| resources.unwrap_or_default()),
+        allocated_resources: container
+            .resources
+            .as_ref()
+            .filter(|_| was_made)
+            .and_then(|r| r.requests.clone()),
         user: user.filter(|_| seen.id().is_some()),
         volume_mounts: volume_mounts(pod, container, observed),
         stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),

@@ -199,3 +199,18 @@ fn a_container_is_not_said_to_run_before_its_first_hook_has_ended() {
     // A pod that ran once does not wait again.
     assert_eq!(show_with(true, 2), format!("Running [{unready}] a:Running"));
 }
+
+#[test]
+fn a_container_that_there_was_tells_of_its_resources_also_where_it_names_none() {
+    let amount = json!({"requests": {"cpu": "100m"}});
+    let spec = json!({"containers": [{"name": "a"}, {"name": "b", "resources": amount}, {"name": "c", "resources": amount}]});
+    let status = compute(&pod(spec), &observed("a=run b=fail"), &[], None, at(105));
+    let told: Vec<Value> = status
+        .container_statuses
+        .unwrap()
+        .iter()
+        .map(|c| json!([c.name, c.resources, c.allocated_resources]))
+        .collect();
+    let want = [json!(["a", {}, null]), json!(["b", amount, {"cpu": "100m"}]), json!(["c", null, null])];
+    assert_eq!(told, want);
+}
