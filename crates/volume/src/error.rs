@@ -81,6 +81,14 @@ impl Error {
         move |cause| Error::Io { what, path, cause: cause.into() }
     }
 
+    /// Whether something is mounted where a file or directory is to go.
+    pub(crate) fn is_mounted(&self) -> bool {
+        use rustix::io::Errno;
+        let code = |e: Errno| Some(e.raw_os_error());
+        matches!(self, Error::Io { cause, .. }
+            if [code(Errno::BUSY), code(Errno::XDEV)].contains(&cause.raw_os_error()))
+    }
+
     /// Whether the volume may become possible once something is pushed.
     pub fn is_waiting(&self) -> bool {
         matches!(self, Error::ObjectPending { .. } | Error::TokenPending(_))

@@ -33,6 +33,19 @@ pub fn unmount_below(dir: &Path) -> Result<(), Error> {
     }
 }
 
+/// Detaches what is mounted at `point`, with all that is mounted within. Unlike [`unmount_below`] it does not read of every
+/// mount of the machine.
+pub(crate) fn unmount_at(point: &Path) -> Result<(), Error> {
+    loop {
+        match rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            // Nothing is mounted there, or it is not there.
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(Error::io("unmount", point)(e)),
+        }
+    }
+}
+
 fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let table = std::fs::read("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
     let points = table.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4));

@@ -1,7 +1,8 @@
 //! A part of a volume as a mount of its own. The part is opened inside the volume with no way out (a container may be
 //! swapping links in it at this moment) and that very descriptor is bound to a place only the agent writes.
 
-use crate::{Error, unmount_below};
+use crate::Error;
+use crate::remove::unmount_at;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs;
@@ -36,7 +37,7 @@ fn bind_opened(part: &OwnedFd, name: &Path, target: &Path) -> Result<(), Error> 
     let is_dir = rustix::fs::fstat(part)
         .map(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_dir())
         .map_err(Error::io("read", name))?;
-    unmount_below(target)?;
+    unmount_at(target)?;
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }

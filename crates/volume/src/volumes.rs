@@ -1,6 +1,7 @@
 //! All volumes of all pods of a node, below one directory: `<root>/<pod uid>/volumes/<name>`. Making is idempotent and
 //! is also how a changed object reaches the files.
 
+use crate::remove::unmount_at;
 use crate::render::{Tree, Wanted};
 use crate::{
     Error, Objects, Place, Tokens, files, host_path, image, remove_tree, render, sub_path, unmount_below,
@@ -31,6 +32,10 @@ pub struct Mounted {
 /// The volumes of a pod by name.
 pub type Made = BTreeMap<String, Mounted>;
 
+/// Where a pod's volumes lie below its directory, and where the parts of them that are mounts of their own.
+const VOLUMES: &str = "volumes";
+const SUB_PATHS: &str = "subpaths";
+
 /// The volumes of a node.
 #[derive(Clone, Debug)]
 pub struct Volumes {
@@ -59,7 +64,7 @@ impl Volumes {
         now: Time,
     ) -> Result<Made, (String, Error)> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let dir = self.pod_dir(uid).map_err(|e| (String::new(), e))?.join("volumes");
+        let dir = self.pod_dir(uid).map_err(|e| (String::new(), e))?.join(VOLUMES);
         let mut made = Made::new();
         let spec = pod.spec.as_ref();
         let group = spec
@@ -89,7 +94,7 @@ impl Volumes {
         part: &str,
         group: Option<u32>,
     ) -> Result<PathBuf, Error> {
-        let target = self.pod_dir(uid)?.join("subpaths").join(check_name(container)?).join(index.to_string());
+        let target = self.pod_dir(uid)?.join(SUB_PATHS).join(check_name(container)?).join(index.to_string());
         if volume.is_image {
             sub_path::bind_of_image(&volume.path, part, &target)?;
         } else {
@@ -101,8 +106,20 @@ impl Volumes {
     /// Takes everything of a pod away.
     pub fn remove(&self, uid: &str) -> Result<(), Error> {
         let dir = self.pod_dir(uid)?;
-        unmount_below(&dir)?;
-        remove_tree(&dir)
+        // Parts are mounts of volumes: they go first.
+        for container in entries(&dir.join(SUB_PATHS))? {
+            entries(&container)?.iter().try_for_each(|part| unmount_at(part))?;
+        }
+        entries(&dir.join(VOLUMES))?.iter().try_for_each(|volume| unmount_at(volume))?;
+        match remove_tree(&dir) {
+            // A container that may mount for the machine left something deeper. Only now is it worth the time that it takes
+            // to read of all mounts, of which there are several for every pod.
+            Err(error) if error.is_mounted() => {
+                unmount_below(&dir)?;
+                remove_tree(&dir)
+            }
+            done => done,
+        }
     }
 
     /// Uids of the pods that have a directory.
@@ -119,6 +136,16 @@ impl Volumes {
         }
         Ok(uids)
     }
+}
+
+/// What is in a directory that may not be there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let list = match fs::read_dir(dir) {
+        Ok(list) => list,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("list", dir)(e)),
+    };
+    list.map(|entry| Ok(entry.map_err(Error::io("list", dir))?.path())).collect()
 }
 
 fn check_name(name: &str) -> Result<&str, Error> {
@@ -260,5 +287,54 @@ mod tests {
         volumes.remove("u1").unwrap();
         assert!(volumes.held().unwrap().is_empty());
         assert!(volumes.remove("../etc").is_err());
+    }
+
+    /// The machine's mounts below a directory.
+    fn mounts(dir: &Path) -> usize {
+        let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        all.lines().filter(|line| line.contains(dir.to_str().unwrap())).count()
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_pod_goes_with_it_and_what_it_shows_stays() {
+        assert!(rustix::process::geteuid().is_root(), "needs root: it mounts");
+        let tmp = tempfile::tempdir().unwrap();
+        let outside = tmp.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("keep"), "x").unwrap();
+        let volumes = Volumes::new(tmp.path().join("pods"));
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"uid": "u1", "namespace": "n"},
+            "spec": {"containers": [], "volumes": [
+                {"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}},
+                {"name": "host", "hostPath": {"path": outside}}]}
+        }))
+        .unwrap();
+        // Without and with mounts of a container's own: in a volume that is a mount, and in one that is not.
+        for strays in [&[][..], &["memory/own"], &["disk/deep/own", "disk/own", "memory/own"]] {
+            let made = volumes
+                .make(&pod, &One(""), &Place::default(), &Tokens::new(), Time::EPOCH)
+                .map_err(|(n, e)| format!("{n}: {e}"))
+                .unwrap();
+            for (index, name) in ["disk", "memory", "host"].into_iter().enumerate() {
+                fs::create_dir_all(made[name].path.join("part")).unwrap();
+                for container in ["a", "b"] {
+                    volumes.bind_sub_path("u1", container, index, &made[name], "part", None).unwrap();
+                }
+                // One that is started again.
+                volumes.bind_sub_path("u1", "a", index, &made[name], "part", None).unwrap();
+            }
+            for stray in strays {
+                let at = tmp.path().join("pods/u1/volumes").join(stray);
+                fs::create_dir_all(&at).unwrap();
+                rustix::mount::mount_bind(&outside, &at).unwrap();
+            }
+            assert_eq!(mounts(&tmp.path().join("pods")), 7 + strays.len(), "{strays:?}");
+            volumes.remove("u1").unwrap();
+            assert_eq!(mounts(tmp.path()), 0, "{strays:?}");
+            assert!(volumes.held().unwrap().is_empty());
+            assert!(outside.join("keep").exists() && outside.join("part").exists());
+            volumes.remove("u1").unwrap();
+        }
     }
 }
