@@ -30,6 +30,9 @@ pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
@@ -49,10 +52,10 @@ mod tests {
             let waiter = tokio::spawn(async {
                 let (tell, told) = std::sync::mpsc::channel();
                 tokio::spawn(async move { tell.send(()) });
-                // There is one thread, and it is here.
-                aside(|| told.recv()).is_ok()
+                // There is one thread, and it is here. Nobody waits for ever for what cannot come.
+                aside(|| told.recv_timeout(PATIENCE)).is_ok()
             });
-            assert!(waiter.await.unwrap());
+            assert!(waiter.await.unwrap(), "the other task had no thread");
         });
         assert_eq!(aside(|| 1), 1);
     }

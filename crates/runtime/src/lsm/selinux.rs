@@ -137,11 +137,17 @@ impl Kernel {
 /// Marks a file, or a directory with all that is in it; links are marked, never followed. What lies on a file system without
 /// labels stays as it is.
 pub(crate) fn relabel(path: &Path, label: &str) -> io::Result<()> {
-    relabel_below(path, path, label, DEPTH_MAX)
+    let mark = |path: &Path| lsetxattr(path, ATTRIBUTE, label.as_bytes(), XattrFlags::empty());
+    mark_below(path, path, &mark, DEPTH_MAX)
 }
 
-fn relabel_below(named: &Path, path: &Path, label: &str, depth: usize) -> io::Result<()> {
-    match lsetxattr(path, ATTRIBUTE, label.as_bytes(), XattrFlags::empty()) {
+pub(super) fn mark_below(
+    named: &Path,
+    path: &Path,
+    mark: &dyn Fn(&Path) -> Result<(), Errno>,
+    depth: usize,
+) -> io::Result<()> {
+    match mark(path) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(Errno::NOTSUP | Errno::ROFS) => return Ok(()),
         Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", named.display()))),
@@ -159,7 +165,7 @@ fn relabel_below(named: &Path, path: &Path, label: &str, depth: usize) -> io::Re
     let held = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
     for entry in std::fs::read_dir(&held)? {
         let name = entry?.file_name();
-        relabel_below(&named.join(&name), &held.join(&name), label, depth - 1)?;
+        mark_below(&named.join(&name), &held.join(&name), mark, depth - 1)?;
     }
     Ok(())
 }
