@@ -17,8 +17,10 @@ use std::path::Path;
 
 /// Bytes of one answer of the kernel's, which fills no more than 32 KiB at once.
 const ANSWER_LEN_MAX: usize = 64 << 10;
-/// Flows that are forgotten at once; further ones wait for the next change.
+/// Flows that are noted and forgotten at once; then the kernel is asked for further ones.
 const FORGOTTEN_LEN_MAX: usize = 65_536;
+/// How often it is asked: for more flows than any table holds.
+const LOOKS_MAX: usize = 1_024;
 
 /// Who may stand behind which front.
 #[derive(Debug, Default)]
@@ -73,6 +75,13 @@ impl Fronts {
         out
     }
 
+    /// Adds others, which hold where both know a front.
+    pub(crate) fn extend(&mut self, others: Fronts) {
+        self.inside.extend(others.inside);
+        self.at.extend(others.at);
+        self.here.extend(others.here);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.inside.is_empty() && self.at.is_empty() && self.here.is_empty()
     }
@@ -102,22 +111,41 @@ struct Flow {
 /// Forgets the flows that `fronts` do not allow; returns how many.
 pub(crate) fn forget(fronts: &Fronts, near: &Near) -> Result<usize, Error> {
     let socket = connect()?;
-    let mut stale = Vec::new();
-    ask(&socket, GET, DUMP, &[], |flow| {
-        if let Some(flow) = read_flow(flow).filter(|f| fronts.is_stale(f, near))
-            && stale.len() < FORGOTTEN_LEN_MAX
-        {
-            stale.push(flow.handle);
-        }
-    })?;
-    for handle in &stale {
-        match ask(&socket, DELETE, ACKNOWLEDGE, handle, |_| {}) {
-            // It ended meanwhile.
-            Err(nix::Error::ENOENT) => {}
-            other => other?,
+    let find = |len_max| {
+        let mut stale = Vec::new();
+        ask(&socket, GET, DUMP, &[], |flow| {
+            if let Some(flow) = read_flow(flow).filter(|f| fronts.is_stale(f, near))
+                && stale.len() < len_max
+            {
+                stale.push(flow.handle);
+            }
+        })?;
+        Ok(stale)
+    };
+    let delete = |handle: &[u8]| match ask(&socket, DELETE, ACKNOWLEDGE, handle, |_| {}) {
+        // It ended meanwhile.
+        Err(nix::Error::ENOENT) => Ok(()),
+        other => Ok(other?),
+    };
+    forget_all(FORGOTTEN_LEN_MAX, find, delete)
+}
+
+/// Finds some and deletes them, until there are fewer than it looks for.
+fn forget_all(
+    len_max: usize,
+    find: impl Fn(usize) -> Result<Vec<Vec<u8>>, Error>,
+    delete: impl Fn(&[u8]) -> Result<(), Error>,
+) -> Result<usize, Error> {
+    let mut forgotten = 0;
+    for _ in 0..LOOKS_MAX {
+        let stale = find(len_max)?;
+        stale.iter().try_for_each(|handle| delete(handle))?;
+        forgotten += stale.len();
+        if stale.len() < len_max {
+            break;
         }
     }
-    Ok(stale.len())
+    Ok(forgotten)
 }
 
 impl From<nix::Error> for Error {

@@ -99,8 +99,7 @@ struct Inner {
     /// One attach or detach of a pod at a time; different pods do not wait for each other.
     busy: tokio::sync::Mutex<std::collections::HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     ports: tokio::sync::Mutex<Vec<HostPort>>,
-    /// What the table of services holds; unknown at first and after a failure.
-    services: tokio::sync::Mutex<Option<services::Table>>,
+    services: tokio::sync::Mutex<services::Held>,
 }
 
 impl std::fmt::Debug for Network {
@@ -360,21 +359,11 @@ impl Network {
     pub async fn set_services(&self, wanted: &Services) -> Result<(), Error> {
         let mut table = self.0.services.lock().await;
         let id = self.0.options.id.clone();
-        let (next, transaction, fronts) = match table.take() {
-            None => {
-                let (made, transaction) = services::Table::create(&id, &bridge_name(&id), wanted);
-                (made, Some(transaction), Fronts::of_services(&Services::new(), wanted))
-            }
-            Some(mut made) => {
-                let fronts = Fronts::of_services(made.services(), wanted);
-                let transaction = made.update(&id, wanted);
-                (made, transaction, fronts)
-            }
-        };
+        let (transaction, fronts) = table.plan(&id, &bridge_name(&id), wanted);
         if let Some(transaction) = transaction {
             blocking(move || rules::run(services::table(&id), &transaction)).await?;
         }
-        *table = Some(next);
+        table.confirm();
         self.forget_flows(fronts).await;
         Ok(())
     }

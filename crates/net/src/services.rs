@@ -2,6 +2,7 @@
 //! behind it. One nftables table of its own: verdict maps from address and port to a chain a service port, so that a
 //! packet costs one look-up however many services there are, and a change touches the chains of what changed only.
 
+use crate::conntrack::Fronts;
 use crate::network::Protocol;
 use crate::rules::on_link;
 use serde_json::{Value, json};
@@ -53,9 +54,57 @@ pub(crate) fn table(id: &str) -> String {
     format!("stoa-{id}-services")
 }
 
+/// The table as far as is known: what an earlier process left in it is not, nor what a transaction that failed did.
+#[derive(Default)]
+pub(crate) struct Held {
+    table: Table,
+    is_certain: bool,
+    /// What takes back the last plan, which nobody has confirmed yet.
+    unconfirmed: Option<Undo>,
+}
+
+/// How a table becomes again what it was.
+enum Undo {
+    Whole(Table),
+    /// These, of which those there were are these.
+    Part(Vec<String>, Services),
+}
+
+impl Held {
+    /// The transaction that leads to what is wanted, if it takes one, and the fronts whose flows may lead elsewhere then. It
+    /// counts as done once it is confirmed; else the next plan makes the whole table anew, as nothing would heal a difference
+    /// that nobody knows of, and looks after what stood before too.
+    pub(crate) fn plan(&mut self, id: &str, bridge: &str, wanted: &Services) -> (Option<Value>, Fronts) {
+        if let Some(undo) = self.unconfirmed.take() {
+            self.is_certain = false;
+            match undo {
+                Undo::Whole(table) => self.table = table,
+                Undo::Part(names, services) => drop(self.table.take_in(&names, &services)),
+            }
+        }
+        let before = &self.table.services;
+        if self.is_certain {
+            let fronts = Fronts::of_services(before, wanted);
+            let (transaction, undo) = self.table.update(id, wanted);
+            self.unconfirmed = Some(undo);
+            return (transaction, fronts);
+        }
+        let mut fronts = Fronts::of_services(before, &Services::new());
+        fronts.extend(Fronts::of_services(&Services::new(), wanted));
+        let (made, transaction) = Table::create(id, bridge, wanted);
+        self.unconfirmed = Some(Undo::Whole(std::mem::replace(&mut self.table, made)));
+        (Some(transaction), fronts)
+    }
+
+    /// The kernel has done what was planned.
+    pub(crate) fn confirm(&mut self) {
+        (self.unconfirmed, self.is_certain) = (None, true);
+    }
+}
+
 /// What the table holds, and how to bring it from there to what is wanted.
 #[derive(Default)]
-pub(crate) struct Table {
+struct Table {
     services: Services,
     /// How many service ports a pod of this machine stands behind.
     hairpin: HashMap<Ipv4Addr, usize>,
@@ -63,7 +112,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// The transaction that makes the table from nothing.
-    pub(crate) fn create(id: &str, bridge: &str, wanted: &Services) -> (Table, Value) {
+    fn create(id: &str, bridge: &str, wanted: &Services) -> (Table, Value) {
         let mut out = base(id, bridge);
         let mut made = Table::default();
         made.change(id, wanted, &mut out);
@@ -71,18 +120,13 @@ impl Table {
     }
 
     /// The transaction for what changed; none if nothing did.
-    pub(crate) fn update(&mut self, id: &str, wanted: &Services) -> Option<Value> {
+    fn update(&mut self, id: &str, wanted: &Services) -> (Option<Value>, Undo) {
         let mut out = Vec::new();
-        self.change(id, wanted, &mut out);
-        (!out.is_empty()).then(|| json!({ "nftables": out }))
+        let undo = self.change(id, wanted, &mut out);
+        ((!out.is_empty()).then(|| json!({ "nftables": out })), undo)
     }
 
-    /// What it holds.
-    pub(crate) fn services(&self) -> &Services {
-        &self.services
-    }
-
-    fn change(&mut self, id: &str, wanted: &Services, out: &mut Vec<Value>) {
+    fn change(&mut self, id: &str, wanted: &Services, out: &mut Vec<Value>) -> Undo {
         let t = table(id);
         let names: BTreeSet<&String> = self.services.keys().chain(wanted.keys()).collect();
         let changed: Vec<String> =
@@ -141,12 +185,15 @@ impl Table {
                 );
             }
         }
+        let before =
+            changed.iter().filter_map(|n| Some((n.clone(), self.services.get(n)?.clone()))).collect();
         for (verb, ip) in self.take_in(&changed, wanted) {
             let elem = json!([{"concat": [ip, ip]}]);
             out.push(
                 json!({verb: {"element": {"family": "ip", "table": t, "name": "hairpin", "elem": elem}}}),
             );
         }
+        Undo::Part(changed, before)
     }
 
     /// Remembers what was wanted; returns which addresses came to stand behind services and which no longer do.

@@ -1,5 +1,6 @@
 use super::*;
-use crate::services::Service;
+use crate::services::{Held, Service};
+use std::cell::RefCell;
 
 fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, last)
@@ -114,4 +115,57 @@ fn a_flow_is_read_and_named_as_the_kernel_writes_it() {
     for cut in 0..whole.len() {
         let _ = read_flow(&whole[..cut]);
     }
+}
+
+#[test]
+fn however_many_flows_are_stale_all_are_forgotten() {
+    for (flows, looks) in [(0, 1), (1, 1), (2, 2), (5, 3), (6, 4)] {
+        let table = RefCell::new((0..flows).collect::<BTreeSet<u8>>());
+        let looked = RefCell::new(0);
+        let find = |len_max| {
+            *looked.borrow_mut() += 1;
+            Ok(table.borrow().iter().take(len_max).map(|flow| vec![*flow]).collect())
+        };
+        let delete = |handle: &[u8]| {
+            assert!(table.borrow_mut().remove(&handle[0]));
+            Ok(())
+        };
+        assert_eq!(forget_all(2, find, delete).unwrap(), usize::from(flows));
+        assert_eq!((table.borrow().len(), *looked.borrow()), (0, looks), "{flows}");
+    }
+    // Flows that come as fast as they go do not keep it for ever.
+    assert_eq!(forget_all(1, |_| Ok(vec![vec![0]]), |_| Ok(())).unwrap(), LOOKS_MAX);
+}
+
+#[test]
+fn a_transaction_that_failed_takes_nothing_from_what_is_known() {
+    let of = |all: &[(&str, u8)]| -> Services {
+        all.iter()
+            .map(|(name, last)| {
+                (
+                    (*name).to_owned(),
+                    Service { addresses: vec![ip(*last)], external: vec![], ..service(&[2]) },
+                )
+            })
+            .collect()
+    };
+    let (own, mut held) = (near(), Held::default());
+    let stale = |fronts: &Fronts, last| fronts.is_stale(&flow((ip(last), 53), (ip(9), 53)), &own);
+    let anew = |t: &Option<serde_json::Value>| t.as_ref().unwrap()["nftables"][0]["add"]["table"].is_object();
+    let (first, fronts) = held.plan("x", "br", &of(&[("a", 100), ("b", 101)]));
+    assert!(anew(&first) && stale(&fronts, 100) && stale(&fronts, 101));
+    held.confirm();
+    // One goes, and nobody confirms it, twice; what is planned then looks after its flows all the same.
+    for _ in 0..2 {
+        let (change, fronts) = held.plan("x", "br", &of(&[("b", 101)]));
+        assert!(change.is_some() && stale(&fronts, 100));
+    }
+    let (next, fronts) = held.plan("x", "br", &of(&[("b", 101), ("c", 102)]));
+    assert!(anew(&next), "whatever the kernel made of it");
+    assert!(stale(&fronts, 100) && stale(&fronts, 101) && stale(&fronts, 102));
+    held.confirm();
+    let (change, fronts) = held.plan("x", "br", &of(&[("b", 101)]));
+    assert!(!anew(&change) && stale(&fronts, 102) && !stale(&fronts, 100) && !stale(&fronts, 101));
+    held.confirm();
+    assert!(held.plan("x", "br", &of(&[("b", 101)])).0.is_none());
 }

@@ -87,10 +87,10 @@ proptest! {
             let (mut changed, first) = Table::create("changed", "br0", &steps[0]);
             apply("changed", &first)?;
             for step in &steps[1..] {
-                if let Some(transaction) = changed.update("changed", step) {
+                if let (Some(transaction), _) = changed.update("changed", step) {
                     apply("changed", &transaction)?;
                 }
-                assert!(changed.update("changed", step).is_none(), "nothing is left to change");
+                assert!(changed.update("changed", step).0.is_none(), "nothing is left to change");
                 let (_, fresh) = Table::create("fresh", "br0", step);
                 apply("fresh", &fresh)?;
                 let renamed: Vec<String> =
