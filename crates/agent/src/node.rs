@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 use stoa_units::{Quantity, Time};
-use stoa_wire::{NodeImage, NodeReport};
+use stoa_wire::{NodeFeatures, NodeImage, NodeReport};
 
 /// The Kubernetes version that this agent speaks like.
 const KUBELET_VERSION: &str = "v1.36.2+stoa";
@@ -213,7 +213,16 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
         info: info.map(|(k, v)| (k.to_owned(), v)).into(),
         images: Vec::new(),
         conditions: Conditions::default().render(Time::EPOCH, Duration::ZERO),
+        features: features(),
     })
+}
+
+fn features() -> NodeFeatures {
+    let found = stoa_runtime::Features::find();
+    NodeFeatures {
+        recursive_read_only_mounts: found.recursive_read_only_mounts,
+        user_namespaces: found.user_namespaces,
+    }
 }
 
 /// Thousandths of CPUs that are kept for the machine: those that are named, else as much as is said.

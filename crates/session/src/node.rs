@@ -74,8 +74,7 @@ pub(crate) fn set_status(node: &mut Value, report: &NodeReport, now: Time) {
     );
     status.insert("nodeInfo".into(), json!(report.info));
     status.insert("features".into(), json!({"supplementalGroupsPolicy": true}));
-    let able = json!({"recursiveReadOnlyMounts": true, "userNamespaces": true});
-    status.insert("runtimeHandlers".into(), json!([{"name": "", "features": able}]));
+    status.insert("runtimeHandlers".into(), json!([{"name": "", "features": report.features}]));
     status.insert("declaredFeatures".into(), json!(DECLARED_FEATURES));
     let images: Vec<Value> =
         report.images.iter().map(|i| json!({"names": i.names, "sizeBytes": i.size_bytes})).collect();
@@ -193,6 +192,7 @@ pub(crate) fn free_cidr<'a>(
 mod tests {
     use super::*;
     use std::time::Duration;
+    use stoa_wire::NodeFeatures;
 
     #[test]
     fn each_node_gets_the_first_free_part() {
@@ -216,6 +216,15 @@ mod tests {
         let report = NodeReport { labels, ..NodeReport::default() };
         let node = render("n1", &report, "10.244.0.0/24", Time::EPOCH);
         assert_eq!(node["metadata"]["labels"], json!({"zone": "yes"}));
+    }
+
+    #[test]
+    fn a_node_says_what_its_kernel_has() {
+        let features = NodeFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let report = NodeReport { features, ..NodeReport::default() };
+        let node = render("n1", &report, "10.244.0.0/24", Time::EPOCH);
+        let able = json!({"recursiveReadOnlyMounts": true, "userNamespaces": false});
+        assert_eq!(node["status"]["runtimeHandlers"], json!([{"name": "", "features": able}]));
     }
 
     #[test]

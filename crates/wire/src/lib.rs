@@ -8,8 +8,8 @@ mod session;
 mod tunnel;
 
 pub use session::{
-    Down, HEAD_LEN_MAX, HeldPod, JOIN_PATH, JoinRequest, JoinResponse, NodeCondition, NodeImage, NodeReport,
-    NodeTaint, OBJECT_LEN_MAX, Occurrence, PODS_MAX, PROTOCOL, Packet, PacketError, PodRef, Referent,
-    SESSION_PATH, TUNNELS_PATH, Up,
+    Down, HEAD_LEN_MAX, HeldPod, JOIN_PATH, JoinRequest, JoinResponse, NodeCondition, NodeFeatures,
+    NodeImage, NodeReport, NodeTaint, OBJECT_LEN_MAX, Occurrence, PODS_MAX, PROTOCOL, Packet, PacketError,
+    PodRef, Referent, SESSION_PATH, TUNNELS_PATH, Up,
 };
 pub use tunnel::{Channel, FRAME_LEN_MAX, Frame, FrameError, LogOptions, TunnelRequest};

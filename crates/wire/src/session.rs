@@ -183,6 +183,19 @@ pub struct NodeReport {
     pub images: Vec<NodeImage>,
     /// Conditions beside `Ready`, as `(type, status, reason, message)`.
     pub conditions: Vec<NodeCondition>,
+    /// What pods may use of the machine's kernel.
+    #[serde(default)]
+    pub features: NodeFeatures,
+}
+
+/// What not every kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFeatures {
+    /// Mounts that are read-only with all that is below them.
+    pub recursive_read_only_mounts: bool,
+    /// Users of a pod's own.
+    pub user_namespaces: bool,
 }
 
 /// An image on a machine.
