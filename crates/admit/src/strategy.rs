@@ -71,6 +71,7 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
             set(meta, "generation", 1);
         }
     }
+    drop_disabled(request, &Value::Null, object);
     match (resource.group, resource.plural) {
         ("", "pods") => pod::created(object),
         ("", "namespaces") => namespace_created(object),
@@ -85,6 +86,26 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
         ("certificates.k8s.io", "certificatesigningrequests") => requester(request, object),
         ("coordination.k8s.io", "leases") => own_strategy(None, object),
         _ => {}
+    }
+}
+
+/// Where a kind keeps a pod's specification.
+fn pod_spec(request: &Request<'_>) -> Option<&'static [&'static str]> {
+    match (request.resource.group, request.resource.plural) {
+        ("", "pods") => Some(&["spec"]),
+        ("", "podtemplates") => Some(&["template", "spec"]),
+        ("", "replicationcontrollers")
+        | ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+        | ("batch", "jobs") => Some(&["spec", "template", "spec"]),
+        ("batch", "cronjobs") => Some(&["spec", "jobTemplate", "spec", "template", "spec"]),
+        _ => None,
+    }
+}
+
+fn drop_disabled(request: &Request<'_>, old: &Value, object: &mut Value) {
+    let Some(keys) = pod_spec(request) else { return };
+    if let Some(spec) = crate::value::path_mut(object, keys) {
+        pod::drop_disabled(path(old, keys), spec);
     }
 }
 
@@ -204,6 +225,7 @@ pub fn prepare_update(request: &Request<'_>, old: &Value, object: &mut Value) {
             if has_status(resource) {
                 keep(old, object, "status");
             }
+            drop_disabled(request, old, object);
             main_updated(request, old, object);
         }
         "status" => status_updated(request, old, object),

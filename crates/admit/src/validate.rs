@@ -232,8 +232,19 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Er
         ("storage.k8s.io", "volumeattributesclasses") => driver::attributes_class_change(old, new, errors),
         ("networking.k8s.io", "servicecidrs") => service_cidr::service_cidr_change(old, new, errors),
         ("networking.k8s.io", "ipaddresses") => service_cidr::address_change(old, new, errors),
-        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => {
-            field::immutable(old, new, Path::root("spec"), "spec", errors);
+        ("resource.k8s.io", "resourceclaims") => {
+            internal::immutable(
+                old,
+                new,
+                "spec",
+                Path::root("spec"),
+                "resource.v1.ResourceClaimSpec",
+                errors,
+            );
+        }
+        ("resource.k8s.io", "resourceclaimtemplates") => {
+            let type_name = "resource.v1.ResourceClaimTemplateSpec";
+            internal::immutable(old, new, "spec", Path::root("spec"), type_name, errors);
         }
         ("resource.k8s.io", "resourceslices") => device::slice_change(old, new, errors),
         ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class_change(old, new, errors),
@@ -277,6 +288,7 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Er
         ("", "resourcequotas") => quota::amounts(new, "status", errors),
         ("storage.k8s.io", "volumeattachments") => driver::attachment_status(new, errors),
         ("resource.k8s.io", "resourceclaims") => device::claim_status(old, new, errors),
+        ("flowcontrol.apiserver.k8s.io", _) => flow::status(new, errors),
         _ => {}
     }
 }

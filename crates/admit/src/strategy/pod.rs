@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::default::qos_class;
-use crate::value::{at, ensure, ensure_list, is_empty, items, items_mut, path, set, text, texts};
+use crate::value::{at, ensure, ensure_list, has, is_empty, items, items_mut, path, set, text, texts};
 
 /// Not placed, not started.
 pub(super) fn initial_status(spec: &Value) -> Value {
@@ -21,7 +21,6 @@ pub(super) fn created(object: &mut Value) {
     let labels = path(object, &["metadata", "labels"]).clone();
     if let Some(spec) = object.get_mut("spec") {
         crate::default::account_alias(spec);
-        drop_disabled(spec);
         demand_own_labels(spec, &labels);
     }
     take_app_armor_annotations(object);
@@ -66,13 +65,34 @@ fn merge_keys(term: &mut Value, labels: &Value) {
     }
 }
 
-/// Takes out what a stock server of this version has switched off: it stores pods without, and so they run.
-fn drop_disabled(spec: &mut Value) {
-    for volume in items_mut(spec, "volumes") {
-        let Some(projected) = volume.get_mut("projected") else { continue };
-        for source in items_mut(projected, "sources") {
-            for off in ["clusterTrustBundle", "podCertificate"] {
+/// Takes out of a pod's specification, its own or a template's, what a stock server of this version has switched off: it stores pods
+/// without, and so they run. What is stored with it keeps it.
+pub(super) fn drop_disabled(old: &Value, spec: &mut Value) {
+    if at(old, "schedulingGroup").is_null() {
+        super::remove(spec, "schedulingGroup");
+    }
+    for off in ["clusterTrustBundle", "podCertificate"] {
+        let used = |volume: &Value| items(at(volume, "projected"), "sources").any(|s| has(s, off));
+        if items(old, "volumes").any(used) {
+            continue;
+        }
+        for volume in items_mut(spec, "volumes") {
+            let Some(projected) = volume.get_mut("projected") else { continue };
+            for source in items_mut(projected, "sources") {
                 super::remove(source, off);
+            }
+        }
+    }
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    let stops = |list: &&str| items(old, list).any(|c| has(at(c, "lifecycle"), "stopSignal"));
+    if !lists.iter().any(stops) {
+        for list in lists {
+            for container in items_mut(spec, list) {
+                let Some(lifecycle) = container.get_mut("lifecycle") else { continue };
+                let was = super::remove(lifecycle, "stopSignal");
+                if was.is_some() && !has(lifecycle, "postStart") && !has(lifecycle, "preStop") {
+                    super::remove(container, "lifecycle");
+                }
             }
         }
     }
@@ -141,6 +161,13 @@ pub(super) fn status_updated(old: &Value, object: &mut Value) {
         set(status, "qosClass", class);
     }
     keep_observed(at(old, "status"), object);
+    // Amounts of devices beside a node's own are switched off too.
+    let off = "nodeAllocatableResourceClaimStatuses";
+    if at(at(old, "status"), off).is_null()
+        && let Some(status) = object.get_mut("status")
+    {
+        super::remove(status, off);
+    }
 }
 
 /// Who writes a status and knows nothing of generations does not mean to take back what was observed.

@@ -170,6 +170,22 @@ fn what_a_stock_server_has_switched_off_is_not_stored() {
             {"podCertificate": {"signerName": "a.b/c", "keyType": "ED25519"}}, {"secret": {"name": "s"}}]}}]}});
     prepare_create(&request(Operation::Create, "", "pods", "ns", "x"), &mut pod);
     assert_eq!(pod["spec"]["volumes"][0]["projected"]["sources"], json!([{}, {}, {"secret": {"name": "s"}}]));
+    // In a template neither, save where it is stored already.
+    let on = json!({"schedulingGroup": {"podGroupName": "g"}, "containers": [
+        {"name": "a", "lifecycle": {"stopSignal": "SIGTERM"}},
+        {"name": "b", "lifecycle": {"stopSignal": "SIGTERM", "preStop": {"sleep": {"seconds": 1}}}}]});
+    let off = json!({"containers": [{"name": "a"}, {"name": "b", "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}]});
+    let mut set = json!({"metadata": {"name": "x"}, "spec": {"template": {"spec": on}}});
+    let stored = set.clone();
+    prepare_create(&request(Operation::Create, "apps", "deployments", "ns", "x"), &mut set);
+    assert_eq!(set["spec"]["template"]["spec"], off);
+    let update = request(Operation::Update, "apps", "deployments", "ns", "x");
+    let mut kept = stored.clone();
+    prepare_update(&update, &stored, &mut kept);
+    assert_eq!(kept["spec"]["template"]["spec"], on);
+    let mut added = stored;
+    prepare_update(&update, &set, &mut added);
+    assert_eq!(added["spec"]["template"]["spec"], off);
 }
 
 #[test]

@@ -110,7 +110,6 @@ fn priority_levels_are_limited_and_their_hands_are_dealt() {
         &[
             "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
             "spec.limited: Forbidden: must be nil if the type is not Limited",
-            "spec.exempt: Required value: must not be empty when type is Exempt",
         ],
     );
     level(
@@ -323,6 +322,64 @@ fn a_pod_names_its_claims_and_its_containers_name_them_again() {
         pod(json!([]), json!([{"name": "gpu"}])),
         [
             "spec.containers[0].resources.claims[0]: Not found: \"gpu\": must be one of the names in pod.spec.resourceClaims which is empty"
+        ]
+    );
+}
+
+#[test]
+fn what_must_always_be_there_stays_as_it_is() {
+    let named = |plural: &str, name: &str, spec: Value| {
+        let r = request(Operation::Create, FLOW, plural, "", name);
+        let mut object = json!({"metadata": {"name": name}, "spec": spec});
+        crate::default(r.resource, &mut object);
+        crate::validate_create(&r, &object).iter().map(|c| c.to_string()).collect::<Vec<_>>()
+    };
+    let all = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);
+    let schema = |group: &str| {
+        json!({
+            "priorityLevelConfiguration": {"name": "exempt"},
+            "matchingPrecedence": 1,
+            "rules": [{
+                "subjects": [{"kind": "Group", "group": {"name": group}}],
+                "resourceRules": all,
+                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            }],
+        })
+    };
+    assert_eq!(named("flowschemas", "exempt", schema("system:masters")), [""; 0]);
+    let other = named("flowschemas", "exempt", schema("system:authenticated"));
+    assert!(
+        other.len() == 1
+            && other[0]
+                .starts_with(r#"spec: Invalid value: {"PriorityLevelConfiguration":{"Name":"exempt"}"#)
+            && other[0].ends_with(": spec of 'exempt' must equal the fixed value"),
+        "{other:?}"
+    );
+    let level = |shares: i64| json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": shares}});
+    assert_eq!(named("prioritylevelconfigurations", "exempt", level(7)), [""; 0]);
+    assert_eq!(named("prioritylevelconfigurations", "exempt", json!({"type": "Exempt"})), [""; 0]);
+    let last = |shares: i64| json!({"type": "Limited", "limited": {"nominalConcurrencyShares": shares, "limitResponse": {"type": "Reject"}}});
+    assert_eq!(named("prioritylevelconfigurations", "catch-all", last(5)), [""; 0]);
+    let other = named("prioritylevelconfigurations", "catch-all", last(6));
+    assert!(
+        other.len() == 1 && other[0].ends_with(": spec of 'catch-all' must equal the fixed value"),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn what_became_of_a_schema_is_said_once_of_each_type() {
+    let mut r = request(Operation::Update, FLOW, "flowschemas", "", "x");
+    r.subresource = "status";
+    let old = json!({"metadata": {"name": "x"}});
+    let mut new = old.clone();
+    new["status"] = json!({"conditions": [{"type": "Dangling"}, {"type": "Dangling"}, {}]});
+    let told: Vec<String> = crate::validate_update(&r, &old, &new).iter().map(|c| c.to_string()).collect();
+    assert_eq!(
+        told,
+        [
+            r#"status.conditions[1].type: Duplicate value: "Dangling""#,
+            "status.conditions[2].type: Required value: must not be empty",
         ]
     );
 }

@@ -208,3 +208,59 @@ fn a_body_full_of_faults_is_told_in_part() {
     assert!((1..=1_000).contains(&told.len()), "{}", told.len());
     assert!(told[0].starts_with("spec.schedulingGates[0].name: Forbidden:"), "{}", told[0]);
 }
+
+#[test]
+fn containers_say_as_whom_they_began_and_how_their_devices_are() {
+    let mut r = request(Operation::Update, "", "pods", "ns", "x");
+    r.subresource = "status";
+    let spec = json!({"containers": [{"name": "c", "image": "i", "resources": {
+        "requests": {"a.example/gpu": "1"}, "claims": [{"name": "n"}, {"name": "m", "request": "r"}]}}]});
+    let old = json!({"metadata": {"name": "x", "namespace": "ns"}, "spec": spec});
+    let told = |os: &str, container: Value| {
+        let mut new = old.clone();
+        new["spec"]["os"] = json!({"name": os});
+        new["status"] = json!({"containerStatuses": [container]});
+        let mut old = old.clone();
+        old["spec"]["os"] = json!({"name": os});
+        crate::validate_update(&r, &old, &new).iter().map(|c| c.to_string()).collect::<Vec<_>>()
+    };
+    let user = |uid: i64, gid: i64, group: i64| json!({"name": "c", "user": {"linux": {"uid": uid, "gid": gid, "supplementalGroups": [group]}}});
+    assert_eq!(told("linux", user(0, 1000, 2_147_483_647)), [""; 0]);
+    let at_user = "status.containerStatuses[0].user.linux";
+    const RANGE: &str = "must be between 0 and 2147483647, inclusive";
+    assert_eq!(
+        told("linux", user(-1, 2_147_483_648, -2)),
+        [
+            format!("{at_user}.uid: Invalid value: -1: {RANGE}"),
+            format!("{at_user}.gid: Invalid value: 2147483648: {RANGE}"),
+            format!("{at_user}.supplementalGroups[0]: Invalid value: -2: {RANGE}"),
+        ]
+    );
+    assert_eq!(
+        told("windows", user(0, 0, 0)),
+        [format!("{at_user}: Forbidden: cannot be set for a windows pod")]
+    );
+    let device = |name: &str| json!({"name": name, "resources": [{"resourceID": "a", "health": "Healthy"}]});
+    let good = json!([device("a.example/gpu"), device("claim:n"), device("claim:m/r")]);
+    assert_eq!(told("linux", json!({"name": "c", "allocatedResourcesStatus": good})), [""; 0]);
+    let bad = json!([device("cpu"), device("claim:m"), {"name": "claim:n", "resources": [
+        {"resourceID": "a", "health": "Fine"}, {"resourceID": "a", "health": "Unknown"}]}]);
+    let at_list = "status.containerStatuses[0].allocatedResourcesStatus";
+    assert_eq!(
+        told("linux", json!({"name": "c", "allocatedResourcesStatus": bad})),
+        [
+            format!(
+                r#"{at_list}[0].name: Invalid value: "cpu": must match one of the container's resource requests"#
+            ),
+            format!(
+                r#"{at_list}[1].name: Invalid value: "claim:m": must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty"#
+            ),
+            format!(
+                r#"{at_list}[2].resources[0].health: Unsupported value: "Fine": supported values: "Healthy", "Unhealthy", "Unknown""#
+            ),
+            format!(r#"{at_list}[2].resources[1].resourceID: Duplicate value: "a""#),
+        ]
+    );
+    // Of a container that is gone nothing is asked.
+    assert_eq!(told("linux", json!({"name": "d", "allocatedResourcesStatus": [device("x")]})), [""; 0]);
+}

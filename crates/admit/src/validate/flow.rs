@@ -1,14 +1,20 @@
 //! Flow schemas and priority levels: whose requests are served with what share.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use stoa_kube::Cause;
 
 use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, required_text};
+use super::internal;
+use super::pod_update::is_same;
 use crate::value::{at, flag, has, int, is_empty, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 /// The schema that comes before all others, and the level that has no limit.
 const EXEMPT: &str = "exempt";
+/// The schema and the level for what no other wants.
+const CATCH_ALL: &str = "catch-all";
 const PRECEDENCE_MAX: i64 = 10_000;
 const QUEUES_MAX: i64 = 10_000_000;
 /// A request's hand of queues is dealt from one hash of so many bits.
@@ -44,6 +50,55 @@ pub(super) fn schema(object: &Value, errors: &mut Errors) {
     let rules = SPEC.child("rules");
     for (i, rule) in indexed(spec, "rules") {
         rule_with_subjects(rule, rules.index(i), errors);
+    }
+    if let Some(fixed) = fixed_schema(name)
+        && !is_same(spec, &fixed)
+    {
+        let why = format!("spec of '{name}' must equal the fixed value");
+        errors.push(internal::invalid(SPEC, spec, "flowcontrol.v1.FlowSchemaSpec", &why));
+    }
+    status(object, errors);
+}
+
+/// What a schema says without which some request would be nobody's.
+fn fixed_schema(name: &str) -> Option<Value> {
+    let (precedence, groups): (i64, &[&str]) = match name {
+        EXEMPT => (1, &["system:masters"]),
+        CATCH_ALL => (PRECEDENCE_MAX, &["system:unauthenticated", "system:authenticated"]),
+        _ => return None,
+    };
+    let subjects: Vec<Value> =
+        groups.iter().map(|group| json!({"kind": "Group", "group": {"name": group}})).collect();
+    let mut spec = json!({
+        "priorityLevelConfiguration": {"name": name},
+        "matchingPrecedence": precedence,
+        "rules": [{
+            "subjects": subjects,
+            "resourceRules": [{
+                "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"],
+            }],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+        }],
+    });
+    if name == CATCH_ALL {
+        spec["distinguisherMethod"] = json!({"type": "ByUser"});
+    }
+    Some(spec)
+}
+
+/// What a controller has to say of a schema or a level: of each type one thing.
+pub(super) fn status(object: &Value, errors: &mut Errors) {
+    let status = Path::root("status");
+    let list = status.child("conditions");
+    let mut seen = HashSet::new();
+    for (i, condition) in indexed(at(object, "status"), "conditions") {
+        let (kind, path) = (text(condition, "type"), list.index(i));
+        if !seen.insert(kind) {
+            errors.push(Cause::duplicate(path.child("type"), kind));
+        }
+        if kind.is_empty() {
+            errors.push(Cause::required(path.child("type"), "must not be empty"));
+        }
     }
 }
 
@@ -194,10 +249,8 @@ pub(super) fn level(object: &Value, errors: &mut Errors) {
             if has(spec, "limited") {
                 errors.push(Cause::forbidden(limited, "must be nil if the type is not Limited"));
             }
-            match has(spec, EXEMPT) {
-                true => shares(at(spec, EXEMPT), exempt, errors),
-                false => errors.push(Cause::required(exempt, "must not be empty when type is Exempt")),
-            }
+            // What it does not say has defaults.
+            shares(at(spec, EXEMPT), exempt, errors);
         }
         "Limited" => {
             if has(spec, EXEMPT) {
@@ -209,6 +262,31 @@ pub(super) fn level(object: &Value, errors: &mut Errors) {
             }
         }
         other => errors.push(Cause::not_supported(SPEC.child("type"), other, &["Exempt", "Limited"])),
+    }
+    fixed_level(name, spec, errors);
+    status(object, errors);
+}
+
+/// The levels that are always there: of the one without a limit, only what others may borrow of it can be set.
+fn fixed_level(name: &str, spec: &Value, errors: &mut Errors) {
+    let (fixed, but) = match name {
+        EXEMPT => (json!({"type": "Exempt"}), " except the 'spec.exempt' field"),
+        CATCH_ALL => (
+            json!({"type": "Limited", "limited": {
+                "nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"},
+            }}),
+            "",
+        ),
+        _ => return,
+    };
+    let mut said = spec.clone();
+    if name == EXEMPT {
+        crate::value::remove(&mut said, EXEMPT);
+    }
+    if !is_same(&said, &fixed) {
+        let why = format!("spec of '{name}'{but} must equal the fixed value");
+        let type_name = "flowcontrol.v1.PriorityLevelConfigurationSpec";
+        errors.push(internal::invalid(SPEC, spec, type_name, &why));
     }
 }
 

@@ -182,7 +182,7 @@ fn mask(v: &mut Value, stored: &Value) {
 }
 
 /// Whether two values say the same; nothing and an empty map do.
-fn is_same(a: &Value, b: &Value) -> bool {
+pub(super) fn is_same(a: &Value, b: &Value) -> bool {
     let is_nothing = |v: &Value| match v {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),
@@ -444,6 +444,99 @@ pub(super) fn check_status(old: &Value, new: &Value, errors: &mut Errors) {
         errors.push(Cause::invalid(path.child("ip"), first, "must be equal to `hostIP`"));
     }
     addresses(status, root.child("hostIPs"), "hostIPs", errors);
+    let os = text(at(at(new, "spec"), "os"), "name");
+    for (key, _) in STATUSES {
+        users(status, key, os, root.child(key), errors);
+    }
+    for (key, list) in STATUSES {
+        devices(status, key, at(new, "spec"), list, root.child(key), errors);
+    }
+}
+
+/// Where containers tell of themselves, and where they are asked for.
+const STATUSES: [(&str, &str); 3] = [
+    ("containerStatuses", "containers"),
+    ("initContainerStatuses", "initContainers"),
+    ("ephemeralContainerStatuses", "ephemeralContainers"),
+];
+
+/// As whom containers began.
+fn users(status: &Value, key: &str, os: &str, list: Path<'_>, errors: &mut Errors) {
+    for (i, container) in indexed(status, key) {
+        let user = at(container, "user");
+        let (linux, path) = (at(user, "linux"), list.index(i));
+        if linux.is_null() {
+            continue;
+        }
+        let path = path.child("user");
+        let path = path.child("linux");
+        if os == "windows" {
+            errors.push(Cause::forbidden(path, "cannot be set for a windows pod"));
+            continue;
+        }
+        super::field::in_range(linux, "uid", 0, i32::MAX.into(), path, errors);
+        super::field::in_range(linux, "gid", 0, i32::MAX.into(), path, errors);
+        let groups = path.child("supplementalGroups");
+        for (j, gid) in indexed(linux, "supplementalGroups") {
+            let gid = gid.as_i64().unwrap_or_default();
+            if !(0..=i64::from(i32::MAX)).contains(&gid) {
+                let why = super::field::range_message(0, i32::MAX.into());
+                errors.push(Cause::invalid(groups.index(j), gid, &why));
+            }
+        }
+    }
+}
+
+/// How the devices that containers were given are.
+fn devices(status: &Value, key: &str, spec: &Value, asked: &str, list: Path<'_>, errors: &mut Errors) {
+    const HEALTH: [&str; 3] = ["Healthy", "Unhealthy", "Unknown"];
+    if indexed(status, key).all(|(_, c)| is_empty(c, "allocatedResourcesStatus")) {
+        return;
+    }
+    let by_name: HashMap<&str, &Value> = items(spec, asked).map(|c| (text(c, "name"), c)).collect();
+    for (i, container) in indexed(status, key) {
+        if is_empty(container, "allocatedResourcesStatus") {
+            continue;
+        }
+        let path = list.index(i);
+        let list = path.child("allocatedResourcesStatus");
+        // A container that is gone is not asked.
+        let wanted = by_name.get(text(container, "name")).copied();
+        let claims: HashSet<String> = wanted
+            .into_iter()
+            .flat_map(|c| items(at(c, "resources"), "claims"))
+            .map(|claim| match text(claim, "request") {
+                "" => format!("claim:{}", text(claim, "name")),
+                request => format!("claim:{}/{request}", text(claim, "name")),
+            })
+            .collect();
+        for (j, resource) in indexed(container, "allocatedResourcesStatus") {
+            let (name, path) = (text(resource, "name"), list.index(j));
+            let why = match (wanted, name.starts_with("claim:")) {
+                (Some(_), true) if !claims.contains(name) => {
+                    "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty"
+                }
+                (Some(c), false) if !has(at(at(c, "resources"), "requests"), name) => {
+                    "must match one of the container's resource requests"
+                }
+                _ => "",
+            };
+            if !why.is_empty() {
+                errors.push(Cause::invalid(path.child("name"), name, why));
+            }
+            let (all, mut seen) = (path.child("resources"), HashSet::new());
+            for (k, device) in indexed(resource, "resources") {
+                let path = all.index(k);
+                let (health, id) = (text(device, "health"), text(device, "resourceID"));
+                if !HEALTH.contains(&health) {
+                    errors.push(Cause::not_supported(path.child("health"), health, &HEALTH));
+                }
+                if !seen.insert(id) {
+                    errors.push(Cause::duplicate(path.child("resourceID"), id));
+                }
+            }
+        }
+    }
 }
 
 fn observed(v: &Value, path: Path<'_>, errors: &mut Errors) {
