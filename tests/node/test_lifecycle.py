@@ -81,12 +81,14 @@ def test_last_words_come_from_their_file_or_from_the_log(pods):
         words("file", "printf done > /dev/termination-log"),
         words("own", "printf DONE > /last/words; exit 1", terminationMessagePath="/last/words", securityContext={"runAsUser": 1000}),
         words("log", "echo first; echo the end; exit 1", **fallback),
+        words("bare", "printf 'no newline'; exit 1", **fallback),
         words("fine", "echo chatter", **fallback),
     )
     message = lambda s: container(s, "c")["state"]["terminated"].get("message")
     assert message(pods.phase("file", "Succeeded")) == "done"
     assert message(pods.phase("own", "Failed")) == "DONE"
     assert message(pods.phase("log", "Failed")) == "first\nthe end\n"
+    assert message(pods.phase("bare", "Failed")) == "no newline"
     fine = pods.phase("fine", "Succeeded")
     assert message(fine) is None and condition(fine, "Ready")["reason"] == "PodCompleted"
 

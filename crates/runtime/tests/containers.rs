@@ -26,7 +26,7 @@ async fn output_and_exit_code_are_kept() {
     assert_eq!(log, ["stderr F err", "stdout F out"]);
     let (exit, log) = bench.run(bench.spec("c2", "seq 1 20000; echo -n end")).await;
     assert_eq!((exit.code, exit.reason), (0, ExitReason::Completed));
-    assert_eq!((log.len(), log.last().unwrap().as_str()), (20_001, "stdout F end"));
+    assert_eq!((log.len(), log.last().unwrap().as_str()), (20_001, "stdout P end"));
     bench.close().await;
 }
 

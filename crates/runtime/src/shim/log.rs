@@ -97,12 +97,12 @@ impl Log {
         self.flush();
     }
 
-    /// The streams ended: what is left of them is a line.
+    /// The streams ended: what is left of them was ended by no newline, and a reader must not see one there.
     pub(crate) fn finish(&mut self) {
         let stamp = self.stamp();
         for stream in [Stream::Stdout, Stream::Stderr] {
             if !self.pending[stream as usize].is_empty() {
-                self.line(stream, &stamp, 'F');
+                self.line(stream, &stamp, 'P');
             }
         }
         self.flush();
@@ -179,7 +179,7 @@ mod tests {
             "2026-01-02T03:04:05.000000000Z stdout F one\n\
              2026-01-02T03:04:05.000000000Z stderr F oops\n\
              2026-01-02T03:04:05.000000000Z stdout F two\n\
-             2026-01-02T03:04:05.000000000Z stdout F end\n"
+             2026-01-02T03:04:05.000000000Z stdout P end\n"
         );
     }
 
