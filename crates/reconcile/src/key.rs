@@ -28,6 +28,8 @@ pub enum Controller {
     EndpointsLegacy,
     /// What people write as a service's Endpoints, as slices.
     EndpointsMirror,
+    /// Addresses of services, as objects; the key's name is the address.
+    IpAddress,
     /// Jobs.
     Job,
     /// Pods whose job is gone.
@@ -50,6 +52,8 @@ pub enum Controller {
     RootCa,
     /// The `default` service account in every namespace.
     ServiceAccount,
+    /// Ranges of services' addresses.
+    ServiceCidr,
     /// StatefulSets.
     StatefulSet,
     /// Pods that do not tolerate their node's `NoExecute` taints.
@@ -77,6 +81,7 @@ impl Controller {
             Controller::Endpoints => "endpointslice-controller",
             Controller::EndpointsLegacy => "endpoint-controller",
             Controller::EndpointsMirror => "endpointslice-mirroring-controller",
+            Controller::IpAddress => "ipallocator-repair-controller",
             Controller::Job | Controller::JobPod => "job-controller",
             Controller::JobTtl => "ttl-after-finished-controller",
             Controller::Namespace => "namespace-controller",
@@ -87,6 +92,7 @@ impl Controller {
             Controller::ReplicationController => "replication-controller",
             Controller::RootCa => "root-ca-cert-publisher",
             Controller::ServiceAccount => "service-account-controller",
+            Controller::ServiceCidr => "service-cidr-controller",
             Controller::StatefulSet => "statefulset-controller",
             Controller::TaintEviction => "taint-eviction-controller",
             Controller::TokenSecret => "tokens-controller",

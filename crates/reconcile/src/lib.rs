@@ -40,6 +40,7 @@ mod replica_set;
 mod revisions;
 mod root_ca;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
 mod taint_eviction;
 mod token_secret;
@@ -65,6 +66,8 @@ pub fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         Controller::Endpoints => endpoints::reconcile_slices(world, key),
         Controller::EndpointsLegacy => endpoints::reconcile_endpoints(world, key),
         Controller::EndpointsMirror => endpoints::reconcile_mirror(world, key),
+        Controller::IpAddress => service_cidr::reconcile_address(world, key),
+        Controller::ServiceCidr => service_cidr::reconcile_range(world, key),
         Controller::Job => job::reconcile(world, key),
         Controller::JobPod => job_pod::reconcile(world, key),
         Controller::JobTtl => job::ttl::reconcile(world, key),

@@ -1,6 +1,6 @@
 //! Whom a change may concern. Generous where it is cheap: a look that finds nothing to do does nothing.
 
-use crate::meta::{controller, labels};
+use crate::meta::{controller, is_deleting, labels};
 use crate::{Controller, Graph, Key, Member, Pod, World};
 use std::collections::BTreeSet;
 use stoa_kube::typed::{Node, ObjectMeta};
@@ -28,6 +28,8 @@ fn of(resource: &Resource) -> &'static [Controller] {
         ("batch", "jobs") => &[Controller::Job, Controller::JobTtl],
         ("batch", "cronjobs") => &[Controller::CronJob],
         ("policy", "poddisruptionbudgets") => &[Controller::Disruption],
+        ("networking.k8s.io", "servicecidrs") => &[Controller::ServiceCidr],
+        ("networking.k8s.io", "ipaddresses") => &[Controller::IpAddress],
         _ => &[],
     }
 }
@@ -96,6 +98,9 @@ pub(crate) fn changed(world: &World, meta: &Meta, before: Option<&Member>, keys:
     if meta.kind == "ServiceAccount" {
         tokens_of(world, &meta.namespace, &meta.name, keys);
     }
+    if meta.kind == "ServiceCIDR" {
+        ranges_that_go(world, keys);
+    }
     if meta.kind == "Node" && before.is_none() {
         keys.extend(world.daemon_sets.iter().filter_map(|d| {
             let m = &d.metadata;
@@ -136,6 +141,25 @@ fn storage(world: &World, kind: &str, namespace: &str, name: &str, keys: &mut BT
         }
         _ => {}
     }
+}
+
+/// A service came to an address or left one: the address, and the ranges that wait for the last to leave.
+pub(crate) fn address(world: &World, old: Option<&str>, new: Option<&str>, keys: &mut BTreeSet<Key>) {
+    if old == new {
+        return;
+    }
+    for address in [old, new].into_iter().flatten().filter(|a| !a.is_empty()) {
+        keys.insert(Key::new(Controller::IpAddress, "", address));
+    }
+    ranges_that_go(world, keys);
+}
+
+/// The ranges that are being deleted.
+fn ranges_that_go(world: &World, keys: &mut BTreeSet<Key>) {
+    let going = world.service_cidrs.iter().filter(|c| is_deleting(&c.metadata));
+    keys.extend(
+        going.filter_map(|c| Some(Key::new(Controller::ServiceCidr, "", c.metadata.name.as_deref()?))),
+    );
 }
 
 /// Those who may take over a set or a revision that nobody controls.
@@ -319,6 +343,12 @@ pub(crate) fn all(world: &World) -> BTreeSet<Key> {
     }
     for secret in world.token_secrets.iter() {
         keys.insert(Key::new(Controller::TokenSecret, secret.id.namespace.clone(), secret.id.name.clone()));
+    }
+    for service in world.services.iter() {
+        let address = crate::service_cidr::address_of(service);
+        if !address.is_empty() {
+            keys.insert(Key::new(Controller::IpAddress, "", address));
+        }
     }
     for pod in world.pods.iter() {
         if crate::job_pod::is_orphan(world, pod) {

@@ -3,6 +3,7 @@
 use crate::daemon_set::Failures;
 use crate::index::{PodIndex, Selecting};
 use crate::meta::{selector, service_selector};
+use crate::service_cidr::address_of;
 use crate::{Controller, Graph, Key, Pod, Table, TokenSecret, binder, route};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -10,8 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use stoa_kube::typed::{
     ClusterRole, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints,
-    Job, Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicaSet, ReplicationController,
-    ResourceQuota, Service, StatefulSet, Taint,
+    IPAddress, Job, Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicaSet,
+    ReplicationController, ResourceQuota, Service, ServiceCIDR, StatefulSet, Taint,
 };
 use stoa_kube::{Meta, Resource};
 use stoa_units::{LabelSelector, NamespacedName, Time};
@@ -60,12 +61,16 @@ pub struct World {
     pub claims: Table<PersistentVolumeClaim>,
     /// StorageClasses.
     pub storage_classes: Table<StorageClass>,
-    /// Services.
+    /// Services. Their owner is their address.
     pub services: Table<Service>,
     /// Endpoints.
     pub endpoints: Table<Endpoints>,
     /// EndpointSlices.
     pub slices: Table<EndpointSlice>,
+    /// Ranges of services' addresses.
+    pub service_cidrs: Table<ServiceCIDR>,
+    /// Addresses of services.
+    pub addresses: Table<IPAddress>,
     /// Cluster roles.
     pub cluster_roles: Table<ClusterRole>,
     /// Secrets that hold a service account's token.
@@ -108,6 +113,8 @@ impl World {
             services: Table::default(),
             endpoints: Table::default(),
             slices: Table::default(),
+            service_cidrs: Table::default(),
+            addresses: Table::default(),
             cluster_roles: Table::default(),
             token_secrets: Table::default(),
             root_cas: Table::default(),
@@ -171,7 +178,15 @@ impl World {
                 let service: Service = serde_json::from_slice(bytes)?;
                 let selects = service_selector(&service);
                 self.selects(Controller::Endpoints, &name, selects);
-                self.services.put(name.clone(), service, owner);
+                let address = address_of(&service).to_owned();
+                let old = self.services.put(name.clone(), service, Some(&address));
+                route::address(self, old.as_deref().map(address_of), Some(&address), keys);
+            }
+            ("networking.k8s.io", "servicecidrs") => {
+                drop(self.service_cidrs.put(name.clone(), serde_json::from_slice(bytes)?, owner));
+            }
+            ("networking.k8s.io", "ipaddresses") => {
+                drop(self.addresses.put(name.clone(), serde_json::from_slice(bytes)?, owner));
             }
             ("", "endpoints") => {
                 drop(self.endpoints.put(name.clone(), serde_json::from_slice(bytes)?, owner))
@@ -318,6 +333,11 @@ impl World {
                 route::node(self, name, old.as_deref(), &mut keys);
             }
             ("", "namespaces") => drop(self.namespaces.remove(&id)),
+            ("", "services") => {
+                let old = self.services.remove(&id);
+                self.selects(Controller::Endpoints, &id, None);
+                route::address(self, old.as_deref().map(address_of), None, &mut keys);
+            }
             _ => self.remove_typed(resource, &id),
         }
         if let Some(member) = member {
@@ -330,7 +350,6 @@ impl World {
 
     fn remove_typed(&mut self, resource: &Resource, id: &NamespacedName) {
         let selecting = match (resource.storage, resource.plural) {
-            ("", "services") => self.services.remove(id).map(|_| Controller::Endpoints),
             ("apps", "deployments") => self.deployments.remove(id).map(|_| Controller::Deployment),
             ("apps", "replicasets") => self.replica_sets.remove(id).map(|_| Controller::ReplicaSet),
             ("apps", "statefulsets") => self.stateful_sets.remove(id).map(|_| Controller::StatefulSet),
@@ -348,6 +367,8 @@ impl World {
         match (resource.storage, resource.plural) {
             ("", "endpoints") => drop(self.endpoints.remove(id)),
             ("discovery.k8s.io", "endpointslices") => drop(self.slices.remove(id)),
+            ("networking.k8s.io", "servicecidrs") => drop(self.service_cidrs.remove(id)),
+            ("networking.k8s.io", "ipaddresses") => drop(self.addresses.remove(id)),
             ("", "configmaps") if &*id.name == ROOT_CA => drop(self.root_cas.remove(id)),
             ("", "secrets") => drop(self.token_secrets.remove(id)),
             ("", "persistentvolumes") => drop(self.volumes.remove(id)),

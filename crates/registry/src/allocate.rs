@@ -2,7 +2,7 @@
 //! transaction that writes the service, so that two services can never hold the same one and none is leaked.
 
 use crate::Registry;
-use crate::options::ALLOCATE_DRAWS_MAX;
+use crate::options::{ALLOCATE_DRAWS_MAX, ServiceCidr};
 use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use stoa_admit::service::{
     node_port_outside, node_port_taken, set_address, set_node_port,
 };
 use stoa_kube::{Cause, Resource, Status};
-use stoa_store::Key;
+use stoa_store::{Key, Range};
 use stoa_units::Stamped;
 
 const ADDRESSES: &str = "clusterips";
@@ -154,10 +154,12 @@ impl Registry {
         if before.contains(&address_key(address)) {
             return Ok(Some(address));
         }
-        if !self.options().service_cidr.contains(address) {
+        let is_in_range = self.options().service_cidr.contains(address)
+            || self.more_ranges().iter().any(|r| r.contains(address));
+        if !is_in_range {
             return Err(address_outside(service, asked));
         }
-        if self.store().get(&address_key(address)).is_some() {
+        if !self.is_free(address) {
             return Err(address_taken(service, asked));
         }
         Ok(Some(address))
@@ -214,13 +216,44 @@ impl Registry {
         Ok(port)
     }
 
+    /// Nobody's: neither a service's, nor one that a client has written down as something else's.
+    fn is_free(&self, address: Ipv4Addr) -> bool {
+        self.store().get(&address_key(address)).is_none() && !self.is_claimed(address)
+    }
+
+    fn is_claimed(&self, address: Ipv4Addr) -> bool {
+        let entry =
+            self.store().get(&Key::object("networking.k8s.io", "ipaddresses", "", &address.to_string()));
+        let object = entry.and_then(|e| serde_json::from_slice::<Value>(&e.value).ok());
+        object.is_some_and(|a| {
+            a["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"] != "ipallocator.k8s.io"
+        })
+    }
+
+    /// The ranges that were added to the first, but for those that are being deleted. Few clusters have any: they are looked at
+    /// when the first range is of no use.
+    fn more_ranges(&self) -> Vec<ServiceCidr> {
+        let prefix = Key::prefix("networking.k8s.io", "servicecidrs", "");
+        let found = self.store().range(Range { prefix: &prefix, ..Range::default() });
+        let entries = found.map(|page| page.entries).unwrap_or_default();
+        let objects = entries.iter().filter_map(|e| serde_json::from_slice::<Value>(&e.value).ok());
+        let staying = objects.filter(|c| c["metadata"]["deletionTimestamp"].is_null());
+        let cidrs = staying.flat_map(|c| c["spec"]["cidrs"].as_array().cloned().unwrap_or_default());
+        let ranges = cidrs.filter_map(|c| ServiceCidr::parse(c.as_str()?));
+        ranges.filter(|r| *r != self.options().service_cidr).collect()
+    }
+
     fn draw_address(&self) -> Option<Ipv4Addr> {
-        let cidr = self.options().service_cidr;
+        let first = self.options().service_cidr;
+        // Its first address is the `kubernetes` service's.
+        self.draw_from(first, first.nth(0))
+            .or_else(|| self.more_ranges().into_iter().find_map(|r| self.draw_from(r, first.nth(0))))
+    }
+
+    fn draw_from(&self, cidr: ServiceCidr, never: Ipv4Addr) -> Option<Ipv4Addr> {
         let free = |i: u32| {
             let address = cidr.nth(i);
-            // The first is the `kubernetes` service's.
-            (!i.is_multiple_of(cidr.len()) && self.store().get(&address_key(address)).is_none())
-                .then_some(address)
+            (address != never && self.is_free(address)).then_some(address)
         };
         let start = rand::rng().random_range(0..cidr.len());
         let drawn = (0..ALLOCATE_DRAWS_MAX).find_map(|_| free(rand::rng().random_range(0..cidr.len())));

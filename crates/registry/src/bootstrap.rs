@@ -1,5 +1,5 @@
-//! What every cluster has from its first moment: the four namespaces, the stock roles and bindings, the priority classes, and
-//! the `kubernetes` service. Made where absent at every start, never overwritten.
+//! What every cluster has from its first moment: the four namespaces, the stock roles and bindings, the priority classes, the range of
+//! services' addresses, and the `kubernetes` service. Made where absent at every start, never overwritten.
 
 use crate::{Context, Registry, Target};
 use futures_util::future::try_join_all;
@@ -29,7 +29,12 @@ impl Registry {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_string();
             making.push(async move { self.ensure(resource, &namespace, object).await });
         }
-        try_join_all(making).await?;
+        let cidrs = find("networking.k8s.io", "v1", "servicecidrs")?;
+        let range = json!({"metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.options().service_cidr.to_string()]}});
+        let (made, range) = tokio::join!(try_join_all(making), self.ensure(cidrs, "", range));
+        made?;
+        range?;
         let classes = find("scheduling.k8s.io", "v1", "priorityclasses")?;
         for (name, value, about) in [
             (

@@ -1,5 +1,6 @@
 //! What a registry is told when it is made, and the bounds it keeps.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -72,6 +73,12 @@ impl ServiceCidr {
     }
 }
 
+impl fmt::Display for ServiceCidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.base), self.prefix)
+    }
+}
+
 /// The registry's configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -103,7 +110,7 @@ mod tests {
     #[test]
     fn a_cidr_hands_out_all_but_its_ends() {
         let c = ServiceCidr::parse("10.96.0.0/30").unwrap();
-        assert_eq!(c.len(), 2);
+        assert_eq!((c.len(), c.to_string().as_str()), (2, "10.96.0.0/30"));
         assert_eq!([c.nth(0), c.nth(1)], [Ipv4Addr::new(10, 96, 0, 1), Ipv4Addr::new(10, 96, 0, 2)]);
         assert!(!c.contains(Ipv4Addr::new(10, 96, 0, 0)));
         assert!(c.contains(Ipv4Addr::new(10, 96, 0, 2)));
