@@ -224,6 +224,9 @@ fn legacy_resource(r: &Resource) -> Value {
     if !r.categories.is_empty() {
         out["categories"] = json!(r.categories);
     }
+    if let Some(hash) = r.storage_hash() {
+        out["storageVersionHash"] = hash.into();
+    }
     out
 }
 

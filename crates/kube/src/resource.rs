@@ -1,6 +1,8 @@
 //! Which resources a stock v1.36 server serves: names, verbs, subresources and the order of discovery, from
 //! `data/resources.tsv`. The registry is parsed once and lives for the process.
 
+use base64::Engine;
+use sha2::Digest;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -90,6 +92,13 @@ impl Resource {
     /// Whether the stored form is another than the served one, so that bytes must be converted on the way.
     pub fn is_converted(&self) -> bool {
         self.group_version() != self.storage_group_version()
+    }
+
+    /// By what clients tell that the stored form has changed, as discovery shows it; none for what is not stored.
+    pub fn storage_hash(&self) -> Option<String> {
+        let of = format!("{}/{}/{}", self.storage, self.storage_version, self.kind);
+        let hash = sha2::Sha256::digest(of.as_bytes());
+        self.has_verb("update").then(|| base64::engine::general_purpose::STANDARD.encode(&hash[..8]))
     }
 
     /// The subresource of that name.
@@ -272,5 +281,16 @@ mod tests {
             all.find("apps", "v1", "deployments").expect("deployments").qualified(),
             "deployments.apps"
         );
+    }
+
+    #[test]
+    fn the_stored_form_has_a_stock_servers_hash() {
+        let hash = |group, version, plural| {
+            resources().find(group, version, plural).expect("a resource").storage_hash()
+        };
+        assert_eq!(hash("", "v1", "pods").as_deref(), Some("xPOwRZ+Yhw8="));
+        assert_eq!(hash("apps", "v1", "deployments").as_deref(), Some("8aSe+NMegvE="));
+        assert_eq!(hash("events.k8s.io", "v1", "events").as_deref(), Some("r2yiGXH7wu8="));
+        assert_eq!(hash("", "v1", "bindings"), None);
     }
 }

@@ -253,13 +253,11 @@ impl Render<'_> {
         }
     }
 
-    /// A token is readable only by the one user that all containers run as, or by the pod's file-system group.
+    /// A token is readable only by the one user that all containers run as, and by the pod's file-system group.
     fn token_access(&self, mode: u32) -> (u32, Option<u32>) {
         let Some(spec) = &self.pod.spec else { return (mode, None) };
         let pod_context = spec.security_context.as_ref();
-        if pod_context.and_then(|c| c.fs_group).is_some() {
-            return (0o600, None);
-        }
+        let has_group = pod_context.is_some_and(|c| c.fs_group.is_some());
         let pod_user = pod_context.and_then(|c| c.run_as_user);
         let mut users = spec
             .containers
@@ -269,6 +267,7 @@ impl Render<'_> {
         let first = users.next().flatten();
         match first {
             Some(user) if users.all(|u| u == Some(user)) => (0o600, u32::try_from(user).ok()),
+            _ if has_group => (0o600, None),
             _ => (mode, None),
         }
     }

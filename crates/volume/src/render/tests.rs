@@ -105,6 +105,10 @@ fn a_token_belongs_to_the_one_user_of_the_pod() {
             "t 644 tok",
         ),
         (json!({"securityContext": {"fsGroup": 9}, "containers": [{"name": "a"}]}), "t 600 tok"),
+        (
+            json!({"securityContext": {"runAsUser": 7, "fsGroup": 9}, "containers": [{"name": "a"}]}),
+            "t 600 tok owner 7",
+        ),
     ] {
         assert_eq!(show(pod(spec), volume.clone()), want);
     }
