@@ -52,6 +52,8 @@ pub struct Shape {
     pub tolerations: Vec<Tolerates>,
     /// The images of its containers.
     pub images: Vec<String>,
+    /// Whether it names claims of devices.
+    pub claims_devices: bool,
 }
 
 impl Shape {
@@ -145,6 +147,7 @@ impl PodInfo {
             preferred: preferred_terms(&spec),
             tolerations: spec.tolerations.iter().flatten().map(tolerates).collect(),
             images: spec.containers.iter().filter_map(|c| c.image.clone()).collect(),
+            claims_devices: spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()),
         };
         let mut hasher = DefaultHasher::new();
         shape.hash(&mut hasher);

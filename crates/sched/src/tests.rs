@@ -106,6 +106,17 @@ fn the_message_counts_reasons_as_the_stock_scheduler_does() {
 }
 
 #[test]
+fn a_pod_waits_for_devices_that_nobody_allocates() {
+    let mut c = Cluster::new(&[node("n1", "4", json!({}))]);
+    let claims = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "mine"}]});
+    assert_eq!(
+        c.decide(&pod("p", claims)),
+        "0/1 nodes are available: 1 cannot allocate all claims. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    );
+    assert_eq!(c.decide(&pod("q", json!({"resourceClaims": []}))), "n1");
+}
+
+#[test]
 fn selectors_affinity_cordons_and_ports_decide() {
     let mut c = Cluster::new(&[
         node("n1", "4", json!({"labels": {"disk": "ssd", "gen": "3"}})),

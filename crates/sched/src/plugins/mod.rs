@@ -2,6 +2,7 @@
 //! on its room, and what depends on where other pods are.
 
 pub mod balanced_allocation;
+pub mod dynamic_resources;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
@@ -79,6 +80,7 @@ pub static TABLE: Table = Table {
             filter: Some(node_affinity::filter),
             score: Some((2, Normalize::Up, node_affinity::score)),
         },
+        NodePlugin { name: "DynamicResources", filter: Some(dynamic_resources::filter), score: None },
         NodePlugin {
             name: "ImageLocality",
             filter: None,
