@@ -14,8 +14,9 @@ const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower ca
 
 #[track_caller]
 fn refused(group: &str, plural: &str, namespace: &str, spec: Value, want: &[&str]) {
-    let want: Vec<String> =
-        want.iter().map(|w| w.replace("LABEL", LABEL).replace("SUBDOMAIN", SUBDOMAIN)).collect();
+    let texts = [("LABEL", LABEL), ("SUBDOMAIN", SUBDOMAIN), ("QUALIFIED", super::classes::QUALIFIED)];
+    let whole = |w: &&str| texts.iter().fold(w.to_string(), |w, (short, text)| w.replace(short, text));
+    let want: Vec<String> = want.iter().map(whole).collect();
     assert_eq!(causes(group, plural, namespace, json!({"metadata": {}, "spec": spec})), want, "{spec}");
 }
 
@@ -185,7 +186,7 @@ fn claims_say_which_devices_and_how_many() {
             "spec.devices.requests[0].firstAvailable[1]: Duplicate value: \"big\"",
             "spec.devices.constraints[0].requests[1]: Invalid value: \"any/small\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
             "spec.devices.constraints[0].requests[2]: Invalid value: \"a/b/c\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'",
-            "spec.devices.constraints[0].matchAttribute: Invalid value: \"model\": must include a domain",
+            "spec.devices.constraints[0].matchAttribute: Invalid value: \"model\": a fully qualified name must be a domain and a name separated by a slash",
             "spec.devices.config[0].opaque: Required value",
             "spec.devices.config[1].opaque.driver: Required value",
             "spec.devices.config[1].opaque.parameters: Invalid value: \"<value omitted>\": must be a valid JSON object",
@@ -194,6 +195,26 @@ fn claims_say_which_devices_and_how_many() {
     let many: Vec<Value> =
         (0..33).map(|i| json!({"name": format!("r{i}"), "exactly": {"deviceClassName": "c"}})).collect();
     claim(json!({"requests": many}), &["spec.devices.requests: Too many: 33: must have at most 32 items"]);
+    claim(
+        exactly(json!({"deviceClassName": "c", "tolerations": [
+            {"operator": "Exists"},
+            {"key": "a b", "operator": "Exists", "value": "v"},
+            {"key": "a", "operator": "Like", "effect": "Sometimes"},
+        ]})),
+        &[
+            "spec.devices.requests[0].exactly.tolerations[1].key: Invalid value: \"a b\": QUALIFIED",
+            "spec.devices.requests[0].exactly.tolerations[1].value: Invalid value: \"v\": must be empty for operator `Exists`",
+            "spec.devices.requests[0].exactly.tolerations[2].operator: Unsupported value: \"Like\": supported values: \"Equal\", \"Exists\"",
+            "spec.devices.requests[0].exactly.tolerations[2].effect: Unsupported value: \"Sometimes\": supported values: \"NoExecute\", \"NoSchedule\", \"None\"",
+        ],
+    );
+    refused(
+        DEVICES,
+        "resourceclaimtemplates",
+        "ns",
+        json!({"metadata": {"name": "mine", "labels": {"a": "b"}}, "spec": {"devices": {}}}),
+        &["spec.metadata.name: Forbidden: cannot be set"],
+    );
 }
 
 #[test]
@@ -216,6 +237,13 @@ fn classes_and_slices_are_what_drivers_offer() {
         "",
         json!({"selectors": [{}], "config": [{}]}),
         &["spec.selectors[0].cel: Required value", "spec.config[0].opaque: Required value"],
+    );
+    refused(
+        DEVICES,
+        "deviceclasses",
+        "",
+        json!({"extendedResourceName": "cpu"}),
+        &["spec.extendedResourceName: Invalid value: \"cpu\": must be a valid extended resource name"],
     );
     let slice = |spec: Value, want: &[&str]| refused(DEVICES, "resourceslices", "", spec, want);
     let pool = json!({"name": "p", "resourceSliceCount": 1});
@@ -240,11 +268,87 @@ fn classes_and_slices_are_what_drivers_offer() {
             "spec.pool.name: Invalid value: \"\": SUBDOMAIN",
             "spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
             "spec.devices[0].name: Invalid value: \"A\": LABEL",
-            "spec.devices[0].attributes: Invalid value: \"9x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
+            "spec.devices[0].attributes[9x]: Invalid value: \"9x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
             "spec.devices[0].attributes[9x]: Invalid value: \"\": exactly one value must be specified",
             "spec.devices[0].attributes[a.b/ok]: Invalid value: {\"bool\":true,\"int\":1}: exactly one value must be specified",
             "spec.devices[2]: Duplicate value: \"d\"",
         ],
+    );
+    let one =
+        |device: Value| json!({"driver": "d.example", "pool": pool, "nodeName": "n", "devices": [device]});
+    slice(
+        one(json!({"name": "d", "taints": [{"key": "a", "effect": "NoExecute"}],
+            "capacity": {"memory": {"value": "1Gi"}},
+            "consumesCounters": [{"counterSet": "s", "counters": {"slices": {"value": "1"}}}],
+            "bindingConditions": ["a/ready"], "bindingFailureConditions": ["a/failed"]})),
+        &[],
+    );
+    slice(
+        one(json!({"name": "d", "allNodes": true, "taints": [{"key": "a"}],
+            "capacity": {"memory": {"value": "1", "requestPolicy": {}}},
+            "consumesCounters": [{"counterSet": "", "counters": {}}],
+            "bindingConditions": ["a", "a"], "bindingFailureConditions": ["a"]})),
+        &[
+            "spec.devices[0].capacity[memory].requestPolicy: Forbidden: allowMultipleAllocations must be true",
+            "spec.devices[0].taints[0].effect: Required value",
+            "spec.devices[0].consumesCounters[0].counterSet: Required value",
+            "spec.devices[0].consumesCounters[0].counters: Required value",
+            "spec.devices[0]: Invalid value: null: `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec",
+            "spec.devices[0].bindingConditions[1]: Duplicate value: \"a\"",
+            "spec.devices[0].bindingFailureConditions[0]: Invalid value: \"a\": bindingFailureConditions must not overlap with bindingConditions",
+        ],
+    );
+    slice(
+        json!({"driver": "d.example", "pool": pool, "perDeviceNodeSelection": true, "devices": [{"name": "a", "nodeName": "n"}, {"name": "b"}]}),
+        &[
+            "spec.devices[1]: Required value: exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec",
+        ],
+    );
+}
+
+#[test]
+fn drivers_tell_of_the_devices_that_a_claim_was_given() {
+    let mut r = request(Operation::Update, DEVICES, "resourceclaims", "ns", "x");
+    r.subresource = "status";
+    let id = json!({"driver": "d.example", "pool": "p", "device": "d"});
+    let mut result = id.clone();
+    result["request"] = json!("r");
+    let old = json!({
+        "metadata": {"name": "x", "namespace": "ns"},
+        "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c", "allocationMode": "All"}}]}},
+        "status": {"allocation": {"devices": {"results": [result]}}},
+    });
+    let told = |change: Value| {
+        let mut device = id.clone();
+        for (key, value) in change.as_object().unwrap() {
+            device[key] = value.clone();
+        }
+        let mut new = old.clone();
+        new["status"]["devices"] = json!([device]);
+        validate_update(&r, &old, &new).iter().map(Cause::to_string).collect::<Vec<_>>()
+    };
+    let network = json!({"interfaceName": "eth0", "ips": ["10.1.2.3/24", "2001:db8::1/64"]});
+    assert_eq!(told(json!({"data": {"a": 1}, "networkData": network})), [""; 0]);
+    assert_eq!(
+        told(json!({"device": "e"})),
+        [r#"status.devices[0]: Invalid value: "d.example/p/e": must be an allocated device in the claim"#]
+    );
+    assert_eq!(
+        told(
+            json!({"data": [1], "networkData": {"interfaceName": "x".repeat(257), "ips": ["10.1.2.3", "2001:DB8::1/64"]}})
+        ),
+        [
+            r#"status.devices[0].data: Invalid value: "<value omitted>": must be a valid JSON object"#,
+            "status.devices[0].networkData.interfaceName: Too long: may not be more than 256 bytes",
+            r#"status.devices[0].networkData.ips[0]: Invalid value: "10.1.2.3": must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"#,
+            r#"status.devices[0].networkData.ips[1]: Invalid value: "2001:DB8::1/64": must be in canonical form ("2001:db8::1/64")"#,
+        ]
+    );
+    let share = told(json!({"shareID": "5CDA1F8E-0000-0000-0000-000000000000"}));
+    assert!(
+        share[0].starts_with("status.devices[0].shareID: Invalid value: ")
+            && share[0].contains("normalized form"),
+        "{share:?}"
     );
 }
 

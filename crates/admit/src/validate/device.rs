@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 use stoa_kube::Cause;
+use stoa_units::{check_label_key, check_label_value};
 
-use super::field::{Errors, Path, dns_label, dns_subdomain, immutable, indexed, required_text};
+use super::field::{
+    Errors, Path, conditions, dns_label, dns_subdomain, immutable, indexed, name_error, one_of, required_text,
+};
 use super::{affinity, meta};
 use crate::cel::{self, Type};
 use crate::value::{at, flag, has, int, is_empty, items, pairs, path as below, text, texts};
@@ -27,7 +30,7 @@ const REQUEST_NAME: &str =
     "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
 const C_IDENTIFIER: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
 
-/// Looks at the entries of a list that has a bound.
+/// Looks at the entries of a list that has a bound. Of one that is too long nothing else is said; returns whether it was not.
 fn entries(
     v: &Value,
     key: &str,
@@ -35,18 +38,30 @@ fn entries(
     path: Path<'_>,
     errors: &mut Errors,
     mut look: impl FnMut(&Value, Path<'_>, &mut Errors),
-) {
+) -> bool {
     let (count, list) = (items(v, key).count(), path.child(key));
     if count > len_max {
         errors.push(Cause::too_many(list, count, len_max));
+        return false;
     }
     for (i, entry) in indexed(v, key) {
         look(entry, list.index(i), errors);
     }
+    true
 }
 
-/// Entries that must differ by a name.
-fn unlike(v: &Value, key: &str, name: &str, path: Path<'_>, errors: &mut Errors) {
+/// Looks at the entries of a list that has a bound and in which each has a name of its own.
+fn named_entries(
+    v: &Value,
+    (key, name): (&str, &str),
+    len_max: usize,
+    path: Path<'_>,
+    errors: &mut Errors,
+    look: impl FnMut(&Value, Path<'_>, &mut Errors),
+) {
+    if !entries(v, key, len_max, path, errors, look) {
+        return;
+    }
     let (list, mut seen) = (path.child(key), HashSet::new());
     for (i, entry) in indexed(v, key) {
         let id = entry.as_str().unwrap_or_else(|| text(entry, name));
@@ -64,6 +79,11 @@ pub(super) fn class(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
     selectors(spec, SPEC, errors);
     entries(spec, "config", ENTRIES_MAX, SPEC, errors, configuration);
+    let key = "extendedResourceName";
+    if has(spec, key) && !super::quota::is_extended(text(spec, key)) {
+        let why = "must be a valid extended resource name";
+        errors.push(Cause::invalid(SPEC.child(key), text(spec, key), why));
+    }
 }
 
 fn selectors(v: &Value, path: Path<'_>, errors: &mut Errors) {
@@ -100,7 +120,11 @@ fn configuration(config: &Value, path: Path<'_>, errors: &mut Errors) {
         return;
     }
     driver(opaque, path, errors);
-    let (parameters, path) = (at(opaque, "parameters"), path.child("parameters"));
+    json_object(at(opaque, "parameters"), path.child("parameters"), errors);
+}
+
+/// A driver's own object, which nobody else reads.
+fn json_object(parameters: &Value, path: Path<'_>, errors: &mut Errors) {
     match parameters {
         Value::Null => errors.push(Cause::required(path, "")),
         Value::Object(_) if parameters.to_string().len() > PARAMETERS_BYTES_MAX => {
@@ -117,7 +141,7 @@ pub(super) fn claim(object: &Value, errors: &mut Errors) {
 
 pub(super) fn template(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
-    meta::check_maps(at(spec, "metadata"), SPEC.child("metadata"), errors);
+    super::storage::template_metadata(at(spec, "metadata"), SPEC.child("metadata"), errors);
     let inner = SPEC.child("spec");
     devices(below(spec, &["spec", "devices"]), inner.child("devices"), errors);
 }
@@ -132,8 +156,7 @@ fn names(devices: &Value) -> Names<'_> {
 
 fn devices(v: &Value, path: Path<'_>, errors: &mut Errors) {
     let names = names(v);
-    entries(v, "requests", ENTRIES_MAX, path, errors, request);
-    unlike(v, "requests", "name", path, errors);
+    named_entries(v, ("requests", "name"), ENTRIES_MAX, path, errors, request);
     entries(v, "constraints", ENTRIES_MAX, path, errors, |constraint, path, errors| {
         references(constraint, &names, path, errors);
         let which = ["matchAttribute", "distinctAttribute"].into_iter().find(|k| has(constraint, k));
@@ -153,10 +176,9 @@ fn devices(v: &Value, path: Path<'_>, errors: &mut Errors) {
 
 /// The requests that something is about.
 fn references(v: &Value, names: &Names<'_>, path: Path<'_>, errors: &mut Errors) {
-    entries(v, "requests", ENTRIES_MAX, path, errors, |name, path, errors| {
+    named_entries(v, ("requests", ""), ENTRIES_MAX, path, errors, |name, path, errors| {
         reference(name.as_str().unwrap_or_default(), names, path, errors);
     });
-    unlike(v, "requests", "", path, errors);
 }
 
 fn reference(name: &str, names: &Names<'_>, path: Path<'_>, errors: &mut Errors) {
@@ -186,11 +208,11 @@ fn request(request: &Value, path: Path<'_>, errors: &mut Errors) {
         }
         (true, false) => wanted(at(request, "exactly"), path.child("exactly"), errors),
         (false, true) => {
-            entries(request, "firstAvailable", ALTERNATIVES_MAX, path, errors, |v, path, errors| {
+            let list = ("firstAvailable", "name");
+            named_entries(request, list, ALTERNATIVES_MAX, path, errors, |v, path, errors| {
                 dns_label(text(v, "name"), path.child("name"), errors);
                 wanted(v, path, errors);
             });
-            unlike(request, "firstAvailable", "name", path, errors);
         }
     }
 }
@@ -216,18 +238,99 @@ fn wanted(v: &Value, path: Path<'_>, errors: &mut Errors) {
             errors.push(Cause::not_supported(path.child("allocationMode"), other, &["All", "ExactCount"]));
         }
     }
+    let list = path.child("tolerations");
+    for (i, t) in indexed(v, "tolerations") {
+        toleration(t, list.index(i), errors);
+    }
+}
+
+/// What a taint keeps away.
+const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
+
+fn toleration(v: &Value, path: Path<'_>, errors: &mut Errors) {
+    let (key, value) = (text(v, "key"), text(v, "value"));
+    if !key.is_empty() {
+        name_error(check_label_key(key), key, path.child("key"), errors);
+    }
+    match text(v, "operator") {
+        "Exists" if !value.is_empty() => {
+            errors.push(Cause::invalid(path.child("value"), value, "must be empty for operator `Exists`"));
+        }
+        "Exists" => {}
+        "Equal" => name_error(check_label_value(value), value, path.child("value"), errors),
+        "" => errors.push(Cause::required(path.child("operator"), "")),
+        other => errors.push(Cause::not_supported(path.child("operator"), other, &["Equal", "Exists"])),
+    }
+    let effect = text(v, "effect");
+    if !effect.is_empty() && !EFFECTS.contains(&effect) {
+        errors.push(Cause::not_supported(path.child("effect"), effect, &EFFECTS));
+    }
+}
+
+fn taint(v: &Value, path: Path<'_>, errors: &mut Errors) {
+    let (key, value) = (text(v, "key"), text(v, "value"));
+    name_error(check_label_key(key), key, path.child("key"), errors);
+    if !value.is_empty() {
+        name_error(check_label_value(value), value, path.child("value"), errors);
+    }
+    one_of(v, "effect", &EFFECTS, path, errors);
+}
+
+/// What must come true before a device is used, and what must not: both or neither, and nothing in both.
+fn bindings(v: &Value, path: Path<'_>, errors: &mut Errors) {
+    let keys = ["bindingConditions", "bindingFailureConditions"];
+    let mut fits = true;
+    for key in keys {
+        fits &= entries(v, key, BINDINGS_MAX, path, errors, |name, path, errors| {
+            let name = name.as_str().unwrap_or_default();
+            name_error(check_label_key(name), name, path, errors);
+        });
+    }
+    let needed: HashSet<&str> = texts(v, keys[0]).collect();
+    for key in keys.into_iter().filter(|_| fits) {
+        let (list, mut seen) = (path.child(key), HashSet::new());
+        for (i, name) in texts(v, key).enumerate() {
+            if !seen.insert(name) {
+                errors.push(Cause::duplicate(list.index(i), name));
+            }
+            if key == keys[1] && needed.contains(name) {
+                let why = "bindingFailureConditions must not overlap with bindingConditions";
+                errors.push(Cause::invalid(list.index(i), name, why));
+            }
+        }
+    }
+    for (key, other) in [(keys[0], keys[1]), (keys[1], keys[0])] {
+        if is_empty(v, key) && !is_empty(v, other) {
+            let why = format!("{key} are required to use {other}");
+            errors.push(Cause::invalid(path.child(key), at(v, key).clone(), &why));
+        }
+    }
+}
+
+/// An id in the one form that is written.
+fn uid(value: &str, path: Path<'_>, errors: &mut Errors) {
+    let is_dash = |i: usize| matches!(i, 8 | 13 | 18 | 23);
+    let fits = |(i, c): (usize, u8)| if is_dash(i) { c == b'-' } else { c.is_ascii_hexdigit() };
+    let why = match value.len() {
+        36 if !value.bytes().enumerate().all(fits) => "error validating uid: invalid UUID format".to_owned(),
+        36 if !value.bytes().any(|c| c.is_ascii_uppercase()) => return,
+        32 | 36 | 38 | 45 => "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters".to_owned(),
+        n => format!("error validating uid: invalid UUID length: {n}"),
+    };
+    errors.push(Cause::invalid(path, value, &why));
 }
 
 pub(super) fn claim_status(old: &Value, new: &Value, errors: &mut Errors) {
     let (was, status) = (at(old, "status"), at(new, "status"));
     let list = STATUS.child("reservedFor");
-    entries(status, "reservedFor", RESERVATIONS_MAX, STATUS, errors, |user, path, errors| {
+    named_entries(status, ("reservedFor", "uid"), RESERVATIONS_MAX, STATUS, errors, |user, path, errors| {
         for key in ["resource", "name", "uid"] {
             required_text(user, key, path, errors);
         }
     });
-    unlike(status, "reservedFor", "uid", STATUS, errors);
-    let is_new = |user: &Value| !items(was, "reservedFor").any(|u| u == user);
+    device_statuses(status, errors);
+    let before: HashSet<&Value> = items(was, "reservedFor").collect();
+    let is_new = |user: &Value| !before.contains(user);
     if !is_empty(status, "reservedFor") && !has(status, "allocation") {
         errors.push(Cause::forbidden(list, "may not be specified when `allocated` is not set"));
     } else if has(at(new, "metadata"), "deletionTimestamp") && items(status, "reservedFor").any(is_new) {
@@ -249,11 +352,88 @@ fn allocation(claim: &Value, v: &Value, path: Path<'_>, errors: &mut Errors) {
         driver(result, path, errors);
         pool_name(text(result, "pool"), path.child("pool"), errors);
         dns_label(text(result, "device"), path.child("device"), errors);
+        bindings(result, path, errors);
+        if has(result, "shareID") {
+            uid(text(result, "shareID"), path.child("shareID"), errors);
+        }
+    });
+    // What the class says and what the claim says.
+    entries(at(v, "devices"), "config", 2 * ENTRIES_MAX, place, errors, |config, path, errors| {
+        one_of(config, "source", &["FromClaim", "FromClass"], path, errors);
+        references(config, &names, path, errors);
+        configuration(config, path, errors);
     });
     if has(v, "nodeSelector") {
         affinity::node_selector(at(v, "nodeSelector"), path.child("nodeSelector"), errors);
     }
 }
+
+/// Which device of which driver's pool, and which share of it.
+fn device_id(v: &Value) -> String {
+    let id = format!("{}/{}/{}", text(v, "driver"), text(v, "pool"), text(v, "device"));
+    if has(v, "shareID") { format!("{id}/{}", text(v, "shareID")) } else { id }
+}
+
+/// What drivers tell of the devices that a claim was given.
+fn device_statuses(status: &Value, errors: &mut Errors) {
+    let given = items(below(status, &["allocation", "devices"]), "results");
+    let given: HashSet<String> = given.map(device_id).collect();
+    let list = STATUS.child("devices");
+    for (i, device) in indexed(status, "devices") {
+        let path = list.index(i);
+        driver(device, path, errors);
+        pool_name(text(device, "pool"), path.child("pool"), errors);
+        dns_label(text(device, "device"), path.child("device"), errors);
+        if has(device, "shareID") {
+            uid(text(device, "shareID"), path.child("shareID"), errors);
+        }
+        let id = device_id(device);
+        if !given.contains(&id) {
+            errors.push(Cause::invalid(path, id, "must be an allocated device in the claim"));
+        }
+        let count = items(device, "conditions").count();
+        if count > CONDITIONS_MAX {
+            errors.push(Cause::too_many(path.child("conditions"), count, CONDITIONS_MAX));
+        }
+        conditions(at(device, "conditions"), path.child("conditions"), errors);
+        if has(device, "data") {
+            json_object(at(device, "data"), path.child("data"), errors);
+        }
+        let (network, path) = (at(device, "networkData"), path.child("networkData"));
+        for (key, bytes_max) in [("interfaceName", 256), ("hardwareAddress", 128)] {
+            if text(network, key).len() > bytes_max {
+                errors.push(Cause::too_long(path.child(key), bytes_max));
+            }
+        }
+        named_entries(network, ("ips", ""), ADDRESSES_MAX, path, errors, |address, path, errors| {
+            interface_address(address.as_str().unwrap_or_default(), path, errors);
+        });
+    }
+    let mut seen = HashSet::new();
+    for (i, device) in indexed(status, "devices") {
+        let id = device_id(device);
+        if seen.contains(&id) {
+            errors.push(Cause::duplicate(list.index(i), id));
+        } else {
+            seen.insert(id);
+        }
+    }
+}
+
+/// An address and the length of its network, in their one form.
+fn interface_address(value: &str, path: Path<'_>, errors: &mut Errors) {
+    let why = match value.parse::<ipnet::IpNet>() {
+        Err(_) => "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".to_owned(),
+        Ok(net) if net.to_string() != value => format!("must be in canonical form (\"{net}\")"),
+        Ok(_) => return,
+    };
+    errors.push(Cause::invalid(path, value, &why));
+}
+
+/// Conditions that a driver may tell of one device, and addresses.
+const CONDITIONS_MAX: usize = 8;
+const ADDRESSES_MAX: usize = 16;
+const BINDINGS_MAX: usize = 4;
 
 fn pool_name(name: &str, path: Path<'_>, errors: &mut Errors) {
     if name.is_empty() {
@@ -275,34 +455,37 @@ enum Domain {
 
 /// The name of an attribute or a capacity: `domain/identifier`, or an identifier of the driver's own.
 fn qualified(name: &str, path: Path<'_>, domain: Domain, errors: &mut Errors) {
-    if name.is_empty() {
-        errors.push(Cause::required(path, "name required"));
-        return;
-    }
-    let identifier = match name.split_once('/') {
-        None => name,
-        Some((owner, identifier)) => {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts[..] {
+        [identifier] => c_identifier(identifier, path, errors),
+        [owner, identifier] => {
             match owner {
-                "" => errors.push(Cause::required(path, "the domain must not be empty")),
+                "" => errors.push(Cause::invalid(path, "", "the domain must not be empty")),
                 owner => meta::driver_name(owner, path, errors),
             }
-            if identifier.is_empty() {
-                errors.push(Cause::required(path, "the name must not be empty"));
+            match identifier {
+                "" => errors.push(Cause::invalid(path, "", "the name must not be empty")),
+                identifier => c_identifier(identifier, path, errors),
             }
-            identifier
         }
-    };
+        // A stock server lets more parts pass.
+        _ => {}
+    }
+    if domain == Domain::Required && !name.contains('/') {
+        let why = "a fully qualified name must be a domain and a name separated by a slash";
+        errors.push(Cause::invalid(path, name, why));
+    }
+}
+
+fn c_identifier(identifier: &str, path: Path<'_>, errors: &mut Errors) {
     if identifier.len() > IDENTIFIER_LEN_MAX {
         errors.push(Cause::too_long(path, IDENTIFIER_LEN_MAX));
     }
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     let is_c =
         identifier.starts_with(is_letter) && identifier.chars().all(|c| is_letter(c) || c.is_ascii_digit());
-    if !identifier.is_empty() && !is_c {
-        errors.push(Cause::type_invalid(path, identifier, C_IDENTIFIER));
-    }
-    if domain == Domain::Required && !name.contains('/') {
-        errors.push(Cause::invalid(path, name, "must include a domain"));
+    if !is_c {
+        errors.push(Cause::invalid(path, identifier, C_IDENTIFIER));
     }
 }
 
@@ -331,18 +514,102 @@ pub(super) fn slice(object: &Value, errors: &mut Errors) {
             || pairs(d, "attributes").any(|(_, a)| lists.iter().any(|l| has(a, l)))
     };
     let len_max = if items(spec, "devices").any(is_rich) { DEVICES_RICH_MAX } else { DEVICES_MAX };
-    entries(spec, "devices", len_max, SPEC, errors, |device, path, errors| {
-        dns_label(text(device, "name"), path.child("name"), errors);
-        let (attributes, capacity) = (path.child("attributes"), path.child("capacity"));
-        for (name, value) in pairs(device, "attributes") {
-            qualified(name, attributes, Domain::Optional, errors);
-            attribute(value, attributes.key(name), errors);
-        }
-        for (name, _) in pairs(device, "capacity") {
-            qualified(name, capacity, Domain::Optional, errors);
-        }
+    let is_apart = flag(spec, "perDeviceNodeSelection");
+    named_entries(spec, ("devices", "name"), len_max, SPEC, errors, |device, path, errors| {
+        self::device(device, is_apart, path, errors);
     });
-    unlike(spec, "devices", "name", SPEC, errors);
+    named_entries(spec, ("sharedCounters", "name"), COUNTER_SETS_MAX, SPEC, errors, |set, path, errors| {
+        counters(set, "name", path, errors);
+    });
+}
+
+/// Attributes and amounts of one device; sets of counters of a slice, those that a device draws on, and the counters of a set.
+const PROPERTIES_MAX: usize = 32;
+const COUNTER_SETS_MAX: usize = 8;
+const COUNTER_SETS_OF_DEVICE_MAX: usize = 2;
+const COUNTERS_MAX: usize = 32;
+const TAINTS_MAX: usize = 16;
+
+fn device(device: &Value, is_apart: bool, path: Path<'_>, errors: &mut Errors) {
+    dns_label(text(device, "name"), path.child("name"), errors);
+    let count = pairs(device, "attributes").count() + pairs(device, "capacity").count();
+    if count > PROPERTIES_MAX {
+        let why = format!("the total number of attributes and capacities must not exceed {PROPERTIES_MAX}");
+        errors.push(Cause::invalid(path, count, &why));
+    }
+    let (attributes, capacity) = (path.child("attributes"), path.child("capacity"));
+    for (name, value) in pairs(device, "attributes") {
+        let path = attributes.key(name);
+        qualified(name, path, Domain::Optional, errors);
+        attribute(value, path, errors);
+    }
+    for (name, value) in pairs(device, "capacity") {
+        let path = capacity.key(name);
+        qualified(name, path, Domain::Optional, errors);
+        if has(value, "requestPolicy") && !flag(device, "allowMultipleAllocations") {
+            let why = "allowMultipleAllocations must be true";
+            errors.push(Cause::forbidden(path.child("requestPolicy"), why));
+        }
+    }
+    entries(device, "taints", TAINTS_MAX, path, errors, taint);
+    let drawn = ("consumesCounters", "counterSet");
+    named_entries(device, drawn, COUNTER_SETS_OF_DEVICE_MAX, path, errors, |set, path, errors| {
+        counters(set, "counterSet", path, errors);
+    });
+    from_nodes(device, is_apart, path, errors);
+    bindings(device, path, errors);
+}
+
+/// A set of counters, by its name.
+fn counters(set: &Value, name: &str, path: Path<'_>, errors: &mut Errors) {
+    match text(set, name) {
+        "" => errors.push(Cause::required(path.child(name), "")),
+        id => dns_label(id, path.child(name), errors),
+    }
+    let (all, path) = (pairs(set, "counters"), path.child("counters"));
+    match all.count() {
+        0 => errors.push(Cause::required(path, "")),
+        n if n > COUNTERS_MAX => errors.push(Cause::too_many(path, n, COUNTERS_MAX)),
+        _ => pairs(set, "counters").for_each(|(id, _)| dns_label(id, path.key(id), errors)),
+    }
+}
+
+/// From which nodes a device can be used, where each says so itself.
+fn from_nodes(device: &Value, is_apart: bool, path: Path<'_>, errors: &mut Errors) {
+    let keys = ["nodeName", "nodeSelector", "allNodes"];
+    if !is_apart {
+        if keys.iter().any(|key| has(device, key)) {
+            let why = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+            errors.push(Cause::invalid(path, Value::Null, why));
+        }
+        return;
+    }
+    let mut set = Vec::new();
+    match at(device, "nodeName").as_str() {
+        None => {}
+        Some("") => errors.push(Cause::invalid(path.child("nodeName"), "", "must not be empty")),
+        Some(name) => {
+            set.push("`nodeName`");
+            dns_subdomain(name, path.child("nodeName"), errors);
+        }
+    }
+    if has(device, "nodeSelector") {
+        set.push("`nodeSelector`");
+        affinity::node_selector(at(device, "nodeSelector"), path.child("nodeSelector"), errors);
+    }
+    match (has(device, "allNodes"), flag(device, "allNodes")) {
+        (true, true) => set.push("`allNodes`"),
+        (true, false) => {
+            errors.push(Cause::invalid(path.child("allNodes"), false, "must be either unset or set to true"));
+        }
+        (false, _) => {}
+    }
+    let why = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+    match set.len() {
+        0 => errors.push(Cause::required(path, why)),
+        1 => {}
+        _ => errors.push(Cause::invalid(path, format!("{{{}}}", set.join(", ")), why)),
+    }
 }
 
 /// From which nodes the devices can be used.
@@ -361,7 +628,13 @@ fn whose(spec: &Value, errors: &mut Errors) {
     }
     if has(spec, "nodeSelector") {
         set.push("`nodeSelector`");
-        affinity::node_selector(at(spec, "nodeSelector"), SPEC.child("nodeSelector"), errors);
+        let (selector, path) = (at(spec, "nodeSelector"), SPEC.child("nodeSelector"));
+        affinity::node_selector(selector, path, errors);
+        if items(selector, "nodeSelectorTerms").count() != 1 {
+            let (terms, why) =
+                (at(selector, "nodeSelectorTerms"), "must have exactly one node selector term");
+            errors.push(Cause::invalid(path.child("nodeSelectorTerms"), terms.clone(), why));
+        }
     }
     for (key, shown) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
         match (has(spec, key), flag(spec, key)) {

@@ -72,8 +72,12 @@ fn named(
     errors: &mut Errors,
 ) {
     let prefix = text(meta, "generateName");
-    // Of a replication controller only the name that came of it is judged.
-    if !prefix.is_empty() && (resource.group, resource.plural) != ("", "replicationcontrollers") {
+    // Of some only the name that came of it is judged.
+    let is_judged = !matches!(
+        (resource.group, resource.plural),
+        ("", "replicationcontrollers") | ("resource.k8s.io", "deviceclasses")
+    );
+    if !prefix.is_empty() && is_judged {
         name_error(check_name(&masked(prefix)), prefix, METADATA.child("generateName"), errors);
     }
     match text(meta, "name") {

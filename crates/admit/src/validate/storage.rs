@@ -33,7 +33,12 @@ pub(super) fn claim(object: &Value, errors: &mut Errors) {
 
 /// A claim as a template of it: what is copied of its metadata, and its specification.
 pub(super) fn claim_template(template: &Value, path: Path<'_>, errors: &mut Errors) {
-    let (meta, at_meta) = (at(template, "metadata"), path.child("metadata"));
+    template_metadata(at(template, "metadata"), path.child("metadata"), errors);
+    claim_spec(at(template, "spec"), path.child("spec"), errors);
+}
+
+/// What of a template's metadata is copied to what is made of it: nothing else may be there.
+pub(super) fn template_metadata(meta: &Value, at_meta: Path<'_>, errors: &mut Errors) {
     super::meta::annotations(at(meta, "annotations"), at_meta.child("annotations"), errors);
     super::meta::labels(at(meta, "labels"), at_meta.child("labels"), errors);
     for (key, shown) in [
@@ -53,7 +58,6 @@ pub(super) fn claim_template(template: &Value, path: Path<'_>, errors: &mut Erro
             errors.push(Cause::forbidden(at_meta.child(shown), "cannot be set"));
         }
     }
-    claim_spec(at(template, "spec"), path.child("spec"), errors);
 }
 
 /// The specification of a claim, its own or a template's.
