@@ -38,6 +38,7 @@ const WATCH_P99_BUDGET_MS: f64 = 50.0;
 const WRITE_CPU_BUDGET_US: f64 = 60.0;
 const LIST_100K_BUDGET_S: f64 = 1.0;
 const LIST_MEMORY_BUDGET_MIB: f64 = 16.0;
+const POD_MEMORY_BUDGET_KIB: f64 = 8.0;
 /// A stock kube-apiserver and etcd on a 2-core machine like ours, recorded earlier (client-go, JSON, 32 workers): orders of magnitude.
 const STOCK_CREATES: f64 = 1_377.0;
 const STOCK_GETS: f64 = 2_874.0;
@@ -180,7 +181,10 @@ async fn list(cluster: &Cluster, c: &mut Connection, connections: &[Connection])
     let p50 = clock::quantile_ms(&mut samples, 0.5);
     figure(&format!("list of {PODS} pods, {:.1} MB", size as f64 / 1e6), p50, "ms");
     let more = PODS_MANY - PODS;
+    let before = cluster.pss_bytes()?;
     load(connections, more, move |i| (JSON, "POST", path.to_string(), pod(PODS + i))).await?;
+    let grown = cluster.pss_bytes()?.saturating_sub(before) as f64 / more as f64 / 1024.0;
+    beside("memory for each further pod object", grown, "KiB", "budget", POD_MEMORY_BUDGET_KIB, Better::Less);
     let peak = Peak::begin(cluster)?;
     let begun = clock::now();
     let size = drain(c, path).await?;

@@ -31,6 +31,11 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
+/// How the allocator is told what it may keep, and that of a process of one thread that does little: there is one for each
+/// container.
+const ALLOCATOR: &str = "_RJEM_MALLOC_CONF";
+const SMALL: &str = "percpu_arena:disabled,narenas:1,tcache:false,dirty_decay_ms:0";
+
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
 const MOUNT_ATTR_NODEV: u64 = 4;
@@ -45,11 +50,11 @@ impl Helper {
         Ok(Helper { executable: sealed.map_err(Error::io("seal helper", executable))? })
     }
 
-    /// A command that runs the helper's subcommand; its environment is empty.
+    /// A command that runs the helper's subcommand; of its environment there is only what keeps it small.
     pub(crate) fn command(&self, subcommand: &str, args: &[&OsStr]) -> Command {
         let path = PathBuf::from(format!("/proc/self/fd/{}", self.executable.as_raw_fd()));
         let mut command = Command::new(path);
-        command.arg0("stoa").arg(OsString::from(subcommand)).args(args).env_clear();
+        command.arg0("stoa").arg(OsString::from(subcommand)).args(args).env_clear().env(ALLOCATOR, SMALL);
         command
     }
 }

@@ -13,6 +13,7 @@ mod logging;
 mod master;
 mod printer;
 mod reference;
+mod rest;
 mod routes;
 mod serve;
 mod status;
@@ -24,6 +25,10 @@ use cli::{Cli, Command};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+/// Objects are made of many small pieces, allocated on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
