@@ -16,8 +16,10 @@ const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
+    APPLY,
 ];
+/// The media type of what is applied.
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,8 +224,7 @@ pub(crate) enum Content {
 
 /// The form of a request's body.
 pub(crate) fn content(headers: &HeaderMap) -> Result<Content, Status> {
-    let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
-    match text.split(';').next().unwrap_or_default().trim() {
+    match media_type(headers) {
         "" | "application/json" => Ok(Content::Json),
         "application/yaml" => Ok(Content::Yaml),
         PROTOBUF => Ok(Content::Protobuf),
@@ -231,15 +232,25 @@ pub(crate) fn content(headers: &HeaderMap) -> Result<Content, Status> {
     }
 }
 
+/// A body's media type without its parameters.
+fn media_type(headers: &HeaderMap) -> &str {
+    let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
+    text.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether the body is what somebody applies.
+pub(crate) fn is_apply(headers: &HeaderMap) -> bool {
+    media_type(headers) == APPLY
+}
+
 /// The kind of a patch by its media type.
 pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<stoa_registry::PatchKind, Status> {
     use stoa_registry::PatchKind;
-    let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
-    match text.split(';').next().unwrap_or_default().trim() {
+    match media_type(headers) {
         "application/json-patch+json" => Ok(PatchKind::Json),
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
-        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
+        APPLY => Ok(PatchKind::Apply),
         _ => Err(Status::unsupported_media_type(&PATCHES)),
     }
 }

@@ -39,19 +39,17 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Adds or replaces an object. Returns the uid that was at its place before, if that was another object.
-    pub fn put(&mut self, resource: &'static Resource, meta: &Meta) -> Option<Arc<str>> {
+    /// Adds or replaces an object. Returns what was at its place before: an older state of it, or another object.
+    pub fn put(&mut self, resource: &'static Resource, meta: &Meta) -> Option<Member> {
         let (namespace, name): (Arc<str>, Arc<str>) =
             (meta.namespace.as_str().into(), meta.name.as_str().into());
         let uid: Arc<str> = meta.uid.as_str().into();
         let place = (resource.storage, resource.plural, namespace.clone(), name.clone());
-        let replaced = self.places.get(&place).filter(|u| **u != uid).cloned();
-        if let Some(old) = &replaced {
-            self.remove_uid(old);
-        }
+        let there = self.places.get(&place).cloned();
+        let is_known = there.as_ref() == Some(&uid);
+        let replaced = there.filter(|_| !is_known).and_then(|old| self.remove_uid(&old));
         // Most writes change neither where an object is nor who owns it.
-        let is_linked = self.places.get(&place) == Some(&uid)
-            && self.members.get(&uid).is_some_and(|m| m.owners == meta.owner_references);
+        let is_linked = is_known && self.members.get(&uid).is_some_and(|m| m.owners == meta.owner_references);
         if !is_linked {
             self.unlink(&uid);
             for owner in &meta.owner_references {
@@ -75,8 +73,8 @@ impl Graph {
             finalizers: meta.finalizers.clone(),
             deleting: meta.is_deleting(),
         };
-        self.members.insert(uid, member);
-        replaced
+        let before = self.members.insert(uid, member);
+        if is_known { before } else { replaced }
     }
 
     /// Removes what is at a place. Returns it.

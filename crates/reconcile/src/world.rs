@@ -138,8 +138,7 @@ impl World {
         let mut keys = BTreeSet::new();
         // Read before anything changes, so that an object that cannot be read leaves the world as it was.
         self.put_typed(resource, &meta, name, bytes, &mut keys)?;
-        let before = self.graph.at(resource, &meta.namespace, &meta.name).cloned();
-        self.graph.put(resource, &meta);
+        let before = self.graph.put(resource, &meta);
         route::changed(self, &meta, before.as_ref(), &mut keys);
         Ok(keys)
     }

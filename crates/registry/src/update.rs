@@ -43,7 +43,9 @@ impl Registry {
             check_revision(resource, target, given, &entry)?;
             let old = read(&entry)?;
             check_uid(resource, target, &old, &object)?;
-            let plan = self.plan_update(ctx, target, &entry, &old, object.0.clone(), Managed::Track)?;
+            // Who says what he has read has one try.
+            let body = if given.is_some() { std::mem::take(&mut object.0) } else { object.0.clone() };
+            let plan = self.plan_update(ctx, target, &entry, &old, body, Managed::Track)?;
             if let Some(mut written) = self.carry_out(ctx, target, entry, plan).await? {
                 written.warnings.splice(0..0, warnings);
                 return Ok(written);
@@ -324,11 +326,14 @@ pub(crate) fn should_delete(resource: &Resource, old: &Value, new: &Object) -> b
 /// Whether two states are the same but for their revision.
 fn is_same(old: &Value, new: &Value) -> bool {
     let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else { return old == new };
-    let meta = |m: &serde_json::Map<String, Value>| {
-        let mut meta = m.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
-        meta.remove("resourceVersion");
-        meta
-    };
     a.len() == b.len()
-        && a.iter().all(|(k, v)| if k == "metadata" { meta(a) == meta(b) } else { b.get(k) == Some(v) })
+        && a.iter().all(|(key, value)| match key.as_str() {
+            "metadata" => said_in_metadata(old).eq(said_in_metadata(new)),
+            key => b.get(key) == Some(value),
+        })
+}
+
+fn said_in_metadata(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let fields = object["metadata"].as_object().into_iter().flatten();
+    fields.filter(|(key, _)| *key != "resourceVersion")
 }

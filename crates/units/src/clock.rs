@@ -16,7 +16,8 @@ impl Time {
 
     /// RFC 3339 in whole seconds (`2026-01-02T03:04:05Z`), the form of `creationTimestamp`.
     pub fn to_rfc3339_seconds(self) -> String {
-        self.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        // Printing is a good deal faster than formatting by a pattern, and leaves out a fraction of zero.
+        jiff::Timestamp::from_second(self.0.as_second()).unwrap_or(self.0).to_string()
     }
 
     /// RFC 3339 with microseconds, the form of `MicroTime`.

@@ -227,7 +227,7 @@ pub(super) fn context(asked: &Asked<'_>, headers: &HeaderMap, kind: &str) -> Res
     let mut ctx = Context::of(asked.user.clone());
     ctx.notes = asked.notes.clone();
     let mut causes = Vec::new();
-    let is_apply = negotiate::patch_kind(headers) == Ok(PatchKind::Apply);
+    let is_apply = negotiate::is_apply(headers);
     if kind == "PatchOptions" && is_apply && q.text("fieldManager").is_empty() {
         causes.push(Cause::required("fieldManager", "is required for apply patch"));
     }
