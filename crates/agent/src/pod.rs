@@ -45,6 +45,22 @@ pub(crate) fn absorb_ephemeral(mut pod: Pod) -> Pod {
     pod
 }
 
+/// A pod whose mounts say what becomes of them: read-only with all that is below them *if possible* is yes or no here.
+pub(crate) fn settle_mounts(mut pod: Pod, has_firm_mounts: bool) -> Pod {
+    let settled = if has_firm_mounts { "Enabled" } else { "Disabled" };
+    let Some(spec) = &mut pod.spec else { return pod };
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        for mode in
+            container.volume_mounts.iter_mut().flatten().filter_map(|m| m.recursive_read_only.as_mut())
+        {
+            if mode == "IfPossible" {
+                settled.clone_into(mode);
+            }
+        }
+    }
+    pod
+}
+
 fn as_container(e: &EphemeralContainer) -> Container {
     let e = e.clone();
     Container {
@@ -222,4 +238,31 @@ pub(crate) fn is_terminal(pod: &Pod) -> bool {
 pub(crate) fn deadline(pod: &Pod, started_at: Time) -> Option<Time> {
     let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
     Some(started_at.plus(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_mount_that_is_to_be_firm_if_possible_is_or_is_not() {
+        let mount =
+            |mode: &str| json!({"name": "v", "mountPath": "/v", "readOnly": true, "recursiveReadOnly": mode});
+        let all = json!([mount("IfPossible"), mount("Enabled"), mount("Disabled")]);
+        let container = json!({"name": "c", "volumeMounts": all});
+        let pod: Pod = serde_json::from_value(
+            json!({"spec": {"containers": [container], "initContainers": [container]}}),
+        )
+        .unwrap();
+        for (has_firm_mounts, settled) in [(true, "Enabled"), (false, "Disabled")] {
+            let pod = settle_mounts(pod.clone(), has_firm_mounts);
+            for (_, container) in containers(&pod) {
+                let modes =
+                    container.volume_mounts.iter().flatten().map(|m| m.recursive_read_only.as_deref());
+                // What is asked for by all means fails where it cannot be.
+                assert!(modes.eq([Some(settled), Some("Enabled"), Some("Disabled")]));
+            }
+        }
+    }
 }

@@ -422,9 +422,14 @@ impl Agent {
         changed
     }
 
+    /// What a pod leaves to the node's abilities, decided.
+    fn settle(&self, pod: Pod) -> Pod {
+        pod::settle_mounts(pod, self.report.lock().features.recursive_read_only_mounts)
+    }
+
     async fn desire(&self, reference: PodRef, bytes: &Bytes) {
         let pod: Arc<Pod> = match serde_json::from_slice(bytes) {
-            Ok(pod) => Arc::new(statics::disown(pod::absorb_ephemeral(pod))),
+            Ok(pod) => Arc::new(statics::disown(self.settle(pod::absorb_ephemeral(pod)))),
             Err(error) => {
                 tracing::error!(pod = %reference.name, %error, "the leader sent a pod that cannot be read");
                 return;
@@ -454,6 +459,8 @@ impl Agent {
         let shared = &self.shared;
         let held: Vec<_> = shared.machine.list().into_iter().filter(|c| c.spec.pod_uid == uid).collect();
         let mut observed = restore::observe(&pod, &held, shared.now());
+        // What its containers were given holds until this agent has granted something else.
+        let granted = crate::resize::held_resources(&pod, &observed);
         let last = finished::read(&shared.options.finished_dir(), &uid);
         let last = last.or_else(|| pod.status.clone().filter(|_| pod::is_terminal(&pod)));
         // A pod that ended and whose remains are still here is taken down as one that ends now.
@@ -469,7 +476,7 @@ impl Agent {
                 if let Err(why) = shared.cpus.admit(&uid, &pod) {
                     tracing::warn!(pod = %reference.name, %why, "a pod that runs gets no CPUs of its own");
                 }
-                shared.claims.lock().insert(uid.clone(), refuse::claim(&pod));
+                shared.claims.lock().insert(uid.clone(), refuse::claim(granted.as_ref().unwrap_or(&pod)));
             }
         } else if !is_over {
             observed.doom = last.as_ref().map(|s| Doom::Failed {
@@ -478,10 +485,8 @@ impl Agent {
             });
         }
         let (nudge, nudges) = mpsc::channel(NUDGES_MAX);
-        // What its containers were given holds until this agent has granted something else.
-        let held = crate::resize::held_resources(&pod, &observed);
-        let (wanted, pod) = match held {
-            Some(held) => (Some(pod), Arc::new(held)),
+        let (wanted, pod) = match granted {
+            Some(granted) => (Some(pod), Arc::new(granted)),
             None => (None, pod),
         };
         if let Some(wanted) = wanted {

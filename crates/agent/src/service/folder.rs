@@ -75,7 +75,7 @@ impl Agent {
             }
             tracing::info!(pod = %reference.name, "a pod of this machine's own is begun");
             self.shared.statics.put(uid, pod.clone());
-            self.begin(reference, Arc::new(pod.clone()));
+            self.begin(reference, Arc::new(self.settle(pod.clone())));
         }
     }
 

@@ -408,6 +408,52 @@ async fn a_container_that_ends_while_it_is_taken_over_is_known_to_have_ended() {
 }
 
 #[tokio::test]
+async fn a_resize_that_waits_takes_nobodys_room_after_a_restart_either() {
+    let mut leader = Leader::start().await;
+    let machine = Scripted::new(Arc::new(SystemClock));
+    let dir = tempfile::tempdir().unwrap();
+    let options = || {
+        let mut options = Options::new("n1", dir.path(), "c");
+        options.resources = Some("cpus:4;mem:1024".to_owned());
+        options
+    };
+    let sized = |name: &str, cpu: &str| {
+        let mut pod = pod();
+        (pod["metadata"]["name"], pod["metadata"]["uid"]) = (json!(name), json!(name));
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+        pod
+    };
+    async fn hear_end(session: &mut Session, pod: &Value) -> (String, Option<String>) {
+        let status = session.hear(|packet| match &packet.head {
+            Up::Status { pod: of } if *of == reference(pod) => {
+                let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
+                status.phase.filter(|p| p != "Pending").map(|phase| (phase, status.message))
+            }
+            _ => None,
+        });
+        status.await
+    }
+    let first = start_with(&leader, &machine, options());
+    let mut session = leader.session().await;
+    session.welcome().await;
+    for pod in [sized("other", "2"), sized("grows", "1")] {
+        session.pod(&pod).await;
+        assert_eq!(hear_end(&mut session, &pod).await.0, "Running");
+    }
+    first.cancel();
+    while session.up.recv().await.is_some() {}
+    let _stop = start_with(&leader, &machine, options()).drop_guard();
+    let mut session = leader.session().await;
+    session.welcome().await;
+    // It has one CPU and waits for three, of which only two could ever be free now.
+    let new = sized("new", "1");
+    for pod in [&sized("other", "2"), &sized("grows", "3"), &new] {
+        session.pod(pod).await;
+    }
+    assert_eq!(hear_end(&mut session, &new).await, ("Running".to_owned(), None));
+}
+
+#[tokio::test]
 async fn a_tunnel_carries_everything_up_to_its_last_frame_and_a_stranger_is_refused() {
     let mut leader = Leader::start().await;
     let machine = Scripted::new(Arc::new(SystemClock));
