@@ -27,7 +27,7 @@ mod network;
 mod network_policy;
 mod pod;
 mod pod_diff;
-mod pod_resources;
+pub(crate) mod pod_resources;
 mod pod_update;
 mod probe;
 mod quota;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use stoa_units::Quantity;
 
+use crate::validate::pod_resources;
 use crate::value::{
     at, ensure, flag, has, is_empty, items_mut, pairs, remove, set, set_default, set_default_zero, text,
 };
@@ -31,6 +32,41 @@ pub(super) fn pod(object: &mut Value) {
                 }
             }
         }
+    }
+    whole(spec);
+}
+
+/// A pod that says what it may have as a whole gets what it leaves open from its containers, or from its limits.
+fn whole(spec: &mut Value) {
+    let own = at(spec, "resources");
+    if !own.is_object() {
+        return;
+    }
+    let is_page = |name: &str| name.starts_with(pod_resources::PAGES);
+    let of_containers = |spec: &Value, side: &str| {
+        let amounts = pod_resources::aggregate(spec, side).into_iter();
+        amounts.filter(|(name, _)| pod_resources::is_supported(name))
+    };
+    let pages: Vec<_> = of_containers(spec, "limits").filter(|(name, _)| is_page(name)).collect();
+    if !pages.is_empty() {
+        fill(spec, "limits", pages.into_iter().map(|(name, amount)| (name, amount.to_string().into())));
+    }
+    let limits: Vec<(String, Value)> =
+        pairs(at(spec, "resources"), "limits").map(|(name, amount)| (name.clone(), amount.clone())).collect();
+    if limits.is_empty() {
+        return;
+    }
+    let asked: Vec<_> = of_containers(spec, "requests").filter(|(name, _)| !is_page(name)).collect();
+    let asked = asked.into_iter().map(|(name, amount)| (name, amount.to_string().into()));
+    let limits = limits.into_iter().filter(|(name, _)| pod_resources::is_supported(name));
+    fill(spec, "requests", asked.chain(limits));
+}
+
+/// Adds amounts that a pod as a whole does not speak of itself.
+fn fill(spec: &mut Value, side: &str, amounts: impl Iterator<Item = (String, Value)>) {
+    let Some(own) = spec.get_mut("resources").and_then(|r| ensure(r, side)) else { return };
+    for (name, amount) in amounts {
+        set_default(own, &name, amount);
     }
 }
 
@@ -311,6 +347,32 @@ mod tests {
         let resources = &pod["spec"]["containers"][0]["resources"];
         assert_eq!(resources["limits"], json!({"cpu": "1m", "memory": "1Gi"}));
         assert_eq!(resources["requests"], resources["limits"]);
+    }
+
+    #[test]
+    fn a_pod_as_a_whole_gets_what_it_leaves_open() {
+        let containers = json!([
+            {"name": "a", "image": "i", "resources": {"requests": {"cpu": "100m", "x.io/y": "1"}, "limits": {"hugepages-2Mi": "4Mi"}}},
+            {"name": "b", "image": "i", "resources": {"requests": {"cpu": "200m"}}},
+        ]);
+        for (own, want) in [
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
+                json!({"limits": {"cpu": "1", "memory": "1Gi", "hugepages-2Mi": "4Mi"},
+                    "requests": {"cpu": "300m", "memory": "1Gi", "hugepages-2Mi": "4Mi"}}),
+            ),
+            (
+                json!({"limits": {"cpu": "1", "hugepages-2Mi": "8Mi"}, "requests": {"cpu": "500m"}}),
+                json!({"limits": {"cpu": "1", "hugepages-2Mi": "8Mi"}, "requests": {"cpu": "500m", "hugepages-2Mi": "8Mi"}}),
+            ),
+        ] {
+            let mut o = json!({"spec": {"containers": containers, "resources": own}});
+            pod(&mut o);
+            assert_eq!(o["spec"]["resources"], want);
+        }
+        let mut o = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}], "resources": {"requests": {"memory": "1Gi"}}}});
+        pod(&mut o);
+        assert_eq!(o["spec"]["resources"], json!({"requests": {"memory": "1Gi"}}));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::container::{self, read};
 use super::field::{Errors, Path, indexed};
 use crate::value::{at, has, items, pairs, text};
 
-const PAGES: &str = "hugepages-";
+pub(crate) const PAGES: &str = "hugepages-";
 
 /// A resource of pods as such: compute, and pages of memory.
 fn resource_name(name: &str, path: Path<'_>, errors: &mut Errors) {
@@ -20,7 +20,8 @@ fn resource_name(name: &str, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn is_supported(name: &str) -> bool {
+/// Whether a pod as a whole can have it.
+pub(crate) fn is_supported(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with(PAGES)
 }
 
