@@ -40,9 +40,9 @@ def test_what_an_agent_lends_is_used_beside_what_it_has_and_taken_back(own_clust
     cluster = own_cluster
     cluster.stop()
     cluster.start("--revocable-resources", "cpus:3;mem:64")
-    slave = until(lambda: get(cluster.mesos, "/slaves")["slaves"][0], what="the agent")
-    until(lambda: get(cluster.mesos, "/slaves")["slaves"][0]["resources"]["cpus_revocable"] == 3, what="what it lends")
-    cpus = slave["resources"]["cpus"]
+    has = lambda: get(cluster.mesos, "/slaves")["slaves"][0]["resources"]
+    until(lambda: has()["cpus_revocable"] == 3 and has()["cpus"] > 0, what="what it has and lends")
+    cpus = has()["cpus"]
     keeps = Json(cluster.mesos, info("keeps"))
     offer = keeps.offer()
     assert not lent(offer)
