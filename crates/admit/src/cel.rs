@@ -87,7 +87,7 @@ const KNOWN: [&str; 30] = [
 /// it is in, and a request may hold many expressions.
 const TOLD_PARTS_MAX: usize = 4;
 const TOLD_BYTES_MAX: usize = 2 * 1024;
-/// How many faults of an expression are told: so many, and a note, are those of the stock compiler.
+/// How many faults of an expression are told, as by the stock compiler, which counts the others.
 const FAULTS_MAX: usize = 100;
 
 const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
@@ -125,11 +125,12 @@ type Fault = (usize, String);
 fn told(chars: &[char], faults: &[Fault]) -> String {
     let mut out = String::new();
     let most = TOLD_PARTS_MAX * chars.len() + TOLD_BYTES_MAX;
-    let faults = &faults[..faults.len().min(FAULTS_MAX)];
-    for (at, what) in faults {
+    let mut others = faults.len();
+    for (at, what) in &faults[..faults.len().min(FAULTS_MAX)] {
         if out.len() > most {
             break;
         }
+        others -= 1;
         if !out.is_empty() {
             out.push('\n');
         }
@@ -145,6 +146,9 @@ fn told(chars: &[char], faults: &[Fault]) -> String {
             shown.replace('\t', " "),
             ".".repeat(column)
         ));
+    }
+    if others > 0 {
+        out.push_str(&format!("\n{others} more errors were truncated"));
     }
     out
 }
@@ -430,6 +434,8 @@ mod tests {
         let told = compile(&wall, &[]).unwrap_err();
         assert!(told.starts_with("ERROR: <input>:1:1: undeclared reference to 'a'"), "{}", &told[..80]);
         assert!(told.len() < 2 * (TOLD_PARTS_MAX * wall.len() + TOLD_BYTES_MAX), "{}", told.len());
+        let untold = 5_000 - told.matches("ERROR").count();
+        assert!(told.ends_with(&format!("\n{untold} more errors were truncated")), "{untold}");
     }
 
     #[test]

@@ -118,3 +118,23 @@ pub(crate) fn ensure_list<'a>(v: &'a mut Value, key: &str) -> Option<&'a mut Vec
 pub(crate) fn path_mut<'a>(v: &'a mut Value, keys: &[&str]) -> Option<&'a mut Value> {
     keys.iter().try_fold(v, |v, k| v.get_mut(*k))
 }
+
+/// Whether two values say the same; nothing and an empty map do.
+pub(crate) fn is_same(a: &Value, b: &Value) -> bool {
+    let is_nothing = |v: &Value| match v {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            x.iter().all(|(key, v)| is_same(v, at(b, key)))
+                && y.iter().all(|(key, v)| x.contains_key(key) || is_nothing(v))
+        }
+        (Value::Array(x), Value::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(a, b)| is_same(a, b))
+        }
+        _ => a == b || is_nothing(a) && is_nothing(b),
+    }
+}

@@ -7,7 +7,7 @@ use crate::respond::{Answer, value};
 use crate::state::State;
 use serde_json::{Value, json};
 use stoa_authz::{Attributes, User};
-use stoa_kube::{Cause, Status, decode, schema};
+use stoa_kube::{CAUSES_MAX, Cause, Status, decode, schema};
 use stoa_units::{FieldSelector, check_label_key, check_label_value};
 
 /// Answers a create of one of the virtual review kinds; `None`: the resource is none of them.
@@ -40,9 +40,6 @@ pub(crate) fn create(
     review["status"] = status;
     Ok(Some(value(201, encoding, &review)))
 }
-
-/// How many faults are told.
-const CAUSES_MAX: usize = 1_000;
 
 /// What is wrong with a question about permission, all of it at once. It has no name and no labels: it is asked and forgotten.
 fn check_question(path: &ResourcePath, kind: &str, review: &mut Value) -> Result<(), Status> {

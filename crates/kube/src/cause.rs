@@ -4,6 +4,9 @@ use crate::go;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// How many are told of one object. Somebody who mends it looks at fewer, and a body of a few megabytes can hold hundreds of thousands.
+pub const CAUSES_MAX: usize = 1_000;
+
 /// A field error: becomes a line of a `Status` message and an entry of its `details.causes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -20,7 +20,7 @@ mod status;
 pub mod table;
 pub mod typed;
 
-pub use cause::Cause;
+pub use cause::{CAUSES_MAX, Cause};
 pub use convert::{ConvertError, convert};
 pub use meta::{Meta, OwnerRef};
 pub use object::Object;

@@ -8,8 +8,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fmt;
 use std::sync::Arc;
 
-/// What a server shows of itself.
-pub struct Shown<'a> {
+/// By what a server says who it is.
+pub struct ServerCertificates<'a> {
     /// Its own certificate.
     pub certificate: &'a CertificateDer<'a>,
     /// Those of its issuers that it sends along.
@@ -27,7 +27,7 @@ pub struct Shown<'a> {
 /// If the process has no TLS versions to offer.
 pub fn client_judged_by<J>(judge: J) -> Result<ClientConfig, rustls::Error>
 where
-    J: Fn(Shown<'_>) -> Result<(), rustls::Error> + Send + Sync + 'static,
+    J: Fn(ServerCertificates<'_>) -> Result<(), rustls::Error> + Send + Sync + 'static,
 {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
@@ -55,7 +55,9 @@ impl<J> fmt::Debug for Judged<J> {
     }
 }
 
-impl<J: Fn(Shown<'_>) -> Result<(), rustls::Error> + Send + Sync> ServerCertVerifier for Judged<J> {
+impl<J: Fn(ServerCertificates<'_>) -> Result<(), rustls::Error> + Send + Sync> ServerCertVerifier
+    for Judged<J>
+{
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -64,7 +66,7 @@ impl<J: Fn(Shown<'_>) -> Result<(), rustls::Error> + Send + Sync> ServerCertVeri
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        (self.judge)(Shown { certificate, issuers, name, now })?;
+        (self.judge)(ServerCertificates { certificate, issuers, name, now })?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -19,7 +19,7 @@ pub use authority::{
     read_subject,
 };
 pub use error::Error;
-pub use judged::{Shown, client_judged_by, unverified_client};
+pub use judged::{ServerCertificates, client_judged_by, unverified_client};
 pub use kubeconfig::render_kubeconfig;
 pub use oidc::{ForeignKeys, Foreigner, Reading};
 pub use request::{CertificateRequest, certificate_end, chain_fault, read_request};

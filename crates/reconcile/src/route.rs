@@ -1,9 +1,11 @@
 //! Whom a change may concern. Generous where it is cheap: a look that finds nothing to do does nothing.
 
 use crate::meta::{controller, is_deleting, labels};
+use crate::service_cidr::ranges;
 use crate::{Controller, Graph, Key, Member, Pod, World};
 use std::collections::BTreeSet;
-use stoa_kube::typed::{Node, ObjectMeta};
+use std::net::IpAddr;
+use stoa_kube::typed::{Node, ObjectMeta, ServiceCIDR};
 use stoa_kube::{Meta, Resource};
 use stoa_units::NamespacedName;
 
@@ -99,7 +101,7 @@ pub(crate) fn changed(world: &World, meta: &Meta, before: Option<&Member>, keys:
         tokens_of(world, &meta.namespace, &meta.name, keys);
     }
     if meta.kind == "ServiceCIDR" {
-        ranges_that_go(world, keys);
+        ranges_that_go(world, |_| true, keys);
     }
     if meta.kind == "Node" && before.is_none() {
         keys.extend(world.daemon_sets.iter().filter_map(|d| {
@@ -151,12 +153,15 @@ pub(crate) fn address(world: &World, old: Option<&str>, new: Option<&str>, keys:
     for address in [old, new].into_iter().flatten().filter(|a| !a.is_empty()) {
         keys.insert(Key::new(Controller::IpAddress, "", address));
     }
-    ranges_that_go(world, keys);
+    // Only who left can be the last.
+    if let Some(left) = old.and_then(|address| address.parse::<IpAddr>().ok()) {
+        ranges_that_go(world, |cidr| ranges(cidr).iter().any(|r| r.contains(&left)), keys);
+    }
 }
 
-/// The ranges that are being deleted.
-fn ranges_that_go(world: &World, keys: &mut BTreeSet<Key>) {
-    let going = world.service_cidrs.iter().filter(|c| is_deleting(&c.metadata));
+/// Those of the ranges that are being deleted that somebody asks for.
+fn ranges_that_go(world: &World, wants: impl Fn(&ServiceCIDR) -> bool, keys: &mut BTreeSet<Key>) {
+    let going = world.service_cidrs.iter().filter(|c| is_deleting(&c.metadata) && wants(c));
     keys.extend(
         going.filter_map(|c| Some(Key::new(Controller::ServiceCidr, "", c.metadata.name.as_deref()?))),
     );

@@ -102,7 +102,8 @@ pub(crate) fn reconcile_range(world: &World, key: &Key) -> Vec<Action> {
     vec![Action::Patch { id: member.id.clone(), subresource: "status", patch }]
 }
 
-fn ranges(cidr: &ServiceCIDR) -> Vec<IpNet> {
+/// The ranges that an object holds.
+pub(crate) fn ranges(cidr: &ServiceCIDR) -> Vec<IpNet> {
     let cidrs = cidr.spec.as_ref().and_then(|s| s.cidrs.as_ref()).into_iter().flatten();
     cidrs.filter_map(|c| c.parse().ok()).collect()
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use stoa_authz::Attributes;
-use stoa_kube::{Cause, Resource, Status};
+use stoa_kube::{CAUSES_MAX, Cause, Resource, Status};
 use stoa_units::{NameError, check_dns_label, check_dns_subdomain};
 
 const GROUP: &str = "certificates.k8s.io";
@@ -101,8 +101,6 @@ fn pem(value: &Value) -> Option<String> {
     String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()
 }
 
-/// How many faults are told.
-const CAUSES_MAX: usize = 1_000;
 /// What a certificate may be for, in the order in which it is listed.
 const USAGES: [&str; 23] = [
     "any",

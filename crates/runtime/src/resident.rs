@@ -1,5 +1,5 @@
 //! What of the program stays mapped. Starting reads parsers, generators and tables that a process which then rests never runs
-//! again; the kernel maps sixteen pages around each that is touched, and keeps them in the process's size until memory is short.
+//! again; the kernel maps sixteen pages around each that is touched, and keeps them in the process's size until memory is short. It is here because no other crate may hold unsafe code.
 
 use nix::libc;
 use std::fs;

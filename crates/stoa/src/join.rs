@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-use stoa_pki::{Authority, Identity, Shown};
+use stoa_pki::{Authority, Identity, ServerCertificates};
 use stoa_registry::Registry;
 use stoa_session::{JoinAuthority, JoinError};
 use stoa_store::Key;
@@ -181,7 +181,7 @@ impl Pinned {
         WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|e| general(&e))
     }
 
-    fn judge(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+    fn judge(&self, shown: ServerCertificates<'_>) -> Result<(), rustls::Error> {
         let verifier = self.verifier(shown.issuers)?;
         verifier.verify_server_cert(shown.certificate, shown.issuers, shown.name, &[], shown.now)?;
         Ok(())
@@ -238,7 +238,9 @@ mod tests {
             let (leaf, root) = (der(&leaf.cert_pem), der(ca.cert_pem()));
             let name = "localhost".try_into().unwrap();
             let (certificate, issuers) = (&leaf, &[root][..]);
-            pinned.judge(Shown { certificate, issuers, name: &name, now: UnixTime::now() }).is_ok()
+            pinned
+                .judge(ServerCertificates { certificate, issuers, name: &name, now: UnixTime::now() })
+                .is_ok()
         };
         assert!(check(&ours));
         assert!(!check(&other));

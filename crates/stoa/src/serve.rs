@@ -263,7 +263,7 @@ async fn until_stopped(
             Ok(())
         }
         Some(ended) = tasks.join_next() => flatten(ended),
-        () = crate::rest::watch() => Ok(()),
+        () = crate::idle::watch() => Ok(()),
     };
     if let Some(power) = power.filter(|_| is_power_off) {
         power.off.cancel();

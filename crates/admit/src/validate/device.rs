@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use stoa_kube::Cause;
 use stoa_units::{check_label_key, check_label_value};
+use uuid::Uuid;
 
 use super::field::{
     Errors, Path, conditions, dns_label, dns_subdomain, immutable, indexed, name_error, one_of, required_text,
@@ -307,15 +308,16 @@ fn bindings(v: &Value, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// Lengths of an id: plain, in its usual form, in braces, as a URN.
+const UUID_LENS: [usize; 4] = [32, 36, 38, 45];
+
 /// An id in the one form that is written.
 fn uid(value: &str, path: Path<'_>, errors: &mut Errors) {
-    let is_dash = |i: usize| matches!(i, 8 | 13 | 18 | 23);
-    let fits = |(i, c): (usize, u8)| if is_dash(i) { c == b'-' } else { c.is_ascii_hexdigit() };
-    let why = match value.len() {
-        36 if !value.bytes().enumerate().all(fits) => "error validating uid: invalid UUID format".to_owned(),
-        36 if !value.bytes().any(|c| c.is_ascii_uppercase()) => return,
-        32 | 36 | 38 | 45 => "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters".to_owned(),
-        n => format!("error validating uid: invalid UUID length: {n}"),
+    let why = match Uuid::try_parse(value) {
+        Ok(id) if id.to_string() == value => return,
+        Ok(_) => "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters".to_owned(),
+        Err(_) if UUID_LENS.contains(&value.len()) => "error validating uid: invalid UUID format".to_owned(),
+        Err(_) => format!("error validating uid: invalid UUID length: {}", value.len()),
     };
     errors.push(Cause::invalid(path, value, &why));
 }

@@ -1,10 +1,8 @@
 //! What was found wrong, bounded: a body of a few megabytes can hold hundreds of thousands of faults, each told with its place
 //! and sometimes with all that stands beside it.
 
-use stoa_kube::Cause;
+use stoa_kube::{CAUSES_MAX, Cause};
 
-/// How many are told. Somebody who mends an object looks at fewer.
-const CAUSES_MAX: usize = 1_000;
 /// How much text they come to, save the one that goes beyond it.
 const BYTES_MAX: usize = 1 << 20;
 

@@ -7,8 +7,7 @@ use stoa_kube::Cause;
 
 use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, required_text};
 use super::internal;
-use super::pod_update::is_same;
-use crate::value::{at, flag, has, int, is_empty, text, texts};
+use crate::value::{at, flag, has, int, is_empty, is_same, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 /// The schema that comes before all others, and the level that has no limit.

@@ -8,7 +8,7 @@ use stoa_units::check_label_key;
 use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error};
 use super::{affinity, container, pod, pod_diff, shown};
 use crate::default::qos_class;
-use crate::value::{at, has, int, is_empty, items, items_mut, path, set, text};
+use crate::value::{at, has, int, is_empty, is_same, items, items_mut, path, set, text};
 
 const SPEC: Path<'static> = Path::root("spec");
 
@@ -178,26 +178,6 @@ fn mask(v: &mut Value, stored: &Value) {
     }
     if before.is_null() && resources.as_object().is_some_and(serde_json::Map::is_empty) {
         crate::value::remove(v, "resources");
-    }
-}
-
-/// Whether two values say the same; nothing and an empty map do.
-pub(super) fn is_same(a: &Value, b: &Value) -> bool {
-    let is_nothing = |v: &Value| match v {
-        Value::Null => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
-    };
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            x.iter().all(|(key, v)| is_same(v, at(b, key)))
-                && y.iter().all(|(key, v)| x.contains_key(key) || is_nothing(v))
-        }
-        (Value::Array(x), Value::Array(y)) => {
-            x.len() == y.len() && x.iter().zip(y).all(|(a, b)| is_same(a, b))
-        }
-        _ => a == b || is_nothing(a) && is_nothing(b),
     }
 }
 

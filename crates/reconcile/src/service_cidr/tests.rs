@@ -85,6 +85,8 @@ fn a_range_is_ready_and_stays_while_it_is_in_use() {
     stage.settle(&range_key("more"));
     assert_eq!(ready(&stage), (json!("False"), json!("Terminating")));
 
+    stage.put(service("far", "10.96.0.9"));
+    assert!(!stage.remove("", "services", "d", "far").contains(&range_key("more")), "it was never in there");
     assert!(stage.remove("", "services", "d", "a").contains(&range_key("more")), "its last address left");
     stage.settle(&range_key("more"));
     assert!(stage.all("servicecidrs").is_empty());
