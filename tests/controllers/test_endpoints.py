@@ -35,8 +35,9 @@ def test_endpoints_follow_the_pods_of_a_service(cluster, namespace):
     (found, endpoints), = slices(cluster, namespace, "web")
     assert found["ports"] == [{"name": "", "port": 8080, "protocol": "TCP"}]
     assert {e["targetRef"]["kind"] for e in endpoints} == {"Pod"} and all(e["nodeName"] for e in endpoints)
-    legacy = cluster.json("-n", namespace, "get", "endpoints", "web")["subsets"]
-    assert sorted(a["ip"] for a in legacy[0]["addresses"]) == pods() and legacy[0]["ports"][0]["port"] == 8080
+    legacy = lambda: cluster.json("-n", namespace, "get", "endpoints", "web")["subsets"][0]
+    until(lambda: sorted(a["ip"] for a in legacy()["addresses"]) == pods(), what="both pods in the older form")
+    assert legacy()["ports"][0]["port"] == 8080
     assert all(ip in k("describe", "service", "web") for ip in pods())
     k("scale", "deployment", "web", "--replicas=0")
     until(lambda: ready(cluster, namespace, "web") == [], what="nobody to be published")

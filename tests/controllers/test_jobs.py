@@ -35,8 +35,7 @@ def test_a_job_completes_and_shows_how(cluster, namespace):
     pods = cluster.json("-n", namespace, "get", "pods", "-l", "job-name=three")["items"]
     assert len(pods) == 3 and not any(p["metadata"].get("finalizers") for p in pods), "all are counted and let go"
     assert "3/3" in k("get", "job", "three") and "Complete" in k("get", "job", "three")
-    described = k("describe", "job", "three")
-    assert "SuccessfulCreate" in described and "Completed" in described
+    until(lambda: "SuccessfulCreate" in (told := k("describe", "job", "three")) and "Completed" in told, what="its events")
     assert k("logs", "job/three").strip() == "done"
     k("delete", "job", "three", "--timeout=30s")
     until(lambda: not cluster.json("-n", namespace, "get", "pods", "-l", "job-name=three")["items"], what="its pods to go")

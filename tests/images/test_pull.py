@@ -62,6 +62,17 @@ def events(k, name):
     return [(e["reason"], e["message"]) for e in sorted(found, key=lambda e: e["metadata"]["name"])]
 
 
+def says(k, name, wanted):
+    """Until the log is as wanted: a container that runs has not said everything yet."""
+    until(lambda: k("logs", name) == wanted, what=f"the log of {name} to be {wanted!r}")
+
+
+def tells(k, name, *wanted):
+    """Until there is an event of each reason with its part of a message: they come after what they tell of."""
+    for reason, part in wanted:
+        until(lambda: any(r == reason and part in m for r, m in events(k, name)), what=f"{reason} of {name} with {part!r}")
+
+
 def test_an_operator_prunes_what_nobody_uses(cluster, namespace, registry, k):
     for name in ["kept", "unused", "excluded"]:
         registry.push("team/prune", name, [BUSYBOX, {name: b"x"}])
@@ -87,11 +98,10 @@ def test_a_pod_pulls_with_its_secret_and_says_how(cluster, namespace, registry, 
     image = f"{registry.host}/team/app:v1"
     cluster.apply(pod("a", image), "-n", namespace)
     k("wait", "--for=condition=Ready", "pod/a", "--timeout=60s")
-    assert k("logs", "a") == "one\n"
-    told = events(k, "a")
-    assert ("Pulling", f'Pulling image "{image}"') in told
-    pulled = [m for r, m in told if r == "Pulled"]
-    assert pulled[0].startswith(f'Successfully pulled image "{image}" in ') and "Image size: " in pulled[0], told
+    says(k, "a", "one\n")
+    tells(k, "a", ("Pulling", f'Pulling image "{image}"'))
+    pulled = until(lambda: [m for r, m in events(k, "a") if r == "Pulled"], what="what was pulled")
+    assert pulled[0].startswith(f'Successfully pulled image "{image}" in ') and "Image size: " in pulled[0], pulled
     status = json.loads(k("get", "pod", "a", "-o", "json"))["status"]["containerStatuses"][0]
     assert status["imageID"].startswith(f"{registry.host}/team/app@sha256:") and status["image"] == image
     # The node tells of it, and so does the command line.
@@ -100,7 +110,7 @@ def test_a_pod_pulls_with_its_secret_and_says_how(cluster, namespace, registry, 
     # The same image again is there already; a pod without the secret may not use what was pulled with it.
     cluster.apply(pod("b", image), "-n", namespace)
     k("wait", "--for=condition=Ready", "pod/b", "--timeout=30s")
-    assert any(r == "Pulled" and "already present on machine" in m for r, m in events(k, "b"))
+    tells(k, "b", ("Pulled", "already present on machine"))
     cluster.apply(pod("thief", image, secrets=()), "-n", namespace)
     until(lambda: waiting(k, "thief").get("reason") in ("ErrImagePull", "ImagePullBackOff"), what="the refusal")
     k("delete", "pod", "a", "b", "thief", "--timeout=30s")
@@ -115,17 +125,15 @@ def test_what_cannot_be_pulled_is_told_in_the_words_people_know(cluster, namespa
     message = waiting(k, "absent")["message"]
     assert message.startswith(f'Back-off pulling image "{absent}": ErrImagePull: failed to pull and unpack image "{absent}"'), message
     assert "not found" in message
-    told = events(k, "absent")
-    for reason, part in [("Pulling", absent), ("Failed", f'Failed to pull image "{absent}": '), ("Failed", "Error: ErrImagePull"),
-                         ("BackOff", f'Back-off pulling image "{absent}"'), ("Failed", "Error: ImagePullBackOff")]:
-        assert any(r == reason and part in m for r, m in told), (reason, part, told)
+    tells(k, "absent", ("Pulling", absent), ("Failed", f'Failed to pull image "{absent}": '), ("Failed", "Error: ErrImagePull"),
+          ("BackOff", f'Back-off pulling image "{absent}"'), ("Failed", "Error: ImagePullBackOff"))
     # Once it is pushed the next attempt has it.
     registry.push("team/absent", "v1", [BUSYBOX, {"greeting": b"late\n"}])
     k("wait", "--for=condition=Ready", "pod/absent", "--timeout=60s")
 
     cluster.apply(pod("nobody", f"{registry.host}/team/app:v1", secrets=("no-such",)), "-n", namespace)
     until(lambda: "pull access denied" in waiting(k, "nobody").get("message", "") or None, what="the denial")
-    assert any(r == "FailedToRetrieveImagePullSecret" for r, _ in events(k, "nobody"))
+    tells(k, "nobody", ("FailedToRetrieveImagePullSecret", ""))
     cluster.apply(pod("alien", f"{registry.host}/team/app:other"), "-n", namespace)
     until(lambda: "no match for platform" in waiting(k, "alien").get("message", ""), what="the wrong platform")
     cluster.apply(pod("never", f"{registry.host}/team/app:none", policy="Never"), "-n", namespace)
@@ -143,13 +151,13 @@ def test_always_sees_what_a_tag_means_now_and_a_digest_never_moves(cluster, name
     registry.push("team/moving", "latest", [BUSYBOX, {"greeting": b"second\n"}])
     cluster.apply(pod("two", image, policy="IfNotPresent"), "-n", namespace)
     cluster.apply(pod("three", image, policy="Always"), "-n", namespace)
-    for name, says in [("two", ("first\n", "second\n")), ("three", ("second\n",))]:
+    for name, words in [("two", ("first\n", "second\n")), ("three", ("second\n",))]:
         k("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
-        assert k("logs", name) in says
+        until(lambda: k("logs", name) in words, what="what it says")
     pinned = f"{registry.host}/team/moving@{first['digest']}"
     cluster.apply(pod("pinned", pinned), "-n", namespace)
     k("wait", "--for=condition=Ready", "pod/pinned", "--timeout=60s")
-    assert k("logs", "pinned") == "first\n"
+    says(k, "pinned", "first\n")
     k("delete", "pod", "one", "two", "three", "pinned", "--timeout=30s")
 
 
@@ -167,7 +175,7 @@ def test_an_index_and_a_mirror_lead_to_this_machine(cluster, namespace, registry
     cluster.apply(pod("multi", "mirrored.example/team/multi:all"), "-n", namespace)
     # The mirror is asked with what the pod has for the mirror's own name; the first endpoint does not even answer.
     k("wait", "--for=condition=Ready", "pod/multi", "--timeout=60s")
-    assert k("logs", "multi") == "own\n"
+    says(k, "multi", "own\n")
     k("delete", "pod", "multi", "--timeout=30s")
     assert "untagged" in cluster.stoa("image", "remove", "mirrored.example/team/multi:all")
     until(lambda: "deleted" in remove(cluster, f"{registry.host}/team/multi:all").stdout, what="the image to be removed")
@@ -213,11 +221,11 @@ def test_a_volumes_image_is_pulled_with_the_pods_secrets_and_its_own_policy(clus
     shows("never", absent, policy="Never")
     shows("part", image, policy="IfNotPresent", subPath="no/such")
     k("wait", "--for=condition=Ready", "pod/one", "--timeout=60s")
-    assert k("logs", "one") == "one\none\n"
+    says(k, "one", "one\none\n")
     mounts = json.loads(k("get", "pod", "one", "-o", "json"))["status"]["containerStatuses"][0]["volumeMounts"]
     shown = [m["volumeStatus"]["image"]["imageRef"] for m in mounts if m["name"] == "d"]
     assert shown == [f"{registry.host}/team/data@{first['digest']}"] * 2, mounts
-    assert ("Pulling", f'Pulling image "{image}"') in events(k, "one")
+    tells(k, "one", ("Pulling", f'Pulling image "{image}"'))
     until(lambda: waiting(k, "lacks").get("reason") == "ImagePullBackOff", what="the rest after a failed pull")
     assert "not found" in waiting(k, "lacks")["message"]
     until(lambda: waiting(k, "never").get("reason") == "ErrImageNeverPull", what="the refusal to pull")
@@ -226,7 +234,8 @@ def test_a_volumes_image_is_pulled_with_the_pods_secrets_and_its_own_policy(clus
     registry.push("team/data", "v1", [{"etc/page": b"two\n"}])
     shows("two", image)
     k("wait", "--for=condition=Ready", "pod/two", "--timeout=60s")
-    assert k("logs", "two") == "two\ntwo\n" and k("exec", "one", "--", "cat", "/data/etc/page") == "one\n"
+    says(k, "two", "two\ntwo\n")
+    assert k("exec", "one", "--", "cat", "/data/etc/page") == "one\n"
     k("delete", "pod", "one", "two", "lacks", "never", "part", "--timeout=30s")
 
 

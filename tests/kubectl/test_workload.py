@@ -11,6 +11,7 @@ def deployment(name, replicas=2, image="web:latest", command=None, **extra):
     container = {
         "name": "web", "image": image, "imagePullPolicy": "IfNotPresent",
         "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}},
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
     }
     if command:
         container["command"] = command
@@ -37,7 +38,7 @@ def test_a_deployment_is_rolled_out_scaled_updated_and_undone(cluster, namespace
     assert "successfully rolled out" in k("rollout", "status", "deployment/web", "--timeout=60s")
     running = pods(cluster, namespace, "web")
     assert len(running) == 2
-    page = urllib.request.urlopen(f"http://{running[0]['status']['podIP']}:8080/", timeout=5).read()
+    page = urllib.request.urlopen(f"http://{running[0]['status']['podIP']}:8080/", timeout=20).read()
     assert page == b"hello from stoa\n"
 
     wide = k("get", "deployment", "web", "-o", "wide")
@@ -104,7 +105,8 @@ def test_logs_exec_and_port_forward_reach_a_pod(cluster, namespace):
         "spec": {
             "terminationGracePeriodSeconds": 1,
             "containers": [
-                {"name": "web", "image": "web", "imagePullPolicy": "IfNotPresent"},
+                {"name": "web", "image": "web", "imagePullPolicy": "IfNotPresent",
+                 "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}},
                 {"name": "talk", "image": "busybox", "imagePullPolicy": "IfNotPresent",
                  "command": ["sh", "-c", "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.2; done"]},
             ],

@@ -183,9 +183,8 @@ def test_a_pod_is_a_task_of_the_framework_kubernetes(cluster, namespace):
     cluster.kubectl("run", "seen", "-n", namespace, "--image=busybox", "--image-pull-policy=IfNotPresent", "--",
                     "sleep", "600")
     cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "pod/seen", "--timeout=30s")
-    frameworks = {f["name"]: f for f in get(cluster.mesos, "/state")["frameworks"]}
-    tasks = frameworks["kubernetes"]["tasks"]
-    assert any(t["name"] == "seen" and t["state"] == "TASK_RUNNING" for t in tasks), tasks
+    tasks = lambda: {f["name"]: f for f in get(cluster.mesos, "/state")["frameworks"]}["kubernetes"]["tasks"]
+    until(lambda: any(t["name"] == "seen" and t["state"] == "TASK_RUNNING" for t in tasks()), what="the pod's task")
     cluster.kubectl("delete", "pod", "-n", namespace, "seen", "--grace-period=0", "--force")
 
 

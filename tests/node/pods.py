@@ -69,6 +69,10 @@ class Pods:
     def logs(self, name, *args):
         return self.kubectl("logs", name, *args)
 
+    def says(self, name, wanted, *args):
+        """Until the log is as wanted: a container that runs has not said everything yet."""
+        until(lambda: self.logs(name, *args) == wanted, what=f"the log of {name} to be {wanted!r}")
+
     def sh(self, name, script, container=None, check=True):
         where = ["-c", container] if container else []
         return self.kubectl("exec", name, *where, "--", "sh", "-c", script, check=check)
@@ -77,8 +81,9 @@ class Pods:
         found = self.cluster.json("-n", self.namespace, "get", "events", f"--field-selector=involvedObject.name={name}")
         return {(e["reason"], e.get("message", "")) for e in found["items"]}
 
-    def reasons(self, name):
-        return {reason for reason, _ in self.events(name)}
+    def told(self, name, *reasons):
+        """Until there is an event of each reason: they come after what they tell of."""
+        until(lambda: set(reasons) <= {reason for reason, _ in self.events(name)}, what=f"{reasons} of {name}")
 
 
 def container(status, name, kind="containerStatuses"):

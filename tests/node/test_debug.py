@@ -16,7 +16,7 @@ def test_a_debugger_sees_its_targets_processes_and_ends_alone(pods):
     log = pods.logs("target", "-c", "look")
     assert "sleep 7777" in log and log.endswith("done\n")
     assert status["phase"] == "Running" and container(status, "c0")["containerID"] == before
-    assert "Started" in pods.reasons("target")
+    pods.told("target", "Started")
 
 
 def test_one_attaches_to_a_debugger_with_stdin(pods):

@@ -22,7 +22,7 @@ def test_a_file_of_an_init_container_is_another_ones_environment(pods):
     # The volume need not be mounted where its file is read.
     pods.create(pod("reads", {"name": "c", "script": show, "env": env}, initContainers=leave(text), **VOLUME))
     pods.ready("reads")
-    assert pods.logs("reads", "-c", "c") == "a b,1\n2,unset,unset,a b!\n"
+    pods.says("reads", "a b,1\n2,unset,unset,a b!\n", "-c", "c")
 
 
 def test_what_a_file_does_not_say_is_told_and_nothing_outside_is_read(pods):

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from conftest import Cluster
+from conftest import Cluster, until
 from pods import Pods, pod
 
 PAGES = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
@@ -41,7 +41,7 @@ def test_huge_pages_are_capacity_and_a_volume(paged):
                 pod("more", {"name": "c0", "script": "sleep 1000", **limits("6Mi")}),
                 pod("forced", {"name": "c0", "script": "sleep 1000", **limits("6Mi")}, nodeName=paged.json("get", "nodes")["items"][0]["metadata"]["name"]))
     pods.ready("fits")
-    assert "hugetlbfs" in pods.logs("fits") and "pagesize=2M" in pods.logs("fits")
+    until(lambda: "hugetlbfs" in (said := pods.logs("fits")) and "pagesize=2M" in said, what="the mount")
     status = pods.until("more", lambda s: s.get("conditions"), what="the scheduler's word")
     assert "Insufficient hugepages-2Mi" in str(status["conditions"])
     status = pods.phase("forced", "Failed")

@@ -17,7 +17,7 @@ def test_unsafe_kernel_parameters_are_refused_and_safe_ones_set(pods):
     status = pods.phase("unsafe", "Failed")
     assert (status["reason"], status["message"]) == ("SysctlForbidden", 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted')
     assert "containerStatuses" not in status and "SysctlForbidden" in pods.kubectl("get", "pod", "unsafe")
-    assert "SysctlForbidden" in pods.reasons("unsafe")
+    pods.told("unsafe", "SysctlForbidden")
     pods.phase("safe", "Succeeded")
     assert pods.logs("safe") == "1\n"
 
@@ -31,7 +31,8 @@ def test_a_pod_bound_past_the_scheduler_is_refused_where_it_does_not_belong(pods
     status = pods.phase("before", "Failed")
     assert (status["reason"], status["message"]) == ("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
     assert "NodeAffinity" in pods.kubectl("get", "pod", "before")
-    assert ("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector") in pods.events("before")
+    refusal = ("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+    until(lambda: refusal in pods.events("before"), what="the refusal's event")
     try:
         # A label counts at once, also for a pod that comes right after it.
         pods.kubectl("label", "node", node, f"{colour}=green")
@@ -61,7 +62,7 @@ def test_a_pod_bound_past_the_scheduler_is_told_what_the_node_lacks(pods):
     ]:
         status = pods.phase(name, "Failed")
         assert status["reason"] == reason and status["message"].startswith(f"Pod was rejected: {words}"), status
-        assert reason in pods.reasons(name)
+        pods.told(name, reason)
 
 
 def test_a_pod_bound_past_a_taint_is_refused_unless_it_tolerates_it(pods):

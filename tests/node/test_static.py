@@ -37,7 +37,8 @@ def test_a_pod_from_a_folder_has_a_mirror_and_obeys_only_its_file(folder):
     assert mirror["metadata"]["annotations"]["kubernetes.io/config.source"] == "file"
     assert mirror["metadata"]["ownerReferences"][0]["kind"] == "Node"
     id_ = container(mirror["status"], "c0")["containerID"]
-    assert pods.logs(name) == "one\n" and pods.sh(name, "echo in") == "in\n"
+    pods.says(name, "one\n")
+    assert pods.sh(name, "echo in") == "in\n"
     # Deleting the mirror deletes nothing but the mirror.
     pods.kubectl("delete", "pod", name, "--timeout=20s")
     until(lambda: container(pods.kubectl("get", "pod", name, check=False) and pods.status(name) or {}, "c0").get("containerID") == id_,

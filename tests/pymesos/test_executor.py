@@ -140,8 +140,7 @@ def test_many_tasks_share_one_executor_and_its_pod(cluster, framework):
     framework.wait_states({"a3": "TASK_FINISHED"})
     pods = pods_of(cluster, framework)
     assert len(pods) == 1 and pods[0]["status"]["phase"] == "Running", pods
-    logs = cluster.kubectl("logs", "-n", "mesos", pods[0]["metadata"]["name"])
-    assert "registered echo" in logs
+    until(lambda: "registered echo" in cluster.kubectl("logs", "-n", "mesos", pods[0]["metadata"]["name"]), what="the executor's word")
     framework.driver.killTask({"value": "h1"})
     framework.wait_states({"h1": "TASK_KILLED"})
 

@@ -142,8 +142,7 @@ def test_a_task_group_is_one_pod_and_dies_together(cluster, framework):
     pods = [p for p in cluster.json("get", "pods", "-n", "mesos")["items"]
             if p["metadata"]["annotations"].get("stoa.dev/executor-id") == "pair"]
     assert [c["name"] for c in pods[0]["spec"]["containers"]] == ["left", "right"] and len(pods) == 1
-    logs = cluster.kubectl("logs", "-n", "mesos", pods[0]["metadata"]["name"], "-c", "left")
-    assert logs == "from the left\n"
+    until(lambda: cluster.kubectl("logs", "-n", "mesos", pods[0]["metadata"]["name"], "-c", "left") == "from the left\n", what="its word")
     framework.driver.killTask({"value": "left"})
     framework.wait_states({"left": "TASK_KILLED", "right": "TASK_KILLED"})
 

@@ -35,8 +35,8 @@ def test_room_that_was_made_is_kept_for_who_waits_for_it(cluster, namespace):
         c.apply(replicas("guest", 1, high, 4), *n)
         until(lambda: ready("guest") == 1, what="the guest to run")
         until(lambda: ready("crowd") == 6, what="the rest of the crowd to stay")
-        waiting = [p for p in c.json(*n, "get", "pods", "-l", "name=crowd")["items"] if p["status"]["phase"] == "Pending"]
-        assert len(waiting) == 3
+        waiting = lambda: [p for p in c.json(*n, "get", "pods", "-l", "name=crowd")["items"] if p["status"]["phase"] == "Pending"]
+        until(lambda: len(waiting()) == 3, what="those who gave way to wait")
         # Three gave way, and nobody else.
         until(lambda: len(c.json(*n, "get", "events", "--field-selector=reason=Preempted")["items"]) == 3, what="the events")
     finally:

@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 import sys
 
-from conftest import STOA
+from conftest import STOA, until
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "node"))
 from pods import container, pod, pods  # noqa: E402,F401
@@ -39,7 +39,8 @@ def test_no_descriptor_of_the_machine_leaks(pods):
                 *[pod(f"cwd-{n}", {"name": "c0", "script": "cat /etc/hostname", "workingDir": f"/proc/self/fd/{n}"}, restartPolicy="Never")
                   for n in (7, 8)])
     pods.ready("fds")
-    for listing in (pods.logs("fds"), pods.sh("fds", "ls -l /proc/self/fd")):
+    logged = until(lambda: (said := pods.logs("fds")).count(" -> ") >= 3 and said, what="the first process's list")
+    for listing in (logged, pods.sh("fds", "ls -l /proc/self/fd")):
         links = [l.split(" -> ")[1] for l in listing.splitlines() if " -> " in l]
         assert 3 <= len(links) <= 4 and all(l.startswith(("pipe:", "/dev/", "/proc/", "socket:")) for l in links), listing
     for n in (7, 8):
@@ -73,7 +74,8 @@ def test_capabilities_and_filter_are_an_engines_and_none_is_inherited(pods):
     locked = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsUser": 1000}
     pods.create(pod("caps", f"{show}; sleep 1000", {"name": "locked", "script": f"{show}; sleep 1000", "securityContext": locked}))
     pods.ready("caps")
-    for log, name in [(pods.logs("caps", "-c", n), n) for n in ("c0", "locked")]:
+    for name in ("c0", "locked"):
+        log = until(lambda: "Seccomp:" in (said := pods.logs("caps", "-c", name)) and said, what="its status")
         value = dict(line.split(":\t") for line in log.splitlines())
         assert value["CapInh"] == value["CapAmb"] == "0" * 16
         assert value["Seccomp"] == "2"

@@ -60,8 +60,8 @@ def condition(c, kind):
 def check_evicted(c, name, resource):
     s = until(lambda: (s := status(c, name)).get("reason") == "Evicted" and s["phase"] == "Failed" and s, seconds=60, what=f"{name} to be evicted")
     assert s["message"].startswith(f"The node was low on resource: {resource}. Threshold quantity: "), s["message"]
-    told = c.kubectl("get", "events", "--field-selector", f"involvedObject.name={name},reason=Evicted", "-o", "jsonpath={.items[*].message}")
-    assert f"low on resource: {resource}" in told
+    told = lambda: c.kubectl("get", "events", "--field-selector", f"involvedObject.name={name},reason=Evicted", "-o", "jsonpath={.items[*].message}")
+    until(lambda: f"low on resource: {resource}" in told(), what="the event of it")
     disruption = [x for x in s["conditions"] if x["type"] == "DisruptionTarget"]
     assert disruption and disruption[0]["reason"] == "TerminationByKubelet", s["conditions"]
 
