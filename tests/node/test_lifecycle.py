@@ -1,6 +1,7 @@
 """How containers of a pod begin, live and end, in which order, and what is told of it."""
 
 import pathlib
+import subprocess
 import tempfile
 import time
 
@@ -92,6 +93,21 @@ def test_last_words_come_from_their_file_or_from_the_log(pods):
     assert message(pods.phase("bare", "Failed")) == "no newline"
     fine = pods.phase("fine", "Succeeded")
     assert message(fine) is None and condition(fine, "Ready")["reason"] == "PodCompleted"
+
+
+def test_whoever_watches_a_crashing_pod_sees_every_end(pods):
+    for name, script, words in [("crash", "exit 3", "Error"), ("absent", None, "RunContainerError")]:
+        c = {"name": "c", "script": script} if script else {"name": "c", "command": ["/no/such/command"]}
+        pods.create(pod(name, c))
+        with pods.cluster.popen("-n", pods.namespace, "get", "pod", name, "-w", "--no-headers", stdout=subprocess.PIPE) as watch:
+            seen = []
+            # The second end is followed by a rest.
+            while seen[-1:] != [["CrashLoopBackOff", "1"]]:
+                line = watch.stdout.readline()
+                assert line, seen
+                seen.append(line.split()[2:4])
+            watch.terminate()
+        assert seen[-2] == [words, "1"], seen
 
 
 def test_a_crashing_container_rests_and_a_deadline_ends_a_pod(pods):

@@ -40,6 +40,7 @@ def test_names_and_resolver(pods):
     assert pods.sh("named", "hostname").strip() == f"web-7.stage.{pods.namespace}.svc.cluster.local"
     hosts = pods.sh("named", "cat /etc/hosts")
     assert "192.0.2.9\told.example\told" in hosts and "web-7" in hosts
+    assert "\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n" in hosts
     resolv = pods.sh("named", "cat /etc/resolv.conf")
     until(lambda: any("is too long (64 characters is the max" in m for _, m in pods.events("long")), what="the complaint")
     assert resolv == "search example.org\nnameserver 192.0.2.53\noptions ndots:2\n"

@@ -98,6 +98,27 @@ def test_root_is_refused_where_forbidden(pods):
     assert (user["uid"], user["gid"]) == (1000, 0)
 
 
+def test_a_pod_bound_past_the_scheduler_does_not_run_without_the_devices_that_it_claims(pods):
+    node = pods.cluster.json("get", "nodes")["items"][0]["metadata"]["name"]
+    claims = {"named": {"resourceClaimName": "mine"}, "made": {"resourceClaimTemplateName": "ours"}}
+    for name, source in claims.items():
+        pods.create(pod(name, "sleep 1000", nodeName=node, resourceClaims=[{"name": "gpu", **source}]))
+    head = "Failed to prepare dynamic resources: prepare dynamic resources: "
+    told = lambda name, words: until(
+        lambda: ("FailedPrepareDynamicResources", head + words) in pods.events(name), what=f"{name}: {words}")
+    told("named", 'fetch ResourceClaim mine: resourceclaims.resource.k8s.io "mine" not found')
+    told("made", f"Pod {pods.namespace}/made: ResourceClaim not created yet")
+    claim = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "mine"},
+             "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}}}
+    pods.create(claim)
+    uid = lambda kind, name: pods.cluster.json("-n", pods.namespace, "get", kind, name)["metadata"]["uid"]
+    told("named", f"pod named ({uid('pod', 'named')}) is not allowed to use ResourceClaim mine ({uid('resourceclaim', 'mine')})")
+    for name in claims:
+        status = pods.status(name)
+        assert status["phase"] == "Pending" and status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
+        pods.kubectl("delete", "pod", name, "--timeout=30s")
+
+
 def test_apparmor_is_refused_where_the_kernel_has_none(pods):
     profile = {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
     note = {"container.apparmor.security.beta.kubernetes.io/c0": "runtime/default"}

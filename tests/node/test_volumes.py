@@ -57,6 +57,29 @@ def test_parts_of_volumes_are_named_by_expressions_and_never_leave_them(pods):
     assert "NOBODY" in waiting(status)["message"]
 
 
+def test_a_file_systems_group_has_what_a_kubelet_gives_it(pods):
+    pods.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}},
+                {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "v"}})
+    item = {"items": [{"key": "k", "path": "d/k", "mode": 0o400}, {"key": "k", "path": "x", "mode": 0o755}, {"key": "k", "path": "y"}]}
+    volumes = [
+        {"name": "c", "configMap": {"name": "m", **item}}, {"name": "s", "secret": {"secretName": "s", **item}},
+        {"name": "p", "projected": {"sources": [{"configMap": {"name": "m", **item}}]}},
+        {"name": "w", "downwardAPI": {"items": [{"path": "d/k", "fieldRef": {"fieldPath": "metadata.name"}, "mode": 0o400}]}},
+        {"name": "e", "emptyDir": {}}, {"name": "t", "emptyDir": {"medium": "Memory"}},
+    ]
+    mounts = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
+    for name, context in [("grouped", {"securityContext": {"fsGroup": 2000}}), ("plain", {})]:
+        pods.create(pod(name, {"name": "c", "script": "sleep 1000", "volumeMounts": mounts}, volumes=volumes, **context))
+    pods.ready("grouped", "plain")
+    listing = "for v in c s p w; do stat -c '%a %g' /$v /$v/..data/ /$v/d/ /$v/d/k; done; stat -L -c %a /c/x /c/y /e /t; stat -L -c %g /c/x /c/d /e /t"
+    read = lambda name: [line.split() for line in pods.sh(name, listing).splitlines()]
+    lists = lambda group, disk, memory, inner, file, rest: [
+        [m, group] for top in (disk, memory, memory, memory) for m in (top, inner, inner, file)] + [[m] for m in rest] + [[group]] * 4
+    assert read("plain") == lists("0", "777", "1777", "755", "400", ["755", "644", "777", "1777"])
+    assert read("grouped") == lists("2000", "2777", "3777", "2755", "440", ["755", "644", "2777", "3777"])
+    pods.kubectl("delete", "pod", "grouped", "plain", "--timeout=30s")
+
+
 def test_memory_and_host_directories_are_as_asked(pods):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as host:
         os.chmod(host, 0o755)

@@ -1,8 +1,9 @@
-//! The objects that the leader pushed: config maps and secrets, only those that pods of this node refer to, and the handlers
-//! of all runtime classes.
+//! The objects that the leader pushed: config maps, secrets and claims, only those that pods of this node refer to, and the
+//! handlers of all runtime classes.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ type Names = (String, String);
 pub(crate) struct Pushed {
     config_maps: Mutex<HashMap<Names, Lookup<ConfigMap>>>,
     secrets: Mutex<HashMap<Names, Lookup<Secret>>>,
+    claims: Mutex<HashMap<Names, Lookup<ResourceClaim>>>,
     /// By the class's name.
     handlers: Mutex<HashMap<String, String>>,
 }
@@ -39,6 +41,10 @@ impl Pushed {
                 let object = Arc::new(serde_json::from_slice(bytes)?);
                 self.secrets.lock().insert(names, Lookup::Found(object));
             }
+            Referent::ResourceClaim => {
+                let object = Arc::new(serde_json::from_slice(bytes)?);
+                self.claims.lock().insert(names, Lookup::Found(object));
+            }
             Referent::RuntimeClass => {
                 let class: RuntimeClass = serde_json::from_slice(bytes)?;
                 self.handlers.lock().insert(name.to_owned(), class.handler);
@@ -55,6 +61,7 @@ impl Pushed {
         match kind {
             Referent::ConfigMap => drop(self.config_maps.lock().insert(names, Lookup::Absent)),
             Referent::Secret => drop(self.secrets.lock().insert(names, Lookup::Absent)),
+            Referent::ResourceClaim => drop(self.claims.lock().insert(names, Lookup::Absent)),
             Referent::RuntimeClass => drop(self.handlers.lock().remove(name)),
             Referent::Service | Referent::EndpointSlice => {}
         }
@@ -65,10 +72,17 @@ impl Pushed {
         self.handlers.lock().get(class).cloned()
     }
 
+    /// A claim on devices that a pod refers to.
+    pub(crate) fn claim(&self, namespace: &str, name: &str) -> Lookup<ResourceClaim> {
+        let names = (namespace.to_owned(), name.to_owned());
+        self.claims.lock().get(&names).cloned().unwrap_or(Lookup::Pending)
+    }
+
     /// Forgets whatever no pod refers to any more.
     pub(crate) fn retain(&self, wanted: impl Fn(Referent, &str, &str) -> bool) {
         self.config_maps.lock().retain(|(ns, n), _| wanted(Referent::ConfigMap, ns, n));
         self.secrets.lock().retain(|(ns, n), _| wanted(Referent::Secret, ns, n));
+        self.claims.lock().retain(|(ns, n), _| wanted(Referent::ResourceClaim, ns, n));
         self.handlers.lock().retain(|n, _| wanted(Referent::RuntimeClass, "", n));
     }
 }

@@ -55,14 +55,11 @@ pub(crate) fn hosts(pod: &Pod, ips: &[String], node_hosts: &str, dns: &ClusterDn
     if pod::is_host_network(pod) {
         out.push_str("# Kubernetes-managed hosts file (host network).\n");
         out.push_str(node_hosts);
-        if !out.ends_with('\n') {
-            out.push('\n');
-        }
     } else {
         out.push_str("# Kubernetes-managed hosts file.\n");
         out.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         out.push_str(
-            "fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+            "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
         let overridden = pod.spec.as_ref().and_then(|s| s.hostname_override.as_deref());
         let name = overridden.map_or_else(|| short_name(pod), str::to_owned);
@@ -219,9 +216,20 @@ mod tests {
         let p = pod(
             json!({"containers": [], "hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
         );
+        let head = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+            fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+        let aliases = "\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n";
         let text = hosts(&p, &["10.0.0.2".to_owned()], "", &dns());
-        assert!(text.contains("\n10.0.0.2\th.s.ns.svc.cluster.local\th\n"), "{text}");
-        assert!(text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
+        assert_eq!(text, format!("{head}10.0.0.2\th.s.ns.svc.cluster.local\th\n{aliases}"));
+        let p = pod(json!({"containers": [], "hostNetwork": true,
+            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+        // The node's own lines as they are, also where the last has no end.
+        let text = hosts(&p, &["192.0.2.1".to_owned()], "127.0.0.1 localhost", &dns());
+        assert_eq!(
+            text,
+            format!("# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost{aliases}")
+        );
+        let p = pod(json!({"containers": [], "hostname": "h", "subdomain": "s"}));
         assert_eq!(hostname(&p, "node", &dns()), "h");
         let p = pod(
             json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "o.example"}),

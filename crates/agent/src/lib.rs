@@ -13,6 +13,7 @@ mod container;
 mod cpus;
 mod desired;
 mod destroy;
+mod devices;
 mod durable;
 mod env;
 mod env_file;

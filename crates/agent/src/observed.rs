@@ -83,6 +83,8 @@ pub(crate) struct Seen {
     pub(crate) image: String,
     /// The whole pod was sent back to its beginning, and this one has not started since.
     pub(crate) anew: bool,
+    /// It has just ended, and nobody was told yet.
+    pub(crate) is_news: bool,
 }
 
 impl Default for Seen {
@@ -104,6 +106,7 @@ impl Default for Seen {
             image_id: String::new(),
             image: String::new(),
             anew: false,
+            is_news: false,
         }
     }
 }
@@ -191,6 +194,7 @@ impl Seen {
     /// Records an end.
     pub(crate) fn end(&mut self, ended: Ended) {
         self.life = Life::Ended(ended);
+        self.is_news = true;
         self.started = false;
         self.ready = false;
         self.killing = false;

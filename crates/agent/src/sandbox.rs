@@ -2,6 +2,7 @@
 //! done again, which is also how an agent takes over what an earlier one left running.
 
 use crate::container;
+use crate::devices::{self, Missing};
 use crate::events::Kind;
 use crate::machine::{PublishedPort, chain};
 use crate::observed::Sandbox;
@@ -56,6 +57,7 @@ impl Worker {
             let is_first = self.prepare_failures == 0;
             return Err(if is_first { RETRY_AFTER } else { failed(self, why) });
         }
+        self.check_claims().map_err(|is_pending| if is_pending { PENDING_AFTER } else { backoff })?;
         let pod_dir = self.shared.volumes.pod_dir(&uid).map_err(|e| failed(self, chain(&e)))?;
         let (network, ips) = if pod::is_host_network(&self.pod) {
             (Network::Host, self.shared.host_ips.clone())
@@ -106,6 +108,25 @@ impl Worker {
             return Ok(());
         }
         Err(format!("failed to get sandbox runtime: no runtime for \"{handler}\" is configured"))
+    }
+
+    /// Whether the pod has the devices that it claims. The error says whether a claim is merely awaited.
+    fn check_claims(&self) -> Result<(), bool> {
+        if self.shared.machine.pods().contains(&self.reference.uid) {
+            return Ok(());
+        }
+        let (pushed, namespace) = (&self.shared.pushed, &self.reference.namespace);
+        devices::check(&self.pod, |name| pushed.claim(namespace, name)).map_err(|missing| match missing {
+            Missing::Pending => true,
+            Missing::Claim(why) => {
+                tracing::warn!(pod = %self.reference.name, %why, "a pod does not have what it claims");
+                let message =
+                    format!("Failed to prepare dynamic resources: prepare dynamic resources: {why}");
+                let reason = "FailedPrepareDynamicResources";
+                self.shared.recorder.record(&self.reference, None, Kind::Warning, reason, message);
+                false
+            }
+        })
     }
 
     fn pod_spec(&self, network: Network) -> PodSpec {

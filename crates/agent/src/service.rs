@@ -362,8 +362,14 @@ impl Agent {
             while let Some(report) = self.shared.outbox.take() {
                 // A pod of this machine's own is spoken of once the leader has a mirror of it.
                 let Some(known_as) = self.shared.statics.known_as(&report.pod) else { continue };
+                if let Some(status) = report.passing {
+                    let head = Up::Status { pod: known_as.clone(), passing: true };
+                    if !uplink.send(Packet::with(head, status)).await {
+                        return;
+                    }
+                }
                 if let Some(status) = report.status {
-                    let head = Up::Status { pod: known_as };
+                    let head = Up::Status { pod: known_as, passing: false };
                     if !uplink.send(Packet::with(head, status)).await {
                         return;
                     }

@@ -203,11 +203,12 @@ impl Worker {
                     id: id.to_owned(),
                     code: 128,
                     signal: None,
-                    reason: "StartError".to_owned(),
+                    reason: crate::status::START_ERROR.to_owned(),
                     message,
                     started_at: None,
                     finished_at: now,
                 });
+                self.report_end(name);
                 self.tell_backoff(name);
                 Ok(())
             }

@@ -14,6 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
 use std::time::Duration;
 use stoa_units::Time;
 
+/// Why a container ended whose command could not be run.
+pub(crate) const START_ERROR: &str = "StartError";
+
 /// The status of a pod. `before` is what was last said, so that times of transitions stay.
 pub(crate) fn compute(
     pod: &Pod,
@@ -298,7 +301,11 @@ fn container_status(
         Life::Ended(e) => {
             let again = restarting && pod::wants_restart(pod, part, container, e.code);
             match seen.may_start_at() {
-                Some(at) if again && at > now => {
+                // What never ran is told of as what could not be started, as long as it is news.
+                _ if again && seen.is_news && e.reason == START_ERROR => {
+                    (waiting("RunContainerError", Some(&e.message)), Some(e))
+                }
+                Some(at) if again && at > now && !seen.is_news => {
                     (crash_loop(pod, container, at.since(e.finished_at)), Some(e))
                 }
                 _ => (terminated(e), seen.last.as_ref()),

@@ -360,6 +360,7 @@ impl Worker {
         tracing::info!(pod = %self.reference.name, container = %name, code = ended.code, reason = %ended.reason, "container ended");
         self.observed.seen_mut(&name).end(ended);
         self.finish_resize();
+        self.report_end(&name);
         self.tell_backoff(&name);
     }
 
@@ -486,6 +487,20 @@ impl Worker {
             self.shared.outbox.put_status(&self.reference, &status);
             self.said = Some(status);
         }
+    }
+
+    /// Tells the leader how a container ended that is to start again, before that it rests or runs: whoever watches the pod
+    /// sees every end.
+    pub(crate) fn report_end(&mut self, name: &str) {
+        let is_doomed = self.observed.doom.is_some();
+        let code = self.observed.seen(name).and_then(|s| s.ended()).map(|e| e.code);
+        let again = code.zip(pod::find(&self.pod, name));
+        if !is_doomed && again.is_some_and(|(code, (part, c))| pod::wants_restart(&self.pod, part, c, code)) {
+            let status = self.compute();
+            self.shared.outbox.put_passing(&self.reference, &status);
+            self.said = Some(status);
+        }
+        self.observed.seen_mut(name).is_news = false;
     }
 
     /// Shows tunnels what there is: of a pod that has ended, its logs.

@@ -1,5 +1,5 @@
-//! Tells a change that an agent must hear of from the echo of its own status: only `metadata` and `spec` concern it, and
-//! the conditions of others where the spec makes readiness depend on them.
+//! Tells a change that an agent must hear of from the echo of its own status: only `metadata` and `spec` concern it, the
+//! conditions of others where the spec makes readiness depend on them, and the claims that others made for the pod.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -35,9 +35,12 @@ struct Gate {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Conditions {
     #[serde(default)]
     conditions: Vec<Condition>,
+    #[serde(default)]
+    resource_claim_statuses: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -47,12 +50,12 @@ struct Condition {
     status: String,
 }
 
-/// What others say that a pod's readiness depends on.
-fn gates(pod: &[u8]) -> Option<Vec<(String, String)>> {
+/// What others say that a pod's readiness depends on, and which claims they made for it.
+fn said_by_others(pod: &[u8]) -> Option<(Vec<(String, String)>, serde_json::Value)> {
     let pod: Gated = serde_json::from_slice(pod).ok()?;
     let wanted: Vec<String> = pod.spec.readiness_gates.into_iter().map(|g| g.condition_type).collect();
     let said = pod.status.conditions.into_iter().filter(|c| wanted.contains(&c.kind));
-    Some(said.map(|c| (c.kind, c.status)).collect())
+    Some((said.map(|c| (c.kind, c.status)).collect(), pod.status.resource_claim_statuses))
 }
 
 /// Whether two versions of a pod differ in nothing that its agent acts on. Both come from our own writer, which writes
@@ -68,9 +71,11 @@ pub(crate) fn is_echo(before: &[u8], after: &[u8]) -> bool {
         b.metadata.remove(key);
     }
     let same = |x: Option<&RawValue>, y: Option<&RawValue>| x.map(RawValue::get) == y.map(RawValue::get);
-    // Few pods have gates: the others are not parsed again.
-    let is_gated = a.spec.is_some_and(|s| s.get().contains("\"readinessGates\""));
-    (!is_gated || gates(before) == gates(after))
+    // Few pods have gates or claims: the others are not parsed again.
+    let is_waiting = a.spec.is_some_and(|s| {
+        ["\"readinessGates\"", "\"resourceClaims\""].iter().any(|field| s.get().contains(field))
+    });
+    (!is_waiting || said_by_others(before) == said_by_others(after))
         && same(a.spec, b.spec)
         && a.metadata.len() == b.metadata.len()
         && a.metadata.iter().all(|(k, v)| same(b.metadata.get(k).copied(), Some(v)))
@@ -105,5 +110,9 @@ mod tests {
         assert!(!is_echo(shut.as_bytes(), open.as_bytes()));
         let other = gated(r#"{"type":"g","status":"True"},{"type":"Ready","status":"True"}"#);
         assert!(is_echo(open.as_bytes(), other.as_bytes()));
+        let claiming = |status: &str| pod("1", "", r#""resourceClaims":[{"name":"c"}]"#, status);
+        let made = claiming(r#""resourceClaimStatuses":[{"name":"c","resourceClaimName":"p-c"}]"#);
+        assert!(!is_echo(claiming("").as_bytes(), made.as_bytes()));
+        assert!(is_echo(claiming("").as_bytes(), claiming(r#""phase":"Pending""#).as_bytes()));
     }
 }

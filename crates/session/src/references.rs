@@ -1,4 +1,4 @@
-//! Which ConfigMaps and Secrets a pod refers to: exactly those its node may see.
+//! Which ConfigMaps, Secrets and ResourceClaims a pod refers to: exactly those its node may see.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use stoa_wire::Referent;
 /// A kind and a name; the namespace is the pod's.
 pub(crate) type Reference = (Referent, String);
 
-/// Everything that the pod's spec refers to by name.
+/// Everything that the pod's spec refers to by name, and the claims that were made for it.
 pub(crate) fn of(pod: &Value) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     let spec = &pod["spec"];
@@ -18,6 +18,9 @@ pub(crate) fn of(pod: &Value) -> BTreeSet<Reference> {
     };
     for secret in list(&spec["imagePullSecrets"]) {
         add(Referent::Secret, &secret["name"]);
+    }
+    for claim in list(&spec["resourceClaims"]).chain(list(&pod["status"]["resourceClaimStatuses"])) {
+        add(Referent::ResourceClaim, &claim["resourceClaimName"]);
     }
     for volume in list(&spec["volumes"]) {
         add(Referent::ConfigMap, &volume["configMap"]["name"]);
@@ -60,9 +63,10 @@ mod tests {
             "initContainers": [{"envFrom": [{"configMapRef": {"name": "c3"}}, {"secretRef": {"name": "s4"}}]}],
             "containers": [{"env": [{"name": "A", "value": "x"}, {"valueFrom": {"configMapKeyRef": {"name": "c4", "key": "k"}}},
                 {"valueFrom": {"secretKeyRef": {"name": "s5", "key": "k"}}}]}],
-        }});
+            "resourceClaims": [{"name": "a", "resourceClaimName": "r1"}, {"name": "b", "resourceClaimTemplateName": "t"}],
+        }, "status": {"resourceClaimStatuses": [{"name": "b", "resourceClaimName": "r2"}]}});
         let names: Vec<String> = of(&pod).into_iter().map(|(_, n)| n).collect();
-        assert_eq!(names, ["c1", "c2", "c3", "c4", "s1", "s2", "s3", "s4", "s5"]);
+        assert_eq!(names, ["c1", "c2", "c3", "c4", "s1", "s2", "s3", "s4", "s5", "r1", "r2"]);
         assert!(of(&json!({"spec": {"containers": "odd"}})).is_empty());
     }
 }

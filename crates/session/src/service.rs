@@ -105,6 +105,7 @@ impl Service {
             () = follow_objects(&inner, Referent::Service) => {}
             () = follow_objects(&inner, Referent::EndpointSlice) => {}
             () = follow_objects(&inner, Referent::RuntimeClass) => {}
+            () = follow_objects(&inner, Referent::ResourceClaim) => {}
             () = watch_missing(&inner) => {}
             () = node_events::follow(&inner) => {}
         }

@@ -1,5 +1,5 @@
-//! Pods' statuses on their way from one agent to the store: the newest of each pod waits, a few are written at a time, and a
-//! pod that has ended is removed after its last status was written, never before.
+//! Pods' statuses on their way from one agent to the store: the newest of each pod waits, with the newest passing one before
+//! it, a few are written at a time, and a pod that has ended is removed after its last status was written, never before.
 
 use crate::hub::Hub;
 use crate::options::STATUS_WRITES_MAX;
@@ -26,6 +26,8 @@ const AGENT_CONDITIONS: [&str; 7] = [
 
 #[derive(Default)]
 struct Waiting {
+    /// Older than `status`, and written all the same.
+    passing: Option<Bytes>,
     status: Option<Bytes>,
     stopped: bool,
 }
@@ -59,6 +61,11 @@ impl Statuses {
         self.change(pod, |w| w.status = Some(status))
     }
 
+    /// Takes a status that a newer one does not make uninteresting.
+    pub(crate) fn set_passing(&self, pod: PodRef, status: Bytes) -> Result<(), TooMany> {
+        self.change(pod, |w| (w.passing, w.status) = (Some(status), None))
+    }
+
     /// Takes word that nothing of the pod is left on the machine.
     pub(crate) fn stopped(&self, pod: PodRef) -> Result<(), TooMany> {
         self.change(pod, |w| w.stopped = true)
@@ -74,7 +81,10 @@ impl Statuses {
     fn put_back(&self, pod: PodRef, old: Waiting) {
         let mut waiting = self.waiting.lock();
         let entry = waiting.entry(pod).or_default();
-        entry.status = entry.status.take().or(old.status);
+        if entry.passing.is_none() {
+            entry.passing = old.passing;
+            entry.status = entry.status.take().or(old.status);
+        }
         entry.stopped |= old.stopped;
         drop(waiting);
         self.wake.notify_one();
@@ -93,8 +103,12 @@ impl Statuses {
         }
     }
 
-    async fn write(&self, registry: &Registry, hub: &Hub, node: &str, pod: PodRef, waiting: Waiting) {
+    async fn write(&self, registry: &Registry, hub: &Hub, node: &str, pod: PodRef, mut waiting: Waiting) {
         let result = async {
+            if let Some(status) = &waiting.passing {
+                write_status(registry, node, &pod, status).await?;
+                waiting.passing = None;
+            }
             if let Some(status) = &waiting.status {
                 write_status(registry, node, &pod, status).await?;
             }
@@ -257,5 +271,30 @@ mod tests {
         s.put_back(p, old);
         let again = s.take().remove(0).1;
         assert_eq!((again.status.as_deref(), again.stopped), (Some(&b"3"[..]), true));
+    }
+
+    #[test]
+    fn what_passes_is_written_before_what_came_after_it() {
+        let s = Statuses::default();
+        let pod = PodRef { namespace: "n".into(), name: "p".into(), uid: "u".into() };
+        let waiting = |w: &Waiting| [&w.passing, &w.status].map(|s| s.as_ref().map_or(0, |b| b[0] - b'0'));
+        let taken = || {
+            let mut all = s.take();
+            assert_eq!(all.len(), 1);
+            all.remove(0)
+        };
+        s.set(pod.clone(), Bytes::from_static(b"1")).unwrap();
+        s.set_passing(pod.clone(), Bytes::from_static(b"2")).unwrap();
+        s.set(pod.clone(), Bytes::from_static(b"3")).unwrap();
+        s.set(pod.clone(), Bytes::from_static(b"4")).unwrap();
+        let (p, old) = taken();
+        assert_eq!(waiting(&old), [2, 4]);
+        s.put_back(p, old);
+        s.set(pod.clone(), Bytes::from_static(b"5")).unwrap();
+        let (p, old) = taken();
+        assert_eq!(waiting(&old), [2, 5]);
+        s.set_passing(pod.clone(), Bytes::from_static(b"6")).unwrap();
+        s.put_back(p, old);
+        assert_eq!(waiting(&taken().1), [6, 0]);
     }
 }

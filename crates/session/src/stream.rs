@@ -195,7 +195,8 @@ async fn read(
                 reports.send_replace(Some(*report));
                 Ok(())
             }
-            Up::Status { pod } => statuses.set(pod, packet.object),
+            Up::Status { pod, passing: false } => statuses.set(pod, packet.object),
+            Up::Status { pod, passing: true } => statuses.set_passing(pod, packet.object),
             Up::Stopped { pod } => statuses.stopped(pod),
             Up::Mirror { pod } => {
                 let shown = mirror::show(&inner.registry, &session.node, &pod, &packet.object).await;

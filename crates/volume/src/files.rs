@@ -11,6 +11,8 @@ use std::path::Path;
 use stoa_units::Time;
 
 const DATA: &str = "..data";
+/// What is made in a directory with this bit belongs to the directory's group.
+pub(crate) const SET_GROUP: u32 = 0o2000;
 const DATA_NEW: &str = "..data_tmp";
 
 /// Brings `dir` to hold `tree`; files belong to `group` where given. Returns whether anything changed.
@@ -29,7 +31,7 @@ pub(crate) fn write_tree(dir: &Path, tree: &Tree, group: Option<u32>, now: Time)
     let fresh = dir.join(&stamp);
     crate::remove_tree(&fresh)?;
     fs::create_dir(&fresh).map_err(Error::io("create", &fresh))?;
-    set_access(&fresh, 0o755, None, group)?;
+    set_access(&fresh, dir_mode(group), None, group)?;
     for (path, file) in tree {
         write_file(&fresh, path, file, group)?;
     }
@@ -79,7 +81,7 @@ fn write_file(root: &Path, path: &str, file: &File, group: Option<u32>) -> Resul
         for part in dirs.split('/') {
             parent.push(part);
             match fs::create_dir(&parent) {
-                Ok(()) => set_access(&parent, 0o755, None, group)?,
+                Ok(()) => set_access(&parent, dir_mode(group), None, group)?,
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(Error::io("create", &parent)(e)),
             }
@@ -90,6 +92,11 @@ fn write_file(root: &Path, path: &str, file: &File, group: Option<u32>) -> Resul
         open.write(true).create_new(true).mode(0o600).open(&target).map_err(Error::io("create", &target))?;
     std::io::Write::write_all(&mut handle, &file.bytes).map_err(Error::io("write", &target))?;
     set_access(&target, effective_mode(file, group), file.owner, group)
+}
+
+/// With a file-system group what is made in a directory becomes that group's.
+fn dir_mode(group: Option<u32>) -> u32 {
+    if group.is_some() { 0o755 | SET_GROUP } else { 0o755 }
 }
 
 /// With a file-system group its members may read what is there, as a kubelet grants for read-only volumes.

@@ -2,7 +2,7 @@
 //! is also how a changed object reaches the files.
 
 use crate::remove::unmount_at;
-use crate::render::{Tree, Wanted};
+use crate::render::Wanted;
 use crate::{
     Error, Objects, Place, Tokens, files, host_path, image, remove_tree, render, sub_path, unmount_below,
 };
@@ -17,6 +17,9 @@ use stoa_units::Time;
 
 /// Bound on a tmpfs of files that the agent itself writes; an object cannot be larger than this.
 const SECRET_TMPFS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What the kernel gives the root of a tmpfs that says nothing: everyone's, where each removes only what is their own.
+const TMPFS_MODE: u32 = 0o1777;
 
 /// A volume made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,19 +169,19 @@ fn make_one(path: &Path, wanted: Wanted, group: Option<u32>, now: Time) -> Resul
         }
         Wanted::Directory => {
             make_dir(path)?;
-            share(path, group)?;
+            share(path, 0o777, group)?;
             Ok(own(false))
         }
         Wanted::Memory(limit) => {
             make_dir(path)?;
-            mount_tmpfs(path, limit, 0o777)?;
-            share(path, group)?;
+            mount_tmpfs(path, limit)?;
+            share(path, TMPFS_MODE, group)?;
             Ok(own(false))
         }
         Wanted::HugePages(size) => {
             make_dir(path)?;
             mount_fs(path, c"hugetlbfs", &format!("mode=777,pagesize={size}"))?;
-            share(path, group)?;
+            share(path, 0o777, group)?;
             Ok(own(false))
         }
         Wanted::Image(layers) => {
@@ -188,13 +191,15 @@ fn make_one(path: &Path, wanted: Wanted, group: Option<u32>, now: Time) -> Resul
         }
         Wanted::Files(tree) => {
             make_dir(path)?;
-            write(path, &tree, group, now)?;
+            share(path, 0o777, group)?;
+            files::write_tree(path, &tree, group, now)?;
             Ok(own(true))
         }
         Wanted::SecretFiles(tree) => {
             make_dir(path)?;
-            mount_tmpfs(path, Some(SECRET_TMPFS_BYTES), 0o755)?;
-            write(path, &tree, group, now)?;
+            mount_tmpfs(path, Some(SECRET_TMPFS_BYTES))?;
+            share(path, TMPFS_MODE, group)?;
+            files::write_tree(path, &tree, group, now)?;
             Ok(own(true))
         }
     }
@@ -204,14 +209,10 @@ fn make_dir(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(Error::io("create", path))
 }
 
-fn write(path: &Path, tree: &Tree, group: Option<u32>, now: Time) -> Result<(), Error> {
-    files::set_access(path, 0o755, None, group)?;
-    files::write_tree(path, tree, group, now).map(drop)
-}
-
-/// An emptyDir is everyone's, and with a file-system group new files in it become that group's.
-fn share(path: &Path, group: Option<u32>) -> Result<(), Error> {
-    let want = if group.is_some() { 0o2777 } else { 0o777 };
+/// A volume's root is everyone's, and with a file-system group new files in it become that group's. That holds also for what
+/// containers can only read, as a kubelet makes it.
+fn share(path: &Path, mode: u32, group: Option<u32>) -> Result<(), Error> {
+    let want = if group.is_some() { mode | files::SET_GROUP } else { mode };
     let meta = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
     if meta.permissions().mode() & 0o7777 == want && group.is_none_or(|g| g == meta.gid()) {
         return Ok(());
@@ -219,8 +220,8 @@ fn share(path: &Path, group: Option<u32>) -> Result<(), Error> {
     files::set_access(path, want, None, group)
 }
 
-fn mount_tmpfs(path: &Path, limit: Option<u64>, mode: u32) -> Result<(), Error> {
-    let mut options = format!("mode={mode:o}");
+fn mount_tmpfs(path: &Path, limit: Option<u64>) -> Result<(), Error> {
+    let mut options = format!("mode={TMPFS_MODE:o}");
     if let Some(bytes) = limit {
         options.push_str(&format!(",size={bytes}"));
     }

@@ -123,6 +123,8 @@ pub enum Referent {
     EndpointSlice,
     /// A `RuntimeClass`, of which every agent hears.
     RuntimeClass,
+    /// A `ResourceClaim` that a pod refers to.
+    ResourceClaim,
 }
 
 impl Referent {
@@ -134,6 +136,7 @@ impl Referent {
             Referent::Service => "services",
             Referent::EndpointSlice => "endpointslices",
             Referent::RuntimeClass => "runtimeclasses",
+            Referent::ResourceClaim => "resourceclaims",
         }
     }
 
@@ -142,6 +145,7 @@ impl Referent {
         match self {
             Referent::EndpointSlice => "discovery.k8s.io",
             Referent::RuntimeClass => "node.k8s.io",
+            Referent::ResourceClaim => "resource.k8s.io",
             Referent::ConfigMap | Referent::Secret | Referent::Service => "",
         }
     }
@@ -282,6 +286,10 @@ pub enum Up {
     Status {
         /// Which.
         pod: PodRef,
+        /// Whether it shows something that is over already, such as how a container ended that is about to start again:
+        /// it is written for those who watch, also where the status after it came in the meantime.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        passing: bool,
     },
     /// Every container of a pod that is to be deleted has ended and its resources are free.
     Stopped {

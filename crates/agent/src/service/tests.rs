@@ -282,7 +282,7 @@ async fn a_pod_that_is_desired_no_more_keeps_nobody_out() {
         pod["metadata"]["uid"] = json!(format!("u{round}"));
         session.pod(&pod).await;
         let phase = session.hear(|packet| match &packet.head {
-            Up::Status { pod: of } if *of == reference(&pod) => {
+            Up::Status { pod: of, .. } if *of == reference(&pod) => {
                 let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
                 status.phase.filter(|p| p != "Pending")
             }
@@ -309,7 +309,7 @@ async fn a_pod_is_judged_by_the_labels_that_came_with_it() {
         let head = Down::Pod { pod: reference(&pod), node_labels: Some(labels), node_taints: Some(vec![]) };
         session.down.send(Packet::with(head, Bytes::from(pod.to_string()))).await.unwrap();
         let status = session.hear(|packet| match &packet.head {
-            Up::Status { pod: of } if of.uid == uid => {
+            Up::Status { pod: of, .. } if of.uid == uid => {
                 let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
                 (status.phase.as_deref() != Some("Pending")).then_some(status)
             }
@@ -425,7 +425,7 @@ async fn a_resize_that_waits_takes_nobodys_room_after_a_restart_either() {
     };
     async fn hear_end(session: &mut Session, pod: &Value) -> (String, Option<String>) {
         let status = session.hear(|packet| match &packet.head {
-            Up::Status { pod: of } if *of == reference(pod) => {
+            Up::Status { pod: of, .. } if *of == reference(pod) => {
                 let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
                 status.phase.filter(|p| p != "Pending").map(|phase| (phase, status.message))
             }

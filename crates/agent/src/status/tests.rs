@@ -158,6 +158,24 @@ fn a_resting_container_says_for_how_long() {
 }
 
 #[test]
+fn an_end_that_is_news_is_told_before_the_rest_after_it() {
+    let p = pod(json!({"containers": [{"name": "a"}]}));
+    let state = |o: &Observed| {
+        let status = compute(&p, o, &[], None, at(105)).container_statuses.unwrap().remove(0);
+        (status.state.unwrap(), read_terminated(status.last_state.as_ref()))
+    };
+    let mut o = observed("a=resting");
+    o.seen_mut("a").is_news = true;
+    assert_eq!(state(&o), (terminated(&ended(1)), None));
+    let unstarted = Ended { reason: START_ERROR.into(), message: "no such file".into(), ..ended(128) };
+    o.seen_mut("a").life = Life::Ended(unstarted.clone());
+    let words = "no such file".to_owned();
+    assert_eq!(state(&o), (waiting("RunContainerError", Some(&words)), Some(unstarted)));
+    o.seen_mut("a").is_news = false;
+    assert_eq!(state(&o).0.waiting.unwrap().reason.as_deref(), Some("CrashLoopBackOff"));
+}
+
+#[test]
 fn a_pod_out_of_time_fails_with_the_words_it_was_given() {
     let spec = json!({"containers": [{"name": "a"}]});
     let mut o = observed("a=run");

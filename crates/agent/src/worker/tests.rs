@@ -31,6 +31,8 @@ struct World {
     /// Reasons of the events that came so far.
     heard: Vec<String>,
     said: Option<PodStatus>,
+    /// Summaries of all that was said.
+    told: Vec<String>,
     stopped: bool,
     _dir: tempfile::TempDir,
 }
@@ -96,6 +98,7 @@ impl World {
             events,
             heard: Vec::new(),
             said: None,
+            told: Vec::new(),
             stopped: false,
             _dir: dir,
         }
@@ -114,7 +117,10 @@ impl World {
             assert!(begun.elapsed() < Duration::from_secs(900), "{what} did not come: {:?}", self.summary());
             match self.shared.outbox.take() {
                 Some(report) => {
-                    self.said = report.status.map(|s| serde_json::from_slice(&s).unwrap());
+                    for status in [report.passing, report.status].into_iter().flatten() {
+                        self.said = Some(serde_json::from_slice(&status).unwrap());
+                        self.told.push(self.summary());
+                    }
                     self.stopped |= report.stopped;
                 }
                 None => tokio::select! {
@@ -240,6 +246,11 @@ async fn a_failing_container_is_restarted_and_then_rests() {
     assert!(world.reasons().contains(&"BackOff".to_owned()));
     // Only the life before is kept beside the one that runs.
     assert_eq!(world.machine.list().len(), 1);
+    // Each end was told before what came of it.
+    let told = world.told.iter().skip_while(|t| *t != "Running running 0 ready");
+    let (exits, rest) = (["Running exit 1 0", "Running exit 1 1"], "Running CrashLoopBackOff 1");
+    let lives = [0, 1, 2].map(|n| format!("Running running {n} ready"));
+    assert!(told.eq([&lives[0], exits[0], &lives[1], exits[1], rest, &lives[2]]), "{:?}", world.told);
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,6 +280,24 @@ async fn a_missing_object_is_waited_for() {
     world.until_said("Running running 0 ready").await;
     let spec = Arc::clone(&world.machine.list()[0].spec);
     assert!(spec.env.contains(&"V=v".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_what_it_claims_does_not_start() {
+    let p = pod(json!({"containers": [{"name": "c", "image": "img"}],
+        "resourceClaims": [{"name": "gpu", "resourceClaimName": "mine"}]}));
+    let mut world = World::new(p);
+    world.until_said("Pending ContainerCreating 0").await;
+    world.shared.pushed.absent(Referent::ResourceClaim, "n", "mine");
+    world.shared.objects_changed();
+    world.until_heard("FailedPrepareDynamicResources").await;
+    assert!(world.log().is_empty() && world.is_machine_clean());
+    // Reserved, and no device in it: there is nothing to prepare.
+    let claim = json!({"metadata": {"name": "mine"}, "spec": {},
+        "status": {"reservedFor": [{"resource": "pods", "name": "p", "uid": "u"}], "allocation": {}}});
+    world.shared.pushed.put(Referent::ResourceClaim, "n", "mine", claim.to_string().as_bytes()).unwrap();
+    world.shared.objects_changed();
+    world.until_said("Running running 0 ready").await;
 }
 
 #[tokio::test(start_paused = true)]
