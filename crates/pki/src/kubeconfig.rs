@@ -3,7 +3,19 @@
 use crate::{Authority, Error, Identity, files};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use p256::SecretKey;
+use p256::pkcs8::{DecodePrivateKey, LineEnding};
+use std::borrow::Cow;
 use std::path::Path;
+
+/// The key in the form of RFC 5915 ("EC PRIVATE KEY"), if it is one of P-256: clients on fabric8's library (Spark, Jenkins and many
+/// others in Java) take the form that names no algorithm for RSA.
+fn named_key(pem: &str) -> Cow<'_, str> {
+    match SecretKey::from_pkcs8_pem(pem).map(|key| key.to_sec1_pem(LineEnding::LF)) {
+        Ok(Ok(named)) => Cow::Owned(named.to_string()),
+        _ => Cow::Borrowed(pem),
+    }
+}
 
 /// A kubeconfig with one cluster, one user and one context, all inline.
 pub fn render_kubeconfig(server: &str, authority: &Authority, name: &str, identity: &Identity) -> String {
@@ -11,7 +23,7 @@ pub fn render_kubeconfig(server: &str, authority: &Authority, name: &str, identi
         "apiVersion: v1\nkind: Config\nclusters:\n- name: stoa\n  cluster:\n    server: {server}\n    certificate-authority-data: {ca}\nusers:\n- name: {name}\n  user:\n    client-certificate-data: {cert}\n    client-key-data: {key}\ncontexts:\n- name: stoa\n  context:\n    cluster: stoa\n    user: {name}\ncurrent-context: stoa\npreferences: {{}}\n",
         ca = STANDARD.encode(authority.cert_pem()),
         cert = STANDARD.encode(&identity.cert_pem),
-        key = STANDARD.encode(&identity.key_pem),
+        key = STANDARD.encode(named_key(&identity.key_pem).as_bytes()),
     )
 }
 
@@ -25,5 +37,30 @@ impl Authority {
         identity: &Identity,
     ) -> Result<(), Error> {
         files::write(path, &render_kubeconfig(server, self, name, identity), 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::KeyPair;
+    use rustls_pki_types::PrivateKeyDer;
+    use rustls_pki_types::pem::PemObject;
+
+    #[test]
+    fn a_key_names_its_curve_and_stays_the_same_key() {
+        let key = KeyPair::generate().unwrap();
+        let named = named_key(&key.serialize_pem()).into_owned();
+        assert!(named.starts_with("-----BEGIN EC PRIVATE KEY-----\n"), "{named}");
+        let der = PrivateKeyDer::from_pem_slice(named.as_bytes()).unwrap();
+        let public = |der: &PrivateKeyDer<'_>| {
+            let signing = rustls::crypto::ring::sign::any_ecdsa_type(der).unwrap();
+            signing.public_key().unwrap().to_vec()
+        };
+        let whole = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        assert_eq!(public(&der), public(&whole));
+        assert_eq!(named_key(&named), named, "what is named already stays as it is");
+        let other = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+        assert_eq!(named_key(&other), other);
     }
 }
