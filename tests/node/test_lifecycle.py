@@ -96,9 +96,12 @@ def test_last_words_come_from_their_file_or_from_the_log(pods):
 
 
 def test_whoever_watches_a_crashing_pod_sees_every_end(pods):
-    for name, script, words in [("crash", "exit 3", "Error"), ("absent", None, "RunContainerError")]:
-        c = {"name": "c", "script": script} if script else {"name": "c", "command": ["/no/such/command"]}
-        pods.create(pod(name, c))
+    hook = {"postStart": {"exec": {"command": ["sh", "-c", "echo no; exit 3"]}}}
+    for name, c, words in [
+        ("crash", {"script": "exit 3"}, "Error"), ("absent", {"command": ["/no/such/command"]}, "RunContainerError"),
+        ("hooked", {"script": "trap 'exit 0' TERM; sleep 1000 & wait", "lifecycle": hook}, "PostStartHookError"),
+    ]:
+        pods.create(pod(name, {"name": "c", **c}))
         with pods.cluster.popen("-n", pods.namespace, "get", "pod", name, "-w", "--no-headers", stdout=subprocess.PIPE) as watch:
             seen = []
             # The second end is followed by a rest.
@@ -127,6 +130,9 @@ def test_probes_decide_about_readiness_and_life(pods):
     pods.create(
         pod("flips", {"name": "c", "script": "touch /ok; sleep 1000", "readinessProbe": {**exec_("test -e /ok"), **quick}}),
         pod("sick", {"name": "c", "script": "sleep 1000", "livenessProbe": {**exec_("exit 1"), **quick, "terminationGracePeriodSeconds": 1}}),
+        # What cannot be asked is no answer.
+        pod("odd", {"name": "c", "script": "sleep 1000", "livenessProbe": {"exec": {"command": ["/no/such"]}, **quick},
+                    "readinessProbe": {"httpGet": {"port": "web"}, **quick}}),
         pod("http", {"name": "c", "script": "mkdir /w; echo hi > /w/x; httpd -f -p 80 -h /w", "ports": [{"name": "web", "containerPort": 80}],
                      "readinessProbe": {"httpGet": {"path": "/x", "port": "web"}, **quick}, "livenessProbe": {"tcpSocket": {"port": 80}, **quick, "initialDelaySeconds": 1}}),
     )
@@ -137,6 +143,14 @@ def test_probes_decide_about_readiness_and_life(pods):
     pods.until("sick", lambda s: container(s, "c").get("restartCount", 0) >= 1, what="a restart")
     pods.told("sick", "Unhealthy", "Killing")
     assert container(pods.status("http"), "c")["restartCount"] == 0
+    words = 'Readiness probe errored and resulted in unknown state: strconv.Atoi: parsing "web": invalid syntax'
+    asked = "Liveness probe errored and resulted in unknown state: "
+    until(lambda: (said := pods.events("odd")) and ("Unhealthy", words) in said and any(m.startswith(asked) for _, m in said), what="what is odd")
+    assert container(pods.status("odd"), "c")["restartCount"] == 0
+    counts = pods.kubectl("get", "--raw", f"/api/v1/nodes/{pods.get('http')['spec']['nodeName']}/proxy/metrics/probes")
+    of = lambda name, kind, result: f'prober_probe_total{{container="c",namespace="{pods.namespace}",pod="{name}",pod_uid="{pods.get(name)["metadata"]["uid"]}",probe_type="{kind}",result="{result}"}} '
+    assert of("flips", "Readiness", "failed") in counts and of("http", "Readiness", "successful") in counts
+    assert of("sick", "Liveness", "failed") in counts and 'pod="odd"' not in counts
 
 
 def test_a_gate_holds_readiness_back_until_somebody_opens_it(pods):

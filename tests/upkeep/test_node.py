@@ -64,8 +64,18 @@ def test_the_node_answers_through_the_api_server(cluster, namespace):
     assert "node_cpu_usage_seconds_total " in resource
     assert 'container_cpu_usage_seconds_total{container="c"' in read("metrics/cadvisor")
     assert json.loads(read("configz"))["kubeletconfig"]["maxPods"] == 110
+    running = json.loads(read("runningpods/"))
+    mine = [p for p in running["items"] if p["metadata"]["namespace"] == namespace]
+    assert (running["kind"], mine[0]["spec"]["containers"]) == (
+        "PodList", [{"name": "c", "image": pod("x")["spec"]["containers"][0]["image"], "resources": {}}])
+    assert "\nprocess_start_time_seconds " in read("metrics/probes")
+    listing = read("logs/")
+    assert listing.startswith("<!doctype html>") and "</pre>" in listing
+    post = lambda path: cluster.kubectl("create", "--raw", f"/api/v1/nodes/{name}/proxy/{path}", "-f", "-", input="", check=False, stderr=True)
+    assert "NotFound" in post(f"checkpoint/{namespace}/seen/none")
+    assert f"checkpointing of {namespace}/seen/c failed" in post(f"checkpoint/{namespace}/seen/c")
     assert "NotFound" in (out := read("run/x", check=False, stderr=True)) or "not found" in out
-    for who, path in [("nobody", "pods"), ("system:node:other", "stats/summary")]:
+    for who, path in [("nobody", "pods"), ("system:node:other", "stats/summary"), ("nobody", "logs/"), ("nobody", "runningpods/")]:
         refused = read(path, f"--as={who}", check=False, stderr=True)
         assert "forbidden" in refused.lower(), (who, path, refused)
 

@@ -83,6 +83,8 @@ pub(crate) struct Seen {
     pub(crate) image: String,
     /// The whole pod was sent back to its beginning, and this one has not started since.
     pub(crate) anew: bool,
+    /// How its postStart hook failed, for which it is ended.
+    pub(crate) hook_error: Option<String>,
     /// It has just ended, and nobody was told yet.
     pub(crate) is_news: bool,
 }
@@ -106,6 +108,7 @@ impl Default for Seen {
             image_id: String::new(),
             image: String::new(),
             anew: false,
+            hook_error: None,
             is_news: false,
         }
     }
@@ -179,6 +182,7 @@ impl Seen {
         self.refusals = 0;
         self.killing = false;
         self.anew = false;
+        self.hook_error = None;
         self.image_id = image_id;
     }
 

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_runtime::ExecSpec;
-use stoa_units::quote;
+use stoa_units::{dial_words, quote};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -41,6 +41,23 @@ impl Which {
             Which::Startup => "Startup",
             Which::Liveness => "Liveness",
             Which::Readiness => "Readiness",
+        }
+    }
+}
+
+/// Why a probe did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// What was asked said no, or nothing.
+    No(String),
+    /// Nothing could be asked, which says nothing of the container.
+    Unasked(String),
+}
+
+impl Fault {
+    pub(crate) fn into_words(self) -> String {
+        match self {
+            Fault::No(words) | Fault::Unasked(words) => words,
         }
     }
 }
@@ -236,16 +253,30 @@ impl Runner {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let begun = self.shared.now();
             let outcome = match tokio::time::timeout(timeout, self.once()).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(self.timed_out(timeout)),
+                Err(_) => Err(Fault::No(self.timed_out(timeout))),
             };
-            if let Err(message) = &outcome {
-                let message = format!("{} probe failed: {message}", self.which.word());
-                let reference = pod::reference(&self.pod);
+            let word = self.which.word();
+            let message = match &outcome {
+                Ok(()) => None,
+                Err(Fault::No(why)) => Some(format!("{word} probe failed: {why}")),
+                Err(Fault::Unasked(why)) => {
+                    Some(format!("{word} probe errored and resulted in unknown state: {why}"))
+                }
+            };
+            let reference = pod::reference(&self.pod);
+            if let Some(message) = message {
                 let at = Some(place(self.part, &self.container.name));
                 self.shared.recorder.record(&reference, at, Kind::Warning, "Unhealthy", message);
             }
+            // As nobody was asked, nothing is known that was not before.
+            if matches!(outcome, Err(Fault::Unasked(_))) {
+                continue;
+            }
+            let took = outcome.is_ok().then(|| self.shared.now().since(begun));
+            self.shared.probes.count(&reference, &self.container.name, word, took);
             if let Some(success) = streak.count(outcome.is_ok()) {
                 let probed = Probed {
                     container: self.container.name.clone(),
@@ -253,7 +284,9 @@ impl Runner {
                     which: self.which,
                     success,
                 };
-                if self.nudge.send(Nudge::Probed(probed)).await.is_err() {
+                // What ends for this is not asked again; its next life is, by another.
+                let ends = !success && self.which != Which::Readiness;
+                if self.nudge.send(Nudge::Probed(probed)).await.is_err() || ends {
                     return;
                 }
             }
@@ -283,31 +316,34 @@ impl Runner {
         format!("timeout: health rpc did not complete within {seconds}s")
     }
 
-    async fn once(&self) -> Result<(), String> {
+    async fn once(&self) -> Result<(), Fault> {
         if let Some(exec) = &self.probe.exec {
-            let (code, output) =
-                exec_output(&self.shared, &self.id, exec.command.clone().unwrap_or_default()).await?;
-            return if code == 0 { Ok(()) } else { Err(output) };
+            let command = exec.command.clone().unwrap_or_default();
+            let output = exec_output(&self.shared, &self.id, command).await.map_err(Fault::Unasked)?;
+            return if output.code == 0 { Ok(()) } else { Err(Fault::No(output.stdout + &output.stderr)) };
         }
         if let Some(http) = &self.probe.http_get {
             return http_get(Some(&self.container), &self.ips, http).await;
         }
         if let Some(tcp) = &self.probe.tcp_socket {
             let port = port_number(Some(&self.container), &tcp.port)?;
-            return dial(target(tcp.host.as_deref(), &self.ips), port).await.map(drop);
+            return dial(target(tcp.host.as_deref(), &self.ips), port).await.map(drop).map_err(Fault::No);
         }
         if let Some(grpc) = &self.probe.grpc {
-            let port = u16::try_from(grpc.port).map_err(|_| "invalid port".to_owned())?;
+            let port = u16::try_from(grpc.port);
+            let port = port.map_err(|_| Fault::Unasked(format!("invalid port number: {}", grpc.port)))?;
             let host = target(None, &self.ips);
             let connected = dial(host, port).await;
             let within = self.probe.timeout_seconds.filter(|n| *n > 0).unwrap_or(1);
             let stream = connected.map_err(|_| {
-                format!("timeout: failed to connect service \"{host}:{port}\" within {within}s: context deadline exceeded")
+                Fault::No(format!("timeout: failed to connect service \"{host}:{port}\" within {within}s: context deadline exceeded"))
             })?;
             let service = grpc.service.as_deref().unwrap_or_default();
-            return crate::grpc::check(stream, &format!("{host}:{port}"), service).await;
+            let checked = crate::grpc::check(stream, &format!("{host}:{port}"), service).await;
+            return checked.map_err(Fault::No);
         }
-        Err("the probe names no action".to_owned())
+        let pod = pod::long_name(&pod::reference(&self.pod));
+        Err(Fault::Unasked(format!("missing probe handler for {pod}:{}", self.container.name)))
     }
 }
 
@@ -322,12 +358,15 @@ impl Drop for Leash {
     }
 }
 
-/// Runs a command in a container and gives its exit code with the beginning of its output.
-pub(crate) async fn exec_output(
-    shared: &Shared,
-    id: &str,
-    args: Vec<String>,
-) -> Result<(i32, String), String> {
+/// How a command ended, and the beginning of what it said.
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command in a container.
+pub(crate) async fn exec_output(shared: &Shared, id: &str, args: Vec<String>) -> Result<Output, String> {
     let spec = ExecSpec { args, ..ExecSpec::default() };
     let session = shared.machine.exec(id, spec).await.map_err(|e| chain(&e))?;
     // A caller that gives up (a probe's timeout) must not leave its command behind.
@@ -347,38 +386,34 @@ pub(crate) async fn exec_output(
         let _ = tokio::io::copy(&mut out, &mut tokio::io::sink()).await;
         text
     };
-    let (mut text, more, code) = tokio::join!(read_out, read_err, session.exit);
+    let (stdout, stderr, code) = tokio::join!(read_out, read_err, session.exit);
     leash.0 = None;
-    text.extend(more);
-    Ok((code.map_err(|e| chain(&e))?, String::from_utf8_lossy(&text).into_owned()))
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Output { code: code.map_err(|e| chain(&e))?, stdout: text(stdout), stderr: text(stderr) })
 }
 
 fn target<'a>(host: Option<&'a str>, ips: &'a [String]) -> &'a str {
     host.filter(|h| !h.is_empty()).or(ips.first().map(String::as_str)).unwrap_or("127.0.0.1")
 }
 
-fn port_number(container: Option<&Container>, port: &IntOrString) -> Result<u16, String> {
+fn port_number(container: Option<&Container>, port: &IntOrString) -> Result<u16, Fault> {
     let number = match port {
-        IntOrString::Int(n) => Some(*n),
-        IntOrString::String(name) => container
-            .and_then(|c| c.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name)))
-            .map(|p| p.container_port)
-            .or_else(|| name.parse().ok()),
+        IntOrString::Int(n) => *n,
+        IntOrString::String(name) => {
+            let named = container
+                .and_then(|c| c.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name)))
+                .map(|p| p.container_port);
+            // A number may be written as a text; what is none is told of in a kubelet's words.
+            let unknown = || format!("strconv.Atoi: parsing {}: invalid syntax", quote(name));
+            named.or_else(|| name.parse().ok()).ok_or_else(|| Fault::Unasked(unknown()))?
+        }
     };
-    number
-        .and_then(|n| u16::try_from(n).ok())
-        .filter(|n| *n > 0)
-        .ok_or_else(|| "couldn't find the port".to_owned())
+    let valid = u16::try_from(number).ok().filter(|n| *n > 0);
+    valid.ok_or_else(|| Fault::Unasked(format!("invalid port number: {number}")))
 }
 
 async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
-    let failed = |e: std::io::Error| {
-        let why = match e.kind() {
-            std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-            _ => e.to_string(),
-        };
-        format!("dial tcp {host}:{port}: {why}")
-    };
+    let failed = |e: std::io::Error| format!("dial tcp {host}:{port}: {}", dial_words(&e));
     TcpStream::connect((host, port)).await.map_err(failed)
 }
 
@@ -387,16 +422,16 @@ pub(crate) async fn http_get(
     container: Option<&Container>,
     ips: &[String],
     action: &HTTPGetAction,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let port = port_number(container, &action.port)?;
     let host = target(action.host.as_deref(), ips);
     let path = path_of(action);
     let secure = action.scheme.as_deref() == Some("HTTPS");
     let scheme = if secure { "https" } else { "http" };
     let first = format!("{scheme}://{host}:{port}{path}");
-    let mut at = first.parse::<http::Uri>().map_err(|e| format!("Get \"{first}\": {e}"))?;
+    let mut at = first.parse::<http::Uri>().map_err(|e| Fault::Unasked(format!("Get \"{first}\": {e}")))?;
     for _ in 0..=REDIRECTS_MAX {
-        let (status, location) = get_once(&at, action).await?;
+        let (status, location) = get_once(&at, action).await.map_err(Fault::No)?;
         match status.as_u16() {
             300..400 => match location.as_deref().and_then(|to| local_redirect(&at, to)) {
                 Some(next) => at = next,
@@ -404,10 +439,10 @@ pub(crate) async fn http_get(
                 None => return Ok(()),
             },
             200..300 => return Ok(()),
-            code => return Err(format!("HTTP probe failed with statuscode: {code}")),
+            code => return Err(Fault::No(format!("HTTP probe failed with statuscode: {code}"))),
         }
     }
-    Err(format!("Get \"{at}\": stopped after {REDIRECTS_MAX} redirects"))
+    Err(Fault::No(format!("Get \"{at}\": stopped after {REDIRECTS_MAX} redirects")))
 }
 
 /// Where a redirect leads, if that is the same host.
@@ -521,7 +556,8 @@ mod tests {
         let by_name = |n: &str| port_number(Some(&container), &IntOrString::String(n.to_owned()));
         assert_eq!(by_name("web"), Ok(80));
         assert_eq!(by_name("8080"), Ok(8080));
-        assert!(by_name("no").is_err());
-        assert!(port_number(None, &IntOrString::Int(70_000)).is_err());
+        let unasked = |words: &str| Err(Fault::Unasked(words.to_owned()));
+        assert_eq!(by_name("no"), unasked("strconv.Atoi: parsing \"no\": invalid syntax"));
+        assert_eq!(port_number(None, &IntOrString::Int(70_000)), unasked("invalid port number: 70000"));
     }
 }

@@ -251,7 +251,8 @@ impl Agent {
                 let Some(nudge) = self.nudge_of(&pod) else { continue };
                 let message = "Executor did not register in time".to_owned();
                 let container = mesos::CONTAINER.to_owned();
-                let _ = nudge.send(Nudge::Stop { container, id, grace: Duration::ZERO, message }).await;
+                let grace = Duration::ZERO;
+                let _ = nudge.send(Nudge::Stop { container, id, grace, message, hook: None }).await;
             }
         }
     }

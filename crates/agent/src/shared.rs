@@ -9,6 +9,7 @@ use crate::machine::{Machine, PublishedPort};
 use crate::mesos::{Executors, Fetcher, Sessions, Standalone, Tasks};
 use crate::options::Options;
 use crate::outbox::Outbox;
+use crate::probe_counts::ProbeCounts;
 use crate::refuse::{Claim, Marks};
 use crate::services::Book;
 use crate::statics::Statics;
@@ -122,6 +123,7 @@ pub(crate) struct Shared {
     pub(crate) claims: Mutex<HashMap<String, Claim>>,
     pub(crate) cpus: Cpus,
     pub(crate) sampler: Sampler,
+    pub(crate) probes: ProbeCounts,
     /// When this agent began.
     pub(crate) begun: Time,
     ports: tokio::sync::Mutex<HashMap<String, Vec<PublishedPort>>>,
@@ -143,6 +145,7 @@ impl Shared {
         Shared {
             cpus,
             sampler: Sampler::default(),
+            probes: ProbeCounts::default(),
             begun: Clock::now(&*options.clock),
             volumes: Volumes::new(options.pods_dir()),
             tasks: Tasks::default(),

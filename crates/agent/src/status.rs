@@ -301,7 +301,10 @@ fn container_status(
         Life::Ended(e) => {
             let again = restarting && pod::wants_restart(pod, part, container, e.code);
             match seen.may_start_at() {
-                // What never ran is told of as what could not be started, as long as it is news.
+                // Why it was ended, and why it never ran, is told before that it rests.
+                _ if again && seen.is_news && seen.hook_error.is_some() => {
+                    (waiting("PostStartHookError", seen.hook_error.as_ref()), Some(e))
+                }
                 _ if again && seen.is_news && e.reason == START_ERROR => {
                     (waiting("RunContainerError", Some(&e.message)), Some(e))
                 }

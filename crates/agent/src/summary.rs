@@ -83,17 +83,35 @@ fn pod(shared: &Shared, pod: &LivePod) -> Option<Value> {
     Some(out)
 }
 
-/// One family of metrics.
-struct Family {
-    out: String,
+/// How firm a name is, as a kubelet says it of its metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stability {
+    Alpha,
+    Beta,
+    Stable,
+}
+
+/// Families of metrics.
+#[derive(Default)]
+pub(crate) struct Family {
+    pub(crate) out: String,
 }
 
 impl Family {
     fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}\n");
+        self.head_at(Stability::Stable, name, kind, help);
     }
 
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<Time>) {
+    pub(crate) fn head_at(&mut self, stability: Stability, name: &str, kind: &str, help: &str) {
+        let word = match stability {
+            Stability::Alpha => "ALPHA",
+            Stability::Beta => "BETA",
+            Stability::Stable => "STABLE",
+        };
+        let _ = write!(self.out, "# HELP {name} [{word}] {help}\n# TYPE {name} {kind}\n");
+    }
+
+    pub(crate) fn line(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<Time>) {
         let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let at = at.map_or(String::new(), |t| format!(" {}", t.0.as_millisecond()));
@@ -111,7 +129,7 @@ fn seconds(ns: u64) -> f64 {
 
 /// `metrics/resource`.
 pub(crate) fn resource(shared: &Shared) -> String {
-    let mut f = Family { out: String::new() };
+    let mut f = Family::default();
     let pods = live(shared);
     let containers = || {
         pods.iter().flat_map(|p| {
@@ -190,7 +208,7 @@ pub(crate) fn resource(shared: &Shared) -> String {
 
 /// `metrics/cadvisor`: the few families of it that dashboards live on.
 pub(crate) fn cadvisor(shared: &Shared) -> String {
-    let mut f = Family { out: String::new() };
+    let mut f = Family::default();
     type Get = fn(&Sample) -> f64;
     let families: [(&str, &str, &str, Get); 5] = [
         ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", |s| {

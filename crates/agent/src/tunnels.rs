@@ -3,6 +3,7 @@
 use crate::logs;
 use crate::machine::chain;
 use crate::mesos::{Asker, Door};
+use crate::node_api::{self, Body, Page};
 use crate::shared::{LivePod, Shared};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -50,7 +51,7 @@ pub(crate) enum Opened {
     Executors,
     MesosApi(Asker),
     /// An answer that is known already.
-    Answer(Bytes),
+    Page(Page),
 }
 
 #[derive(Deserialize)]
@@ -108,7 +109,9 @@ pub(crate) async fn open(shared: &Shared, request: TunnelRequest) -> Result<Open
             let asker = Asker::of_master(&acls);
             asker.map(Opened::MesosApi).map_err(|e| (400, format!("the ACLs cannot be read: {e}")))
         }
-        TunnelRequest::Node { path } => crate::node_api::answer(shared, &path).map(Opened::Answer),
+        TunnelRequest::Node { path, method, query } => {
+            Ok(Opened::Page(node_api::answer(shared, &method, &path, &query).await))
+        }
         TunnelRequest::PortForward { uid, port, .. } => {
             let live = find_pod(shared, &uid)?;
             if !live.connected {
@@ -202,10 +205,21 @@ pub(crate) async fn serve(
             forward(tokio::io::split(far), input, output).await;
             served.abort();
         }
-        Opened::Answer(bytes) => {
-            for frame in Frame::split(Channel::Stdout, bytes) {
-                if output.send(frame).await.is_err() {
-                    return;
+        Opened::Page(Page { head, body }) => {
+            let head = serde_json::to_vec(&head).unwrap_or_default();
+            if output.send(Frame::new(Channel::Stderr, head)).await.is_err() {
+                return;
+            }
+            match body {
+                Body::Bytes(bytes) => {
+                    for frame in Frame::split(Channel::Stdout, bytes) {
+                        if output.send(frame).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Body::File(file, len) => {
+                    send_file(tokio::fs::File::from_std(file).take(len), &output).await;
                 }
             }
             finish(&output, json!({"metadata": {}, "status": "Success"})).await;
@@ -253,6 +267,17 @@ async fn feed(mut input: mpsc::Receiver<Frame>, mut stdin: Option<BoxWrite>, res
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// Sends what is left of a file, as long as somebody takes it.
+async fn send_file(mut file: impl AsyncRead + Unpin, output: &mpsc::Sender<Frame>) {
+    let mut chunk = vec![0; CHUNK_LEN];
+    while let Ok(n @ 1..) = file.read(&mut chunk).await {
+        let frame = Frame::new(Channel::Stdout, Bytes::copy_from_slice(&chunk[..n]));
+        if output.send(frame).await.is_err() {
+            return;
         }
     }
 }

@@ -48,8 +48,9 @@ pub(crate) enum Nudge {
     Disrupt { reason: String, message: String, grace: Option<Duration> },
     /// A pull is done: for a container, or for a volume.
     Pulled { wanted_by: String, image: String, outcome: Box<images::Outcome> },
-    /// A container shall end, for this reason; its restart policy says what follows.
-    Stop { container: String, id: String, grace: Duration, message: String },
+    /// A container shall end, for this reason; its restart policy says what follows. Where it is for its postStart hook: what
+    /// became of that.
+    Stop { container: String, id: String, grace: Duration, message: String, hook: Option<String> },
 }
 
 /// See the module.
@@ -251,9 +252,10 @@ impl Worker {
                 }
             }
             Nudge::Pulled { wanted_by, image, outcome } => self.pulled(&wanted_by, &image, *outcome),
-            Nudge::Stop { container, id, grace, message } => {
-                let current = self.observed.seen(&container).and_then(|s| s.running_id().map(str::to_owned));
-                if current.as_deref() == Some(id.as_str()) {
+            Nudge::Stop { container, id, grace, message, hook } => {
+                let seen = self.observed.containers.get_mut(&container);
+                if let Some(seen) = seen.filter(|s| s.running_id() == Some(id.as_str())) {
+                    seen.hook_error = hook;
                     self.kill(&container, grace, &message);
                 }
             }
@@ -542,6 +544,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.shared.live.lock().remove(&self.reference.uid);
         self.shared.tasks.forget(&self.reference.uid);
+        self.shared.probes.forget(&self.reference);
         self.shared.claims.lock().remove(&self.reference.uid);
     }
 }

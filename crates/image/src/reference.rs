@@ -11,7 +11,7 @@ pub struct ReferenceError {
     /// The text.
     pub text: String,
     /// What is wrong.
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// A canonical reference.
@@ -77,7 +77,7 @@ impl Reference {
 
     /// Reads a reference and fills in what people leave out.
     pub fn parse(text: &str) -> Result<Reference, ReferenceError> {
-        let bad = |why| ReferenceError { text: text.to_string(), why };
+        let bad = |why: &str| ReferenceError { text: text.to_string(), why: why.to_string() };
         let (rest, digest) = match text.split_once('@') {
             Some((r, d)) => (r, Some(Digest::parse(d).ok_or_else(|| bad("invalid reference format"))?)),
             None => (text, None),
@@ -103,7 +103,9 @@ impl Reference {
             path
         };
         if path.bytes().any(|c| c.is_ascii_uppercase()) {
-            return Err(bad("repository name must be lowercase"));
+            return Err(bad(&format!(
+                "invalid reference format: repository name ({path}) must be lowercase"
+            )));
         }
         if !is_registry(registry) || !path.split('/').all(is_path_component) {
             return Err(bad("invalid reference format"));
@@ -202,6 +204,8 @@ mod tests {
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
+        let why = Reference::parse("Bad:1").unwrap_err().why;
+        assert_eq!(why, "invalid reference format: repository name (library/Bad) must be lowercase");
     }
 
     #[test]

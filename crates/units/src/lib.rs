@@ -18,6 +18,6 @@ pub use names::{
 };
 pub use ports::{HostPort, PortRange, PortSet, Transport};
 pub use quantity::{Quantity, QuantityError};
-pub use quote::quote;
+pub use quote::{dial_words, quote};
 pub use resources::Resources;
 pub use revision::{Revision, Stamped};

@@ -12,4 +12,4 @@ pub use session::{
     NodeImage, NodeReport, NodeTaint, OBJECT_LEN_MAX, Occurrence, PODS_MAX, PROTOCOL, Packet, PacketError,
     PodRef, Referent, SESSION_PATH, TUNNELS_PATH, Up,
 };
-pub use tunnel::{Channel, FRAME_LEN_MAX, Frame, FrameError, LogOptions, TunnelRequest};
+pub use tunnel::{Channel, FRAME_LEN_MAX, Frame, FrameError, LogOptions, NodeHead, TunnelRequest};

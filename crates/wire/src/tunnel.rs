@@ -3,6 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Longest payload of a frame.
 pub const FRAME_LEN_MAX: usize = 64 * 1024;
@@ -102,6 +103,15 @@ impl Frame {
     }
 }
 
+/// How a node's answer begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHead {
+    /// The HTTP status.
+    pub code: u16,
+    /// Headers by their names in lower case.
+    pub headers: BTreeMap<String, String>,
+}
+
 /// What a log reader asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOptions {
@@ -180,10 +190,17 @@ pub enum TunnelRequest {
         /// What of it.
         options: LogOptions,
     },
-    /// Reads something of the node itself: `stats/summary`, `metrics/resource`, `pods`, ….
+    /// Asks something of the node itself: `stats/summary`, `metrics/resource`, `pods`, …. The answer is a [`NodeHead`] in JSON
+    /// on [`Channel::Stderr`], the body on [`Channel::Stdout`], then the status.
     Node {
-        /// The path below the node's proxy.
+        /// The path below the node's proxy, with the slash at its end if there is one.
         path: String,
+        /// `GET` where it says nothing.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        method: String,
+        /// What follows the path's question mark, as it was sent.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        query: String,
     },
     /// One connection to a port in the pod's network namespace.
     PortForward {

@@ -171,6 +171,8 @@ fn an_end_that_is_news_is_told_before_the_rest_after_it() {
     o.seen_mut("a").life = Life::Ended(unstarted.clone());
     let words = "no such file".to_owned();
     assert_eq!(state(&o), (waiting("RunContainerError", Some(&words)), Some(unstarted)));
+    o.seen_mut("a").hook_error = Some("hooked".to_owned());
+    assert_eq!(state(&o).0.waiting.unwrap().reason.as_deref(), Some("PostStartHookError"));
     o.seen_mut("a").is_news = false;
     assert_eq!(state(&o).0.waiting.unwrap().reason.as_deref(), Some("CrashLoopBackOff"));
 }

@@ -102,7 +102,8 @@ fn failure(payload: &[u8]) -> Option<Status> {
     (status.status == stoa_kube::Outcome::Failure).then_some(status)
 }
 
-fn body(first: bytes::Bytes, tunnel: Tunnel, closing: CancellationToken) -> crate::respond::Body {
+/// What an agent sends, as it comes.
+pub(super) fn body(first: bytes::Bytes, tunnel: Tunnel, closing: CancellationToken) -> crate::respond::Body {
     let state = (Some(first), tunnel, closing);
     let frames = stream::unfold(state, |(first, mut tunnel, closing)| async move {
         if let Some(first) = first {

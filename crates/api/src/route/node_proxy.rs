@@ -1,15 +1,22 @@
-//! `nodes/<name>/proxy`: what an agent tells of itself. Nothing is dialled, so there is nothing that a node's address could
+//! `nodes/<name>/proxy`: what an agent tells of itself, its machine's logs too. Nothing is dialled, so there is nothing that a node's address could
 //! lead astray: the question goes down the agent's own session, and only to the paths that it knows.
 
 use super::Asked;
-use super::logs::open;
-use crate::respond::{Answer, bytes};
+use super::logs::{body, open};
+use crate::respond::{Answer, with_body};
 use crate::state::State;
 use ::bytes::BytesMut;
+use http::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LAST_MODIFIED, LOCATION,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Request};
+use hyper::body::Incoming;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use stoa_kube::Status;
 use stoa_streams::OpenError;
-use stoa_streams::wire::{Channel, TunnelRequest};
+use stoa_streams::wire::{Channel, NodeHead, TunnelRequest};
 use stoa_units::AgentId;
 
 /// Bytes of one answer.
@@ -19,24 +26,63 @@ const KUBELET_PORT: &str = "10250";
 /// How long an agent may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers a read.
-pub(super) async fn answer(asked: Asked<'_>) -> Result<Answer, Status> {
-    if asked.info.verb != "get" {
+/// Headers that a node may set: the answer is under the server's name, so it may say nothing about anything else there.
+const HEADERS: [HeaderName; 6] =
+    [CONTENT_TYPE, CONTENT_LENGTH, LAST_MODIFIED, LOCATION, ALLOW, X_CONTENT_TYPE_OPTIONS];
+
+/// Answers a question to a node.
+pub(super) async fn answer(asked: Asked<'_>, request: &Request<Incoming>) -> Result<Answer, Status> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
         return Err(Status::method_not_allowed());
     }
     let name = agent_of(&asked.path.name)?;
     // A node that does not exist is not found, whoever holds a session under its name.
     asked.state.registry.get(stoa_registry::Target::new(asked.resource, "", name))?;
-    let path = asked.path.rest.clone();
-    let media_type = match path.as_str() {
-        "stats/summary" | "pods" | "configz" => "application/json",
-        p if p.starts_with("metrics") => "text/plain; version=0.0.4; charset=utf-8",
-        _ => "text/plain; charset=utf-8",
-    };
-    let mut tunnel = open(&asked, name, TunnelRequest::Node { path }).await?;
-    let whole = tokio::time::timeout(ANSWER_TIMEOUT, collect(&mut tunnel)).await;
-    let whole = whole.map_err(|_| Status::service_unavailable("the node did not answer in time"))?;
-    Ok(bytes(200, media_type, whole.ok_or_else(|| Status::internal("the node's answer broke off"))?))
+    let mut path = asked.path.rest.clone();
+    // Links in a page are relative to where it is.
+    if !path.is_empty() && request.uri().path().ends_with('/') {
+        path.push('/');
+    }
+    let (method, query) =
+        (request.method().to_string(), request.uri().query().unwrap_or_default().to_string());
+    let mut tunnel = open(&asked, name, TunnelRequest::Node { path, method, query }).await?;
+    let begun = tokio::time::timeout(ANSWER_TIMEOUT, begin(&mut tunnel)).await;
+    let begun = begun.map_err(|_| Status::service_unavailable("the node did not answer in time"))?;
+    let (head, first) = begun.ok_or_else(|| Status::internal("the node's answer broke off"))?;
+    let body = body(first, tunnel, asked.state.closing.clone());
+    let mut answer = with_body(head.code, "text/plain; charset=utf-8", body);
+    answer.headers_mut().remove(CONTENT_TYPE);
+    for name in HEADERS {
+        let value = head.headers.get(name.as_str()).filter(|v| name != LOCATION || is_near(v));
+        if let Some(value) = value.and_then(|v| HeaderValue::from_str(v).ok()) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    Ok(answer)
+}
+
+/// Whether a redirect stays below the directory of what was asked, or beside it.
+fn is_near(location: &str) -> bool {
+    let path = location.split('?').next().unwrap_or_default();
+    let (_, below) = path.split_once('/').unwrap_or(("", path));
+    !path.starts_with('/') && !path.contains('\\') && !path.contains(':') && !below.contains("..")
+}
+
+/// The head of an agent's answer, and what came of its body so far.
+async fn begin(tunnel: &mut stoa_streams::Tunnel) -> Option<(NodeHead, ::bytes::Bytes)> {
+    let plain = || NodeHead { code: 200, headers: BTreeMap::new() };
+    loop {
+        let frame = tunnel.output.recv().await?;
+        match frame.channel {
+            Channel::Stderr => {
+                return Some((serde_json::from_slice(&frame.payload).ok()?, ::bytes::Bytes::new()));
+            }
+            // An agent of before says nothing of its answer.
+            Channel::Stdout => return Some((plain(), frame.payload)),
+            Channel::Status => return Some((plain(), ::bytes::Bytes::new())),
+            _ => {}
+        }
+    }
 }
 
 /// The node of `name`, `name:port` or `scheme:name:port`. Tools name the port of a kubelet; nothing else of a node is reached.
@@ -71,7 +117,8 @@ async fn collect(tunnel: &mut stoa_streams::Tunnel) -> Option<::bytes::Bytes> {
 pub(super) async fn read(state: &State, node: &str, path: &str) -> Option<::bytes::Bytes> {
     let opener = state.opener.as_ref()?;
     let ask = async {
-        let request = TunnelRequest::Node { path: path.to_string() };
+        let request =
+            TunnelRequest::Node { path: path.to_string(), method: String::new(), query: String::new() };
         let mut tunnel: stoa_streams::Tunnel =
             match opener.open(&AgentId::from(node.to_string()), request).await {
                 Ok(tunnel) => tunnel,
@@ -89,6 +136,16 @@ pub(super) async fn read(state: &State, node: &str, path: &str) -> Option<::byte
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_leads_nobody_away() {
+        for near in ["./", "log/", "../syslog", "a/?x=http://y", "a%3Ab/"] {
+            assert!(is_near(near), "{near}");
+        }
+        for far in ["/", "//evil", "http://evil", "javascript:x", "../../..", "a/../../b", "\\\\evil"] {
+            assert!(!is_near(far), "{far}");
+        }
+    }
 
     #[test]
     fn a_node_is_named_with_a_kubelets_port_or_without() {

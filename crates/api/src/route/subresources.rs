@@ -31,7 +31,7 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
         "eviction" => eviction(asked, body::whole(request).await?).await,
         "log" => logs::answer(asked, request).await,
         "exec" | "attach" | "portforward" => connect::answer(asked, request).await,
-        "proxy" if asked.resource.plural == "nodes" => node_proxy::answer(asked).await,
+        "proxy" if asked.resource.plural == "nodes" => node_proxy::answer(asked, &request).await,
         "proxy" => proxy::answer(asked, request).await,
         _ => part(asked, body::whole(request).await?).await,
     }

@@ -104,7 +104,8 @@ impl Http {
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(concat!("stoa/", env!("CARGO_PKG_VERSION"))));
         let connect = async {
-            let dial = |e: std::io::Error| failed(format!("dial tcp {host}:{port}: {e}"));
+            let dial =
+                |e: std::io::Error| failed(format!("dial tcp {host}:{port}: {}", stoa_units::dial_words(&e)));
             let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(dial)?;
             tcp.set_nodelay(true).map_err(dial)?;
             if !is_tls {
