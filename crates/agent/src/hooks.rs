@@ -45,7 +45,7 @@ pub(crate) async fn run(
         let container = pod::find(pod, name).map(|(_, c)| c);
         let call = probe::http_get(container, ips, http);
         let outcome = match tokio::time::timeout(HTTP_TIMEOUT, call).await {
-            Ok(outcome) => outcome.map_err(Fault::into_words),
+            Ok(outcome) => outcome.map(drop).map_err(Fault::into_words),
             Err(_) => Err("the hook did not answer in time".to_owned()),
         };
         let path = http.path.as_deref().unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::pod::{self, Part};
 use crate::shared::Shared;
 use crate::worker::{Nudge, Worker, place};
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -23,6 +23,9 @@ use tokio::task::AbortHandle;
 
 /// What is kept of a probe command's output.
 const OUTPUT_LEN_MAX: u64 = 10 * 1024;
+
+/// What is told of an answer that leads away.
+const ANSWER_LEN_MAX: usize = 10 * 1024;
 
 /// Redirects that are followed.
 const REDIRECTS_MAX: usize = 10;
@@ -259,17 +262,18 @@ impl Runner {
                 Err(_) => Err(Fault::No(self.timed_out(timeout))),
             };
             let word = self.which.word();
-            let message = match &outcome {
-                Ok(()) => None,
-                Err(Fault::No(why)) => Some(format!("{word} probe failed: {why}")),
+            let told = match &outcome {
+                Ok(None) => None,
+                Ok(Some(warning)) => Some(("ProbeWarning", format!("{word} probe warning: {warning}"))),
+                Err(Fault::No(why)) => Some(("Unhealthy", format!("{word} probe failed: {why}"))),
                 Err(Fault::Unasked(why)) => {
-                    Some(format!("{word} probe errored and resulted in unknown state: {why}"))
+                    Some(("Unhealthy", format!("{word} probe errored and resulted in unknown state: {why}")))
                 }
             };
             let reference = pod::reference(&self.pod);
-            if let Some(message) = message {
+            if let Some((reason, message)) = told {
                 let at = Some(place(self.part, &self.container.name));
-                self.shared.recorder.record(&reference, at, Kind::Warning, "Unhealthy", message);
+                self.shared.recorder.record(&reference, at, Kind::Warning, reason, message);
             }
             // As nobody was asked, nothing is known that was not before.
             if matches!(outcome, Err(Fault::Unasked(_))) {
@@ -316,18 +320,19 @@ impl Runner {
         format!("timeout: health rpc did not complete within {seconds}s")
     }
 
-    async fn once(&self) -> Result<(), Fault> {
+    /// Asks once; what comes with a success is a warning.
+    async fn once(&self) -> Result<Option<String>, Fault> {
         if let Some(exec) = &self.probe.exec {
             let command = exec.command.clone().unwrap_or_default();
             let output = exec_output(&self.shared, &self.id, command).await.map_err(Fault::Unasked)?;
-            return if output.code == 0 { Ok(()) } else { Err(Fault::No(output.stdout + &output.stderr)) };
+            return if output.code == 0 { Ok(None) } else { Err(Fault::No(output.stdout + &output.stderr)) };
         }
         if let Some(http) = &self.probe.http_get {
             return http_get(Some(&self.container), &self.ips, http).await;
         }
         if let Some(tcp) = &self.probe.tcp_socket {
             let port = port_number(Some(&self.container), &tcp.port)?;
-            return dial(target(tcp.host.as_deref(), &self.ips), port).await.map(drop).map_err(Fault::No);
+            return dial(target(tcp.host.as_deref(), &self.ips), port).await.map(|_| None).map_err(Fault::No);
         }
         if let Some(grpc) = &self.probe.grpc {
             let port = u16::try_from(grpc.port);
@@ -340,7 +345,7 @@ impl Runner {
             })?;
             let service = grpc.service.as_deref().unwrap_or_default();
             let checked = crate::grpc::check(stream, &format!("{host}:{port}"), service).await;
-            return checked.map_err(Fault::No);
+            return checked.map(|()| None).map_err(Fault::No);
         }
         let pod = pod::long_name(&pod::reference(&self.pod));
         Err(Fault::Unasked(format!("missing probe handler for {pod}:{}", self.container.name)))
@@ -417,12 +422,13 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
     TcpStream::connect((host, port)).await.map_err(failed)
 }
 
-/// A GET whose answer must be 2xx, or lead away from the host; what leads elsewhere on the host is followed.
+/// A GET whose answer must be 2xx, or lead away from the host, which is worth a warning; what leads elsewhere on the host is
+/// followed.
 pub(crate) async fn http_get(
     container: Option<&Container>,
     ips: &[String],
     action: &HTTPGetAction,
-) -> Result<(), Fault> {
+) -> Result<Option<String>, Fault> {
     let port = port_number(container, &action.port)?;
     let host = target(action.host.as_deref(), ips);
     let path = path_of(action);
@@ -431,14 +437,14 @@ pub(crate) async fn http_get(
     let first = format!("{scheme}://{host}:{port}{path}");
     let mut at = first.parse::<http::Uri>().map_err(|e| Fault::Unasked(format!("Get \"{first}\": {e}")))?;
     for _ in 0..=REDIRECTS_MAX {
-        let (status, location) = get_once(&at, action).await.map_err(Fault::No)?;
+        let (status, location, body) = get_once(&at, action).await.map_err(Fault::No)?;
         match status.as_u16() {
             300..400 => match location.as_deref().and_then(|to| local_redirect(&at, to)) {
                 Some(next) => at = next,
                 // What another machine says is no matter of this container's.
-                None => return Ok(()),
+                None => return Ok(Some(format!("Probe terminated redirects, Response body: {body}"))),
             },
-            200..300 => return Ok(()),
+            200..300 => return Ok(None),
             code => return Err(Fault::No(format!("HTTP probe failed with statuscode: {code}"))),
         }
     }
@@ -465,11 +471,11 @@ fn path_of(action: &HTTPGetAction) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-/// One request; the status, and where the answer leads.
-async fn get_once(
-    uri: &http::Uri,
-    action: &HTTPGetAction,
-) -> Result<(http::StatusCode, Option<String>), String> {
+/// A status, where the answer leads, and if it does what it says.
+type Got = (http::StatusCode, Option<String>, String);
+
+/// One request.
+async fn get_once(uri: &http::Uri, action: &HTTPGetAction) -> Result<Got, String> {
     let secure = uri.scheme_str() == Some("https");
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -497,21 +503,32 @@ async fn get_once(
     answer.map_err(wrap)
 }
 
-async fn send<S>(
-    io: S,
-    request: http::Request<Empty<Bytes>>,
-) -> Result<(http::StatusCode, Option<String>), String>
+async fn send<S>(io: S, request: http::Request<Empty<Bytes>>) -> Result<Got, String>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    let answer = sender.send_request(request).await;
+    let read = async {
+        let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        let status = answer.status();
+        let location = answer.headers().get(http::header::LOCATION).and_then(|v| v.to_str().ok());
+        let location = location.map(str::to_owned);
+        let mut text = Vec::new();
+        let mut body = answer.into_body();
+        while status.is_redirection()
+            && text.len() < ANSWER_LEN_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        }
+        text.truncate(ANSWER_LEN_MAX);
+        Ok((status, location, String::from_utf8_lossy(&text).into_owned()))
+    };
+    let got = read.await;
     driver.abort();
-    let answer = answer.map_err(|e| e.to_string())?;
-    let location = answer.headers().get(http::header::LOCATION).and_then(|v| v.to_str().ok());
-    Ok((answer.status(), location.map(str::to_owned)))
+    got
 }
 
 #[cfg(test)]
@@ -545,6 +562,25 @@ mod tests {
         ] {
             assert_eq!(local_redirect(&from, to).map(|u| u.to_string()).as_deref(), want, "{to}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_leads_away_is_a_success_with_a_warning() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer = "HTTP/1.1 302 Found\r\nlocation: http://0.0.0.0/\r\ncontent-length: 4\r\n\r\ngone";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+        });
+        let action: HTTPGetAction =
+            serde_json::from_value(serde_json::json!({"host": "127.0.0.1", "port": port})).unwrap();
+        let warning = "Probe terminated redirects, Response body: gone".to_owned();
+        assert_eq!(http_get(None, &[], &action).await, Ok(Some(warning)));
     }
 
     #[test]
