@@ -41,6 +41,12 @@ pub fn check(
     Ok(warnings)
 }
 
+/// Whether the cluster admits what is done to an object by creating a body of another kind under it.
+pub fn check_subresource(request: &Request<'_>, body: &Value, world: &dyn World) -> Result<(), Status> {
+    namespace_lifecycle(request, world)?;
+    node_restriction::check(request, body, None, world)
+}
+
 /// Namespaces that the cluster cannot do without.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -77,7 +83,7 @@ pub(crate) fn namespace_lifecycle(request: &Request<'_>, world: &dyn World) -> R
     };
     let terminating = path(&namespace, &["status", "phase"]) == "Terminating"
         || !path(&namespace, &["metadata", "deletionTimestamp"]).is_null();
-    if request.operation == Operation::Create && request.is_main() && terminating {
+    if request.operation == Operation::Create && terminating {
         let name = request.namespace;
         let why = format!("unable to create new content in namespace {name} because it is being terminated");
         let mut status = Status::forbidden(request.resource, request.name, &why);

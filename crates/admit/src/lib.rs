@@ -26,8 +26,8 @@ mod validate;
 mod value;
 mod warn;
 
-pub use check::check;
 pub use check::quota;
+pub use check::{check, check_subresource};
 pub use default::default;
 pub use mutate::mutate;
 pub use policy::{
@@ -38,7 +38,8 @@ pub use request::{
 };
 pub use strategy::{prepare_create, prepare_update};
 pub use validate::{
-    is_reserved_annotation, validate_addresses, validate_create, validate_event, validate_update,
+    is_reserved_annotation, validate_addresses, validate_create, validate_event, validate_scale,
+    validate_update,
 };
 
 /// The API group of roles and bindings.

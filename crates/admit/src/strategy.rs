@@ -1,6 +1,7 @@
 //! What the user may not decide: status and specification belong to different paths, the generation counts changes of the
 //! specification, and metadata that the cluster gave stays as it was.
 
+mod device;
 mod job;
 mod pod;
 mod service;
@@ -64,9 +65,10 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
         }
     }
     if let Some(meta) = ensure(object, "metadata") {
-        for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             remove(meta, key);
         }
+        // Elsewhere a number that the client brings along is kept, as on the stock server, and counts nothing.
         if has_generation(resource) {
             set(meta, "generation", 1);
         }
@@ -103,6 +105,9 @@ fn pod_spec(request: &Request<'_>) -> Option<&'static [&'static str]> {
 }
 
 fn drop_disabled(request: &Request<'_>, old: &Value, object: &mut Value) {
+    if request.is_on("resource.k8s.io", "resourceslices") {
+        device::drop_disabled(old, object);
+    }
     let Some(keys) = pod_spec(request) else { return };
     if let Some(spec) = crate::value::path_mut(object, keys) {
         pod::drop_disabled(path(old, keys), spec);
@@ -318,7 +323,7 @@ fn keep_metadata(old: &Value, object: &mut Value) {
             set_or_remove(meta, key, at(stored, key).clone());
         }
     }
-    for key in ["generation", "generateName", "selfLink"] {
+    for key in ["generation", "selfLink"] {
         set_or_remove(meta, key, at(stored, key).clone());
     }
     for key in ["name", "namespace"] {
@@ -353,7 +358,15 @@ fn bump_generation(request: &Request<'_>, old: &Value, object: &mut Value) {
     // A deployment's annotations travel to its replica sets; what its controller notes is no wish of anybody's.
     let noted =
         request.is_on("apps", "deployments") && !request.user.is_internal() && notes(old) != notes(object);
-    if noted || specified(old) != specified(object) {
+    let changed = || {
+        specified(old) != specified(object) && {
+            // What this version would have set in what an older one stored is no change.
+            let mut defaulted = old.clone();
+            crate::default(request.resource, &mut defaulted);
+            specified(&defaulted) != specified(object)
+        }
+    };
+    if noted || changed() {
         let next = int(at(old, "metadata"), "generation").unwrap_or(0) + 1;
         if let Some(meta) = ensure(object, "metadata") {
             set(meta, "generation", next);

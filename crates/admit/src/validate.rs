@@ -44,7 +44,7 @@ mod volume;
 mod workload;
 
 use serde_json::Value;
-use stoa_kube::Cause;
+use stoa_kube::{Cause, Resource};
 
 use crate::Request;
 use errors::Errors;
@@ -111,6 +111,14 @@ pub fn validate_event(old: Option<&Value>, new: &Value, causes: &mut Vec<Cause>)
 pub fn validate_addresses(old: Option<&Value>, service: &Value) -> Vec<Cause> {
     let mut errors = Errors::default();
     service::addresses(old, service, &mut errors);
+    errors.into_causes()
+}
+
+/// What is wrong with a scale of one of a resource's objects.
+pub fn validate_scale(resource: &Resource, scale: &Value) -> Vec<Cause> {
+    let mut errors = Errors::default();
+    meta::scale(resource, scale, &mut errors);
+    field::not_negative(&scale["spec"], "replicas", Path::root("spec"), &mut errors);
     errors.into_causes()
 }
 
@@ -192,8 +200,8 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Errors) {
         (ADMISSION_GROUP, "mutatingadmissionpolicies") => admission::mutating_policy(o, errors),
         (ADMISSION_GROUP, "mutatingadmissionpolicybindings") => admission::mutating_binding(o, errors),
         ("apiregistration.k8s.io", "apiservices") => admission::api_service(o, errors),
-        ("resource.k8s.io", "deviceclasses") => device::class(o, errors),
-        ("resource.k8s.io", "resourceslices") => device::slice(o, errors),
+        ("resource.k8s.io", "deviceclasses") => device::class(&Value::Null, o, errors),
+        ("resource.k8s.io", "resourceslices") => device::slice(&Value::Null, o, errors),
         _ => {}
     }
 }
@@ -246,7 +254,8 @@ fn check_change(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Er
             let type_name = "resource.v1.ResourceClaimTemplateSpec";
             internal::immutable(old, new, "spec", Path::root("spec"), type_name, errors);
         }
-        ("resource.k8s.io", "resourceslices") => device::slice_change(old, new, errors),
+        ("resource.k8s.io", "deviceclasses") => device::class(old, new, errors),
+        ("resource.k8s.io", "resourceslices") => device::slice(old, new, errors),
         ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class_change(old, new, errors),
         ("node.k8s.io", "runtimeclasses") => {
             field::immutable(old, new, Path::root("handler"), "handler", errors);

@@ -138,6 +138,10 @@ fn user_of(account: &ServiceAccount) -> User {
 }
 
 impl TokenIssuer for ServiceAccountTokens {
+    fn audiences(&self) -> Vec<String> {
+        vec![self.signer.issuer().to_string()]
+    }
+
     fn issue(&self, now: Time, spec: &TokenSpec) -> Result<(String, Time), String> {
         let find = |kind: &str| {
             let found: Option<&BoundTo> = spec.bound.iter().find(|b| b.kind == kind);

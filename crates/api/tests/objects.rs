@@ -269,7 +269,7 @@ async fn a_pod_is_bound_once_and_ends_by_its_grace() {
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
     let made = s.post(pods, pod.clone()).await;
     assert_eq!(made.code, 201, "{}", made.json());
-    let bind = json!({"target": {"kind": "Node", "name": "n1"}});
+    let bind = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
     assert_eq!(s.post(&format!("{pods}/p/binding"), bind.clone()).await.code, 201);
     let twice = s.post(&format!("{pods}/p/binding"), bind).await;
     assert_eq!(twice.code, 409);

@@ -145,14 +145,13 @@ impl Binder {
         object.0["spec"]["nodeName"] = binding.node.as_str().into();
         self.copy_topology(&binding.node, &mut object);
         let now = self.registry.clock().now().to_rfc3339_seconds();
-        let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
-            "observedGeneration": object.0["metadata"]["generation"]});
+        let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
         let status = &mut object.0["status"];
         match status["conditions"].as_array_mut() {
-            Some(all) => {
-                all.retain(|c| c["type"] != "PodScheduled");
-                all.push(condition);
-            }
+            Some(all) => match all.iter_mut().find(|c| c["type"] == "PodScheduled") {
+                Some(there) => *there = condition,
+                None => all.push(condition),
+            },
             None => status["conditions"] = json!([condition]),
         }
         if let Some(status) = status.as_object_mut() {

@@ -296,7 +296,7 @@ impl Run<'_> {
             "spec": {"boundObjectRef": bound, "expirationSeconds": TOKEN_SECONDS, "audiences": []}});
         let target = Target::new(accounts, &secret.namespace, account);
         let token = match registry.create_token(&self.ctx, target, request) {
-            Ok(answer) => answer["status"]["token"].clone(),
+            Ok((answer, _)) => answer["status"]["token"].clone(),
             Err(s) if is_gone(&s) => return Ok(()),
             Err(s) => return Err(s),
         };

@@ -1,7 +1,25 @@
 //! How the registry asks admission.
 
 use crate::{Context, Registry, Target};
+use serde_json::Value;
 use stoa_admit::{Operation, Request, UserRef};
+use stoa_kube::Status;
+
+impl Registry {
+    /// Whether the cluster admits what is done to an object by a body of another kind: a binding, an eviction, a token.
+    pub(crate) fn admit_subresource(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        body: &Value,
+    ) -> Result<(), Status> {
+        if ctx.is_internal() {
+            return Ok(());
+        }
+        let request = request(self, ctx, target, Operation::Create);
+        stoa_admit::check_subresource(&request, body, &self.world())
+    }
+}
 
 pub(crate) fn request<'a>(
     registry: &'a Registry,

@@ -1,10 +1,11 @@
 //! Binding a pod to its node: the pod's write and the claim on the node's resources are one transaction.
 
+use crate::error::{Demand, precondition};
 use crate::options::MODIFY_TRIES_MAX;
 use crate::update::read;
-use crate::{Change, Context, Prepared, Registry, Target, Written, error};
+use crate::{Change, Context, Prepared, Registry, Target, Written, decode, error};
 use serde_json::{Value, json};
-use stoa_kube::{Object, Status, resources};
+use stoa_kube::{Cause, Object, Resource, Status, resources};
 use stoa_store::{Entry, Error, Key};
 use stoa_units::{NamespacedName, Revision, Stamped, Time};
 
@@ -31,62 +32,66 @@ pub trait Claimer: Send + Sync {
 }
 
 impl Registry {
-    /// Carries out a `Binding` as a client sends it, claiming room through the [`Claimer`] that was plugged in.
-    pub async fn bind(
+    /// Answers `POST …/pods/<name>/binding` and `POST …/bindings`, claiming room through the [`Claimer`] that was plugged in.
+    pub async fn create_binding(
         &self,
         ctx: &Context,
-        namespace: &str,
-        name: &str,
-        binding: &Value,
+        target: Target<'_>,
+        binding: Value,
     ) -> Result<Written, Status> {
-        let pod = NamespacedName::new(namespace, name);
+        let (mut binding, warnings) = decode::subresource(ctx, target, ("", "v1", "Binding"), binding)?;
+        let name = text(&binding["metadata"]["name"]).to_string();
+        self.admit_subresource(ctx, Target { name: &name, ..target }, &binding)?;
+        if !target.name.is_empty() && target.name != name {
+            return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        }
+        check_target(&binding["target"])?;
+        if name.is_empty() {
+            return Err(Status::bad_request("Name parameter required."));
+        }
+        // What the older path binds takes nothing over from its node.
+        if target.subresource == "binding" && binding["target"]["kind"] == "Node" {
+            self.copy_topology(&mut binding);
+        }
+        let mut written =
+            self.bind(ctx, &NamespacedName::new(target.namespace, name.as_str()), &binding).await?;
+        written.warnings.splice(0..0, warnings);
+        Ok(written)
+    }
+
+    async fn bind(&self, ctx: &Context, pod: &NamespacedName, binding: &Value) -> Result<Written, Status> {
+        let node = text(&binding["target"]["name"]);
         for _ in 0..MODIFY_TRIES_MAX {
-            let (entry, node, object) = self.bound(ctx, &pod, binding)?;
+            let (entry, object) = self.bound(ctx, pod, binding)?;
             let claimer = self.claimer().filter(|_| !ctx.is_dry_run());
-            let claim = claimer.map(|c| c.claim(&object.0, &node)).transpose()?;
+            let claim = claimer.map(|c| c.claim(&object.0, node)).transpose()?;
             match self.commit_binding(ctx, entry, object, claim).await {
                 Ok(Some(written)) => return Ok(written),
                 failed => {
                     if let Some(claimer) = claimer {
-                        claimer.abandon(&pod);
+                        claimer.abandon(pod);
                     }
                     failed?;
                 }
             }
         }
-        Err(conflict(name, "the pod or its node changed meanwhile; try again"))
+        Err(conflict(&pod.name, "the pod or its node changed meanwhile; try again"))
     }
 
-    /// Binds with a claim that the caller has made. A conflict, be it on the pod or on the node's claims, is the
-    /// caller's to settle: it gives the claim back and decides anew.
-    pub async fn bind_claimed(
-        &self,
-        ctx: &Context,
-        namespace: &str,
-        name: &str,
-        binding: &Value,
-        claim: Claim,
-    ) -> Result<Written, Status> {
-        let pod = NamespacedName::new(namespace, name);
-        let (entry, _, object) = self.bound(ctx, &pod, binding)?;
-        let written = self.commit_binding(ctx, entry, object, Some(claim)).await?;
-        written.ok_or_else(|| conflict(name, "the pod or its node changed meanwhile; try again"))
-    }
-
-    /// The pod as it will be, and the node it goes to.
-    fn bound(
-        &self,
-        ctx: &Context,
-        pod: &NamespacedName,
-        binding: &Value,
-    ) -> Result<(Entry, String, Object), Status> {
+    /// The pod as it will be.
+    fn bound(&self, ctx: &Context, pod: &NamespacedName, binding: &Value) -> Result<(Entry, Object), Status> {
         let (namespace, name) = (&*pod.namespace, &*pod.name);
         let pods = resources().find("", "v1", "pods").ok_or_else(|| Status::internal("pods are unknown"))?;
         let entry = self.store().get(&self.key(pods, namespace, name));
         let entry = entry.ok_or_else(|| Status::not_found(pods, name))?;
         let mut object = Object(read(&entry)?);
-        let node = check(&object, name, binding)?;
-        object.0["spec"]["nodeName"] = node.clone().into();
+        check_demands(pods, pod, &binding["metadata"], &entry, &object)?;
+        check_unbound(&object, name)?;
+        object.0["spec"]["nodeName"] = binding["target"]["name"].clone();
+        // Where it was to go is no news any more.
+        if let Some(status) = object.0["status"].as_object_mut() {
+            status.remove("nominatedNodeName");
+        }
         for field in ["annotations", "labels"] {
             for (k, v) in binding["metadata"][field].as_object().into_iter().flatten() {
                 // What an agent believes of a pod is not a scheduler's to say either.
@@ -96,17 +101,19 @@ impl Registry {
                 object.0["metadata"][field][k] = v.clone();
             }
         }
-        self.copy_topology(&node, &mut object);
         set_scheduled(&mut object.0, self.now());
-        Ok((entry, node, object))
+        Ok((entry, object))
     }
 
-    fn copy_topology(&self, node: &str, object: &mut Object) {
+    /// Adds the labels that a pod takes over from its node, where the binding does not say otherwise.
+    fn copy_topology(&self, binding: &mut Value) {
+        let node = text(&binding["target"]["name"]);
         let Some(entry) = self.store().get(&Key::object("", "nodes", "", node)) else { return };
         let Ok(meta) = stoa_kube::Meta::read(&entry.value) else { return };
         for label in TOPOLOGY_LABELS {
-            if let Some(value) = meta.labels.get(label) {
-                object.labels_mut().insert(label.into(), value.clone().into());
+            let labels = &mut binding["metadata"]["labels"];
+            if let Some(value) = meta.labels.get(label).filter(|_| labels[label].is_null()) {
+                labels[label] = value.clone().into();
             }
         }
     }
@@ -139,46 +146,55 @@ impl Registry {
             Err(e) => Err(error::status(e)),
         }
     }
+}
 
-    /// Answers `POST …/pods/<name>/binding` and `POST …/bindings`.
-    pub async fn create_binding(
-        &self,
-        ctx: &Context,
-        target: Target<'_>,
-        binding: &Value,
-    ) -> Result<Written, Status> {
-        let name = match target.name {
-            "" => binding["metadata"]["name"].as_str().unwrap_or_default(),
-            name => name,
-        };
-        self.bind(ctx, target.namespace, name, binding).await
-    }
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn conflict(name: &str, why: &str) -> Status {
     Status::conflict_named("pods/binding", "", name, why)
 }
 
-fn check(pod: &Object, name: &str, binding: &Value) -> Result<String, Status> {
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
-    let target = &binding["target"];
-    let (kind, node) = (text(&target["kind"]), text(&target["name"]));
+/// Where a pod is to go. What is wrong with that a stock server tells as a failure of its own, without a reason.
+fn check_target(target: &Value) -> Result<(), Status> {
     let mut causes = Vec::new();
-    if !matches!(kind.as_str(), "" | "Node") {
-        causes.push(stoa_kube::Cause::not_supported("target.kind", kind, &["Node", "<empty>"]));
+    let kind = text(&target["kind"]);
+    if !matches!(kind, "" | "Node") {
+        causes.push(Cause::not_supported("target.kind", kind, &["Node", "<empty>"]));
     }
-    if node.is_empty() {
-        causes.push(stoa_kube::Cause::required("target.name", ""));
+    if text(&target["name"]).is_empty() {
+        causes.push(Cause::required("target.name", ""));
     }
-    if !causes.is_empty() {
-        return Err(Status::invalid("Binding", "", name, causes));
+    let told: Vec<String> = causes.iter().map(Cause::to_string).collect();
+    match told.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Status::failure(500, "", one.as_str())),
+        many => Err(Status::failure(500, "", format!("[{}]", many.join(", ")))),
     }
-    let uid = text(&binding["metadata"]["uid"]);
-    if !uid.is_empty() && uid != pod.uid() {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.uid());
-        return Err(conflict(name, &why));
+}
+
+/// A binding may be for this very pod alone, or for the pod as somebody has read it.
+fn check_demands(
+    pods: &Resource,
+    pod: &NamespacedName,
+    meta: &Value,
+    entry: &Entry,
+    object: &Object,
+) -> Result<(), Status> {
+    let place = (&*pod.namespace, &*pod.name);
+    let (uid, revision, found) =
+        (text(&meta["uid"]), text(&meta["resourceVersion"]), entry.modified.to_string());
+    if !uid.is_empty() && uid != object.uid() {
+        return Err(precondition(pods, place, Demand::Uid, uid, object.uid()));
     }
+    if !revision.is_empty() && revision != found {
+        return Err(precondition(pods, place, Demand::Revision, revision, &found));
+    }
+    Ok(())
+}
+
+fn check_unbound(pod: &Object, name: &str) -> Result<(), Status> {
     if pod.deletion_timestamp().is_some() {
         return Err(conflict(name, &format!("pod {name} is being deleted, cannot be assigned to a host")));
     }
@@ -190,16 +206,28 @@ fn check(pod: &Object, name: &str, binding: &Value) -> Result<String, Status> {
     if pod.0["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()) {
         return Err(conflict(name, &format!("pod {name} has non-empty .spec.schedulingGates")));
     }
-    Ok(node)
+    Ok(())
 }
 
 fn set_scheduled(pod: &mut Value, now: Time) {
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": now.to_rfc3339_seconds(), "observedGeneration": pod["metadata"]["generation"]});
-    if !pod["status"]["conditions"].is_array() {
-        pod["status"]["conditions"] = json!([]);
+        "lastTransitionTime": now.to_rfc3339_seconds()});
+    set_condition(&mut pod["status"], condition);
+}
+
+/// Writes a pod's condition in the place of the one of its type. When it came to be what it is stays as it was.
+pub(crate) fn set_condition(status: &mut Value, mut condition: Value) {
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
     }
-    let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return };
-    conditions.retain(|c| c["type"] != "PodScheduled");
-    conditions.push(condition);
+    let Some(all) = status["conditions"].as_array_mut() else { return };
+    match all.iter_mut().find(|c| c["type"] == condition["type"]) {
+        Some(there) => {
+            if there["status"] == condition["status"] && !there["lastTransitionTime"].is_null() {
+                condition["lastTransitionTime"] = there["lastTransitionTime"].clone();
+            }
+            *there = condition;
+        }
+        None => all.push(condition),
+    }
 }

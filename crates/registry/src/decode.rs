@@ -34,9 +34,37 @@ pub(crate) fn patched(
     })
 }
 
+/// A group, a version of it and a kind in that.
+pub(crate) type Kind<'a> = (&'a str, &'a str, &'a str);
+
+/// The body of a subresource that has a kind of its own: judged as an object's is, and placed in the path's namespace.
+pub(crate) fn subresource(
+    ctx: &Context,
+    target: Target<'_>,
+    (group, version, kind): Kind<'_>,
+    body: Value,
+) -> Result<(Value, Vec<String>), Status> {
+    let mut object = Object(body);
+    check_kind((group, version, kind), &mut object)?;
+    let refuse = |why: &str| Status::undecodable_kind(kind, version, kind, why);
+    let ty = schema::builtin().type_of_kind(group, version, kind);
+    let ty = ty.ok_or_else(|| Status::internal(format!("{kind} is unknown")))?;
+    let warnings = typed(ctx, ty, refuse, &mut object.0)?;
+    check_namespace(target, &object)?;
+    if target.resource.namespaced {
+        object.meta_mut().insert("namespace".into(), target.namespace.into());
+    }
+    Ok((object.0, warnings))
+}
+
 /// The kind and version must be the path's; absent ones are filled in.
 pub(crate) fn check_envelope(resource: &Resource, object: &mut Object) -> Result<(), Status> {
-    let expected = resource.api_version();
+    check_kind((resource.group, resource.version, resource.kind), object)
+}
+
+fn check_kind((own_group, own_version, own_kind): Kind<'_>, object: &mut Object) -> Result<(), Status> {
+    let expected =
+        if own_group.is_empty() { own_version.to_string() } else { format!("{own_group}/{own_version}") };
     if object.0.is_null() {
         object.0 = Value::Object(Default::default());
     }
@@ -45,28 +73,28 @@ pub(crate) fn check_envelope(resource: &Resource, object: &mut Object) -> Result
     };
     let text = |k: &str| map.get(k).and_then(Value::as_str).unwrap_or_default().to_string();
     let (kind, version) = (text("kind"), text("apiVersion"));
-    let kind = if kind.is_empty() { resource.kind.to_string() } else { kind };
+    let kind = if kind.is_empty() { own_kind.to_string() } else { kind };
     let version = if version.is_empty() { expected.clone() } else { version };
     let (group, short) = version.split_once('/').unwrap_or(("", &version));
-    if kind != resource.kind || version != expected {
+    if kind != own_kind || version != expected {
         let is_known = is_kind(group, short, &kind) || OLDER.contains(&version.as_str());
         if !is_known {
             let why = format!("no kind {kind:?} is registered for version {version:?} in scheme {SCHEME:?}");
-            return Err(Status::undecodable_kind(&kind, short, resource.kind, &why));
+            return Err(Status::undecodable_kind(&kind, short, own_kind, &why));
         }
     }
-    if kind != resource.kind {
-        let own = if resource.group.is_empty() { "core" } else { first_label(resource.group) };
-        let package = if group.is_empty() { short } else { &version };
-        let why = format!("converting ({package}.{kind}) to ({own}.{}): unknown conversion", resource.kind);
-        return Err(Status::undecodable_kind(&kind, short, resource.kind, &why));
+    if kind != own_kind {
+        let own = if own_group.is_empty() { "core" } else { first_label(own_group) };
+        // Go names a type by the last part of its package, which is the version alone.
+        let why = format!("converting ({short}.{kind}) to ({own}.{own_kind}): unknown conversion");
+        return Err(Status::undecodable_kind(&kind, short, own_kind, &why));
     }
     if version != expected {
         return Err(Status::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({expected})"
         )));
     }
-    map.insert("kind".into(), resource.kind.into());
+    map.insert("kind".into(), own_kind.into());
     map.insert("apiVersion".into(), expected.into());
     Ok(())
 }
@@ -95,13 +123,18 @@ fn is_kind(group: &str, version: &str, kind: &str) -> bool {
 }
 
 /// A write names what it writes.
-pub(crate) fn check_named(object: &Value) -> Result<(), Status> {
-    let is_named = object["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty());
-    let refusal = || {
-        let why = "the name of the object (based on URL) was undeterminable: name must be provided";
-        Status::bad_request(why)
-    };
-    is_named.then_some(()).ok_or_else(refusal)
+pub(crate) fn check_named(target: Target<'_>, object: &Value) -> Result<(), Status> {
+    match object["metadata"]["name"].as_str().unwrap_or_default() {
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            target.name
+        ))),
+        name if name != target.name => Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn first_label(group: &str) -> &str {
@@ -111,8 +144,16 @@ fn first_label(group: &str) -> &str {
 /// Checks every field against the schema and drops what it does not know.
 pub(crate) fn fields(ctx: &Context, resource: &Resource, object: &mut Value) -> Result<Vec<String>, Status> {
     let ty = schema::builtin().type_of(resource);
-    let decoded = decode::decode_value(std::mem::take(object), ty)
-        .map_err(|e| Status::undecodable(resource, &e.to_string()))?;
+    typed(ctx, ty, |why| Status::undecodable(resource, why), object)
+}
+
+fn typed(
+    ctx: &Context,
+    ty: schema::Type<'_>,
+    refuse: impl Fn(&str) -> Status,
+    object: &mut Value,
+) -> Result<Vec<String>, Status> {
+    let decoded = decode::decode_value(std::mem::take(object), ty).map_err(|e| refuse(&e.to_string()))?;
     *object = decoded.value;
     let mut problems = ctx.body_problems.clone();
     problems.extend(decoded.problems);
@@ -121,23 +162,29 @@ pub(crate) fn fields(ctx: &Context, resource: &Resource, object: &mut Value) -> 
         _ if problems.is_empty() => Ok(problems),
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(problems),
-        FieldValidation::Strict => Err(Status::undecodable(resource, &decode::strict_error(&problems))),
+        FieldValidation::Strict => Err(refuse(&decode::strict_error(&problems))),
     }
 }
 
 /// The body may repeat where the object is, but not contradict the path.
 fn check_place(target: Target<'_>, object: &Object) -> Result<(), Status> {
-    let (name, namespace) = (object.name(), object.namespace());
-    if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    check_namespace(target, object)?;
+    let name = object.name();
     if !target.name.is_empty() && !name.is_empty() && name != target.name {
         return Err(Status::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             target.name
         )));
+    }
+    Ok(())
+}
+
+fn check_namespace(target: Target<'_>, object: &Object) -> Result<(), Status> {
+    let namespace = object.namespace();
+    if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

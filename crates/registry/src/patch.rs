@@ -55,7 +55,7 @@ impl Registry {
                 _ => Managed::Track,
             };
             let (patched, warnings) = decode::patched(ctx, target, patched)?;
-            decode::check_named(&patched)?;
+            decode::check_named(target, &patched)?;
             let patched = Object(convert::to_stored(resource, patched)?);
             if given_revision(resource, &patched)?.is_some_and(|r| r != entry.modified) {
                 return Err(Status::conflict_modified(resource, target.name));

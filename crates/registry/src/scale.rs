@@ -1,5 +1,7 @@
 //! The scale subresource: the number of replicas of whatever has one, in one common form.
 
+use crate::decode::{self, Kind};
+use crate::error::{Demand, precondition};
 use crate::evict::selector;
 use crate::patch::{Body, Patch, PatchKind, check_applied};
 use crate::update::read;
@@ -7,6 +9,8 @@ use crate::{Context, Registry, Target, Written};
 use serde_json::{Value, json};
 use stoa_kube::{Cause, Object, Resource, Status, schema};
 use stoa_units::{LabelSelector, Revision};
+
+const SCALE: Kind<'static> = ("autoscaling", "v1", "Scale");
 
 impl Registry {
     /// The scale of an object.
@@ -23,16 +27,12 @@ impl Registry {
         target: Target<'_>,
         scale: Value,
     ) -> Result<(Value, Written), Status> {
-        let mut scale = Object(scale);
-        check_scale(&mut scale)?;
-        if !scale.name().is_empty() && scale.name() != target.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                scale.name(),
-                target.name
-            )));
-        }
-        self.set_replicas(ctx, target, |_| Ok(scale.0.clone())).await
+        let (scale, warnings) = decode::subresource(ctx, target, SCALE, scale)?;
+        decode::check_named(target, &scale)?;
+        let (scale, mut written) =
+            self.set_replicas(ctx, target, Whose::Stored, |_| Ok(scale.clone())).await?;
+        written.warnings.splice(0..0, warnings);
+        Ok((scale, written))
     }
 
     /// Patches the scale of an object.
@@ -48,7 +48,7 @@ impl Registry {
             return self.apply_scale(ctx, target, patch).await;
         }
         let body = Body::read(target.resource, patch)?;
-        self.set_replicas(ctx, target, |now| {
+        self.set_replicas(ctx, target, Whose::Patched, |now| {
             let mut patched = Object(body.applied_to(now, ty)?);
             let shown = patched.0.to_string();
             check_scale(&mut patched).map_err(|refused| {
@@ -61,6 +61,14 @@ impl Registry {
                     None => refused,
                 }
             })?;
+            let namespace = patched.namespace();
+            if !namespace.is_empty() && namespace != target.namespace {
+                return Err(Status::bad_request(format!(
+                    "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+                    target.namespace
+                )));
+            }
+            decode::check_named(target, &patched.0)?;
             Ok(patched.0)
         })
         .await
@@ -89,6 +97,7 @@ impl Registry {
         &self,
         ctx: &Context,
         target: Target<'_>,
+        whose: Whose,
         wanted: impl Fn(&Value) -> Result<Value, Status>,
     ) -> Result<(Value, Written), Status> {
         let resource = target.resource;
@@ -96,23 +105,49 @@ impl Registry {
         let written = self
             .modify(ctx, place, |object| {
                 let now = scale_of(resource, object);
-                let wanted = Object(wanted(&now)?);
+                let (wanted, now) = (Object(wanted(&now)?), Object(now));
+                if !wanted.uid().is_empty() && wanted.uid() != now.uid() {
+                    return Err(whose.conflict(target, wanted.uid(), now.uid()));
+                }
+                let causes = stoa_admit::validate_scale(resource, &wanted.0);
+                if !causes.is_empty() {
+                    return Err(Status::invalid(SCALE.2, SCALE.0, target.name, causes));
+                }
                 let given = wanted.resource_version().filter(|r| *r != Revision::ZERO);
-                if given.is_some() && given != Object(now).resource_version() {
+                if given.is_some() && given != now.resource_version() {
                     return Err(Status::conflict_modified(resource, target.name));
                 }
-                let replicas = wanted.0["spec"]["replicas"].as_i64().unwrap_or(0);
-                if replicas < 0 {
-                    let detail = "must be greater than or equal to 0";
-                    let cause = Cause::invalid("spec.replicas", replicas, detail);
-                    return Err(Status::invalid("Scale", "autoscaling", target.name, vec![cause]));
-                }
-                object["spec"]["replicas"] = replicas.into();
+                object["spec"]["replicas"] = wanted.0["spec"]["replicas"].as_i64().unwrap_or(0).into();
                 Ok(())
             })
             .await?;
         let scale = scale_of(resource, &written.to_value());
         Ok((scale, written))
+    }
+}
+
+/// Who finds that a scale is another object's: the storage, of a scale that is sent as a whole, or the subresource itself.
+#[derive(Clone, Copy)]
+enum Whose {
+    Stored,
+    Patched,
+}
+
+impl Whose {
+    fn conflict(self, target: Target<'_>, wanted: &str, found: &str) -> Status {
+        let resource = target.resource;
+        match self {
+            Whose::Stored => {
+                precondition(resource, (target.namespace, target.name), Demand::Uid, wanted, found)
+            }
+            Whose::Patched => {
+                let what = format!("{}/scale", resource.plural);
+                let why = format!(
+                    "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+                );
+                Status::conflict_named(&what, resource.group, target.name, &why)
+            }
+        }
     }
 }
 
@@ -158,5 +193,9 @@ fn selector_text(resource: &Resource, value: &Value) -> String {
     } else {
         selector(value)
     };
-    found.map(|s| s.to_string()).unwrap_or_default()
+    let mut found = found.unwrap_or_default();
+    // As Go writes a selector: its terms by their keys, the values of each in order.
+    found.0.sort_by(|a, b| a.key.cmp(&b.key));
+    found.0.iter_mut().for_each(|term| term.values.sort());
+    found.to_string()
 }

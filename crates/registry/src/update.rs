@@ -1,6 +1,7 @@
 //! Updates: of whole objects, of their status, and by the cluster's own components.
 
 use crate::create::prune_empty;
+use crate::error::Demand;
 use crate::options::MODIFY_TRIES_MAX;
 use crate::patch::{Managed, manager, take_managed};
 use crate::{
@@ -31,18 +32,18 @@ impl Registry {
         let resource = target.resource;
         let key = self.key(resource, target.namespace, target.name);
         let (object, warnings) = decode::object(ctx, target, object)?;
-        decode::check_named(&object)?;
+        decode::check_named(target, &object)?;
         let mut object = Object(convert::to_stored(resource, object)?);
         let given = given_revision(resource, &object)?;
         place(target, &mut object);
         let _turn = self.quota_update_turn(target).await;
         for _ in 0..MODIFY_TRIES_MAX {
             let Some(entry) = self.store().get(&key) else {
-                return self.update_absent(ctx, target, given, object.0).await;
+                return self.update_absent(ctx, target, given, object).await;
             };
-            check_revision(resource, target, given, &entry)?;
             let old = read(&entry)?;
-            check_uid(resource, target, &old, &object)?;
+            check_uid(target, &object, old["metadata"]["uid"].as_str().unwrap_or_default())?;
+            check_revision(resource, target, given, &entry)?;
             // Who says what he has read has one try.
             let body = if given.is_some() { std::mem::take(&mut object.0) } else { object.0.clone() };
             let plan = self.plan_update(ctx, target, &entry, &old, body, Managed::Track)?;
@@ -62,13 +63,18 @@ impl Registry {
         ctx: &Context,
         target: Target<'_>,
         given: Option<Revision>,
-        object: Value,
+        object: Object,
     ) -> Result<Written, Status> {
-        if !may_create_on_update(target) || given.is_some() {
+        let may_create = may_create_on_update(target);
+        if may_create {
+            // What is not there is nobody.
+            check_uid(target, &object, "")?;
+        }
+        if !may_create || given.is_some() {
             return Err(Status::not_found(target.resource, target.name));
         }
         self.check_may_create(ctx, target)?;
-        let object = convert::to_served(target.resource, object)?;
+        let object = convert::to_served(target.resource, object.0)?;
         if crate::quota::can_grow(target) {
             return self.create_in_turn(ctx, target, object, None).await;
         }
@@ -126,6 +132,14 @@ impl Registry {
             false => Default::default(),
         };
         let mut causes = stoa_admit::validate_update(&request, old, &new.0);
+        if !causes.is_empty() {
+            // What an older version has stored may lack what this one would set: that is no change of the writer's.
+            let mut defaulted = old.clone();
+            stoa_admit::default(stored, &mut defaulted);
+            if defaulted != *old {
+                causes = stoa_admit::validate_update(&request, &defaulted, &new.0);
+            }
+        }
         if (target.resource.group, target.resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(Some(old), &new.0, &mut causes);
         }
@@ -253,20 +267,20 @@ fn check_revision(
     match given {
         Some(r) if r != entry.modified => Err(Status::conflict_modified(resource, target.name)),
         None if must_name_revision(resource) => {
-            let cause = Cause::invalid("metadata.resourceVersion", "", "must be specified for an update");
-            Err(Status::invalid_object(resource, target.name, vec![cause]))
+            // Here a stock server speaks of the resource rather than of its kind, and of the number that it has read.
+            let cause = Cause::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            Err(Status::invalid(resource.plural, resource.group, target.name, vec![cause]))
         }
         _ => Ok(()),
     }
 }
 
-fn check_uid(resource: &Resource, target: Target<'_>, old: &Value, new: &Object) -> Result<(), Status> {
-    let was = old["metadata"]["uid"].as_str().unwrap_or_default();
-    if new.uid().is_empty() || new.uid() == was {
+fn check_uid(target: Target<'_>, new: &Object, found: &str) -> Result<(), Status> {
+    if new.uid().is_empty() || new.uid() == found {
         return Ok(());
     }
-    let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {was}", new.uid());
-    Err(Status::conflict(resource, target.name, &why))
+    let place = (target.namespace, target.name);
+    Err(error::precondition(target.resource, place, Demand::Uid, new.uid(), found))
 }
 
 fn keep_metadata(old: &Value, new: &mut Object) {

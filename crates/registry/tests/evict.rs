@@ -52,9 +52,12 @@ impl Stage {
         self.status("", "pods", name, status).await;
     }
 
-    async fn evict(&self, name: &str, body: Value) -> Result<Status, Status> {
+    async fn evict(&self, name: &str, mut body: Value) -> Result<Vec<String>, Status> {
         let target = Target::new(find("", "pods"), "default", name).sub("eviction");
-        self.registry.evict(&self.ctx, target, &body).await
+        if body["metadata"].is_null() {
+            body["metadata"] = json!({"name": name});
+        }
+        self.registry.evict(&self.ctx, target, body).await
     }
 
     fn get(&self, group: &str, plural: &str, name: &str) -> Value {
@@ -98,12 +101,13 @@ async fn an_eviction_spends_the_budget_and_tells_the_pod_why() {
     );
     let status = s.get("policy", "poddisruptionbudgets", "b")["status"].clone();
     assert_eq!(status["disruptionsAllowed"], 0);
+    assert_eq!(status["conditions"][0]["reason"], "InsufficientPods", "{status}");
     assert!(status["disruptedPods"]["p0"].is_string());
     let refused = s.evict("p1", json!({})).await.unwrap_err();
     assert_eq!(refused.code(), 429);
     assert_eq!(refused.message, "Cannot evict pod as it would violate the pod's disruption budget.");
     let cause = json!(refused.details.unwrap().causes);
-    assert_eq!(cause[0]["message"], "The disruption budget b needs 1 healthy pods and has 2 currently");
+    assert_eq!(cause[0]["message"], "The disruption budget b does not allow evicting pods currently");
     // One that leaves anyway costs nothing.
     s.evict("p0", json!({})).await.unwrap();
 }
@@ -138,8 +142,93 @@ async fn two_budgets_over_one_pod_are_too_many() {
     s.create("policy", "poddisruptionbudgets", other).await;
     s.pod("p", "Running", "True").await;
     let refused = s.evict("p", json!({})).await.unwrap_err();
-    assert_eq!(refused.code(), 500);
+    assert_eq!((refused.code(), &*refused.reason), (500, ""));
+    assert_eq!(
+        refused.message,
+        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+    );
     assert!(!s.is_leaving("p"));
     let target = Target::new(find("", "pods"), "default", "p");
     s.registry.delete(&s.ctx, target, &DeleteOptions::now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_budget_that_allows_nothing_says_why() {
+    let condition = |reason: &str, message: &str| {
+        json!([{"type": "DisruptionAllowed", "status": "False", "reason": reason, "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+    };
+    let broken = "The disruption budget b does not allow evicting pods currently: ";
+    let cases = [
+        (
+            json!({"currentHealthy": 1}),
+            429,
+            "The disruption budget b needs 1 healthy pods and has 1 currently",
+        ),
+        (
+            json!({"currentHealthy": 1, "conditions": condition("SyncFailed", "no such scale")}),
+            429,
+            "The disruption budget b does not allow evicting pods currently because it failed sync: no such scale",
+        ),
+        (
+            json!({"currentHealthy": 2, "conditions": condition("Paused", "by hand")}),
+            429,
+            "The disruption budget b does not allow evicting pods currently (Paused): by hand",
+        ),
+        (
+            json!({"disruptedPods": (0..2001).map(|i| (format!("p{i}"), json!("2026-01-01T00:00:00Z"))).collect::<serde_json::Map<_, _>>(),
+                "disruptionsAllowed": 1}),
+            403,
+            &format!("{broken}too many pending evictions not confirmed by PDB controller"),
+        ),
+    ];
+    for (status, code, why) in cases {
+        let s = Stage::new().await;
+        s.create("policy", "poddisruptionbudgets", budget(None)).await;
+        let seen =
+            json!({"observedGeneration": 1, "disruptionsAllowed": 0, "desiredHealthy": 1, "expectedPods": 1});
+        s.status("policy", "poddisruptionbudgets", "b", seen).await;
+        s.status("policy", "poddisruptionbudgets", "b", status).await;
+        s.pod("p", "Running", "True").await;
+        let refused = s.evict("p", json!({})).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{}", refused.message);
+        assert_eq!(refused.details.unwrap().causes[0].message, why);
+        assert!(!s.is_leaving("p"));
+    }
+}
+
+#[tokio::test]
+async fn an_eviction_is_of_the_pod_that_was_meant() {
+    let s = Stage::new().await;
+    s.pod("p", "Running", "True").await;
+    let meta = s.get("", "pods", "p")["metadata"].clone();
+    let refused = |field: &str, value: Value| {
+        let options = json!({"preconditions": {field: value}});
+        let s = &s;
+        async move { s.evict("p", json!({"deleteOptions": options})).await.unwrap_err() }
+    };
+    let other = refused("uid", json!("other")).await;
+    assert_eq!(other.code(), 409);
+    assert!(
+        other.message.starts_with(
+            "Operation cannot be fulfilled on Pod \"p\": the UID in the precondition (other) does not match"
+        ),
+        "{}",
+        other.message
+    );
+    let older = refused("resourceVersion", json!("1")).await;
+    assert!(older.message.contains("the ResourceVersion in the precondition (1)"), "{}", older.message);
+    assert_eq!(s.get("", "pods", "p")["metadata"], meta, "nothing was told to a pod that was not meant");
+    let bad = s.evict("p", json!({"deleteOptions": {"propagationPolicy": "Never"}})).await.unwrap_err();
+    assert_eq!(bad.code(), 422);
+    let now = s.get("", "pods", "p")["metadata"].clone();
+    let same = json!({"uid": now["uid"], "resourceVersion": now["resourceVersion"]});
+    s.evict("p", json!({"deleteOptions": {"preconditions": same}})).await.unwrap();
+    assert!(s.is_leaving("p"));
+    s.pod("waiting", "Pending", "False").await;
+    let options = json!({"preconditions": {"uid": "other"}});
+    let other = s.evict("waiting", json!({"deleteOptions": options})).await.unwrap_err();
+    assert!(other.message.contains("the UID in the precondition (other)"), "{}", other.message);
+    let gone = s.evict("q", json!({})).await.unwrap_err();
+    assert_eq!((gone.code(), gone.message.as_str()), (404, "pods \"q\" not found"));
 }

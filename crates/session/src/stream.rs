@@ -268,7 +268,7 @@ fn token(
         "audiences": audiences, "expirationSeconds": seconds,
         "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}}});
     let target = Target::new(resource, &pod.namespace, account).sub("token");
-    let answer = inner
+    let (answer, _) = inner
         .registry
         .create_token(&Context::system("session"), target, request)
         .map_err(|e: Status| e.message.clone())?;

@@ -268,7 +268,7 @@ fn classes_and_slices_are_what_drivers_offer() {
             "spec.pool.name: Invalid value: \"\": SUBDOMAIN",
             "spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
             "spec.devices[0].name: Invalid value: \"A\": LABEL",
-            "spec.devices[0].attributes[9x]: Invalid value: \"9x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
+            "spec.devices[0].attributes: Invalid value: \"9x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
             "spec.devices[0].attributes[9x]: Invalid value: \"\": exactly one value must be specified",
             "spec.devices[0].attributes[a.b/ok]: Invalid value: {\"bool\":true,\"int\":1}: exactly one value must be specified",
             "spec.devices[2]: Duplicate value: \"d\"",
@@ -304,6 +304,159 @@ fn classes_and_slices_are_what_drivers_offer() {
             "spec.devices[1]: Required value: exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec",
         ],
     );
+}
+
+#[test]
+fn what_is_shared_is_shared_in_amounts_that_fit() {
+    let device = |policy: Value| {
+        json!({"driver": "d.example", "pool": {"name": "p", "resourceSliceCount": 1}, "nodeName": "n", "devices": [
+            {"name": "d", "allowMultipleAllocations": true, "capacity": {"m": {"value": "10Gi", "requestPolicy": policy}}}]})
+    };
+    let shared = |policy: Value, want: &[&str]| {
+        let at = "spec.devices[0].capacity[m].requestPolicy";
+        let want: Vec<String> = want.iter().map(|w| format!("{at}{w}")).collect();
+        let want: Vec<&str> = want.iter().map(String::as_str).collect();
+        refused(DEVICES, "resourceslices", "", device(policy), &want);
+    };
+    shared(json!({}), &[]);
+    shared(json!({"default": "20Gi"}), &[]);
+    shared(json!({"default": "2Gi", "validValues": ["1Gi", "2Gi", "10Gi"]}), &[]);
+    shared(json!({"default": "2Gi", "validRange": {"min": "1Gi", "max": "9Gi", "step": "512Mi"}}), &[]);
+    shared(
+        json!({"default": "1Gi", "validValues": ["1Gi"], "validRange": {"min": "1Gi"}}),
+        &[
+            ": Forbidden: exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time",
+        ],
+    );
+    shared(
+        json!({"validValues": ["1Gi"]}),
+        &[".default: Required value: required when validValues is defined"],
+    );
+    shared(
+        json!({"validRange": {"min": "1Gi"}}),
+        &[".default: Required value: required when validRange is defined"],
+    );
+    shared(
+        json!({"default": "3Gi", "validValues": ["2Gi", "1Gi", "1024Mi", "11Gi"]}),
+        &[
+            ".validValues[1]: Invalid value: \"1Gi\": values must be sorted in ascending order",
+            ".validValues[3]: Invalid value: \"11Gi\": option is larger than capacity value: 10Gi",
+            ".validValues[2]: Duplicate value: \"1073741824\"",
+            ".validValues: Invalid value: \"3Gi\": default value is not valid according to the requestPolicy",
+        ],
+    );
+    let many: Vec<String> = (1..12).map(|n| n.to_string()).collect();
+    shared(
+        json!({"default": "1", "validValues": many}),
+        &[
+            ".validValues: Too many: 11: must have at most 10 items",
+            ".validValues: Invalid value: \"1\": default value is not valid according to the requestPolicy",
+        ],
+    );
+    shared(
+        json!({"default": "1Gi", "validRange": {}}),
+        &[".validRange.min: Required value: required when validRange is defined"],
+    );
+    shared(
+        json!({"default": "1Gi", "validRange": {"min": "11Gi", "max": "12Gi", "step": "3Gi"}}),
+        &[
+            ".validRange.min: Invalid value: \"11Gi\": min is larger than capacity value: 10Gi",
+            ".validRange.min: Invalid value: \"1Gi\": default is less than min: 11Gi",
+            ".validRange.max: Invalid value: \"12Gi\": max is larger than capacity value: 10Gi",
+            ".validRange.step: Invalid value: \"3Gi\": one step 14Gi is larger than capacity value: 10Gi",
+            ".validRange.step: Invalid value: \"1Gi\": value is not a multiple of a given step (3Gi) from (11Gi)",
+            ".validRange.step: Invalid value: \"12Gi\": value is not a multiple of a given step (3Gi) from (11Gi)",
+        ],
+    );
+    shared(
+        json!({"default": "9Gi", "validRange": {"min": "5Gi", "max": "4Gi", "step": "0"}}),
+        &[
+            ".validRange.max: Invalid value: \"5Gi\": min is larger than max: 4Gi",
+            ".validRange.max: Invalid value: \"9Gi\": default is more than max: 4Gi",
+            ".validRange.step: Invalid value: \"0\": must be greater than zero",
+        ],
+    );
+}
+
+#[test]
+fn attributes_are_versions_and_not_too_many() {
+    let device = |attributes: Value| {
+        json!({"driver": "d.example", "pool": {"name": "p", "resourceSliceCount": 1}, "nodeName": "n",
+            "devices": [{"name": "d", "attributes": attributes}]})
+    };
+    let slice = |attributes: Value, want: &[&str]| {
+        refused(DEVICES, "resourceslices", "", device(attributes), want);
+    };
+    slice(json!({"v": {"version": "1.2.3-rc.1+build"}}), &[]);
+    slice(
+        json!({"v": {"version": "1.2"}, "w": {"version": "x".repeat(65)}}),
+        &[
+            "spec.devices[0].attributes[v].version: Invalid value: \"1.2\": must be a string compatible with semver.org spec 2.0.0",
+            &format!(
+                "spec.devices[0].attributes[w].version: Invalid value: {:?}: must be a string compatible with semver.org spec 2.0.0",
+                "x".repeat(65)
+            ),
+            "spec.devices[0].attributes[w].version: Too long: may not be more than 64 bytes",
+        ],
+    );
+    let slice = |attributes: Value| {
+        let mut object = json!({"metadata": {"name": "x"}, "spec": device(attributes)});
+        object["spec"]["pool"]["generation"] = json!(1);
+        object
+    };
+    // Lists of values are a feature that is off: who has none stored gets none.
+    let mut fresh = slice(json!({"v": {"versions": ["1.2.3"]}, "w": {"int": 1}}));
+    crate::prepare_create(&request(Operation::Create, DEVICES, "resourceslices", "", "x"), &mut fresh);
+    assert_eq!(fresh["spec"]["devices"][0]["attributes"], json!({"v": {}, "w": {"int": 1}}));
+    let changed = |old: &Value, mut new: Value| {
+        let r = request(Operation::Update, DEVICES, "resourceslices", "", "x");
+        crate::prepare_update(&r, old, &mut new);
+        validate_update(&r, old, &new).iter().map(Cause::to_string).collect::<Vec<_>>()
+    };
+    let old = slice(json!({"v": {"ints": [1]}}));
+    assert_eq!(
+        changed(&old, slice(json!({"v": {"versions": ["1.2.3", "1"]}, "w": {"strings": []}}))),
+        [
+            "spec.devices[0].attributes[v].versions[1]: Invalid value: \"1\": must be a string compatible with semver.org spec 2.0.0",
+            "spec.devices[0].attributes[w].strings: Invalid value: []: must not be empty if specified",
+        ]
+    );
+    assert_eq!(
+        changed(&old, slice(json!({"v": {"ints": (0..49).collect::<Vec<i64>>()}}))),
+        ["spec.devices[0]: Invalid value: 49: the total number of attribute values must not exceed 48"]
+    );
+}
+
+#[test]
+fn what_a_stored_taint_does_is_left_to_newer_versions() {
+    let slice = |effect: &str, value: &str| {
+        json!({"metadata": {"name": "x"}, "spec": {"driver": "d.example", "pool": {"name": "p", "resourceSliceCount": 1},
+            "nodeName": "n", "devices": [{"name": "d", "taints": [{"key": "k", "value": value, "effect": effect}]}]}})
+    };
+    let changed = |old: &Value, new: &Value| {
+        let r = request(Operation::Update, DEVICES, "resourceslices", "", "x");
+        validate_update(&r, old, new).iter().map(Cause::to_string).collect::<Vec<_>>()
+    };
+    let old = slice("Later", "a");
+    assert_eq!(changed(&old, &old), [""; 0]);
+    assert_eq!(
+        changed(&old, &slice("Later", "b")),
+        [
+            "spec.devices[0].taints[0].effect: Unsupported value: \"Later\": supported values: \"NoExecute\", \"NoSchedule\", \"None\""
+        ]
+    );
+}
+
+#[test]
+fn the_expressions_of_a_class_are_read_once() {
+    let class = |expression: &str, label: &str| json!({"metadata": {"name": "x", "labels": {"l": label}}, "spec": {"selectors": [{"cel": {"expression": expression}}]}});
+    let changed = |old: &Value, new: &Value| {
+        let r = request(Operation::Update, DEVICES, "deviceclasses", "", "x");
+        validate_update(&r, old, new).len()
+    };
+    let old = class("what.a.later.version.knows(", "a");
+    assert_eq!(changed(&old, &class("what.a.later.version.knows(", "b")), 0);
+    assert_eq!(changed(&old, &class("nothing(", "a")), 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Devices: classes of them, claims on them, and what drivers offer. Expressions are taken as they are: nothing here evaluates them.
 
+mod amounts;
+
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
@@ -76,10 +78,15 @@ fn driver(v: &Value, path: Path<'_>, errors: &mut Errors) {
     meta::driver_name(text(v, "driver"), path.child("driver"), errors);
 }
 
-pub(super) fn class(object: &Value, errors: &mut Errors) {
-    let spec = at(object, "spec");
-    selectors(spec, SPEC, errors);
-    entries(spec, "config", ENTRIES_MAX, SPEC, errors, configuration);
+/// Judges a class; of what is as it was stored (`old`, or null) what it says inside is not judged again.
+pub(super) fn class(old: &Value, object: &Value, errors: &mut Errors) {
+    let (was, spec) = (at(old, "spec"), at(object, "spec"));
+    let known = |key: &str| if at(was, key) == at(spec, key) { Known::Stored } else { Known::New };
+    selectors(spec, known("selectors"), SPEC, errors);
+    let params = known("config");
+    entries(spec, "config", ENTRIES_MAX, SPEC, errors, |config, path, errors| {
+        configuration(config, params, path, errors);
+    });
     let key = "extendedResourceName";
     if has(spec, key) && !super::quota::is_extended(text(spec, key)) {
         let why = "must be a valid extended resource name";
@@ -87,11 +94,18 @@ pub(super) fn class(object: &Value, errors: &mut Errors) {
     }
 }
 
-fn selectors(v: &Value, path: Path<'_>, errors: &mut Errors) {
+/// Whether something has been judged before, by this version or an older one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    New,
+    Stored,
+}
+
+fn selectors(v: &Value, known: Known, path: Path<'_>, errors: &mut Errors) {
     entries(v, "selectors", ENTRIES_MAX, path, errors, |selector, path, errors| {
         if !has(selector, "cel") {
             errors.push(Cause::required(path.child("cel"), ""));
-        } else {
+        } else if known == Known::New {
             let cel = path.child("cel");
             expression(text(at(selector, "cel"), "expression"), cel.child("expression"), errors);
         }
@@ -114,21 +128,22 @@ fn expression(told: &str, path: Path<'_>, errors: &mut Errors) {
     errors.push(Cause::invalid(path, told, &why));
 }
 
-fn configuration(config: &Value, path: Path<'_>, errors: &mut Errors) {
+fn configuration(config: &Value, known: Known, path: Path<'_>, errors: &mut Errors) {
     let (opaque, path) = (at(config, "opaque"), path.child("opaque"));
     if opaque.is_null() {
         errors.push(Cause::required(path, ""));
         return;
     }
     driver(opaque, path, errors);
-    json_object(at(opaque, "parameters"), path.child("parameters"), errors);
+    json_object(at(opaque, "parameters"), known, path.child("parameters"), errors);
 }
 
 /// A driver's own object, which nobody else reads.
-fn json_object(parameters: &Value, path: Path<'_>, errors: &mut Errors) {
+fn json_object(parameters: &Value, known: Known, path: Path<'_>, errors: &mut Errors) {
+    let is_large = || known == Known::New && parameters.to_string().len() > PARAMETERS_BYTES_MAX;
     match parameters {
         Value::Null => errors.push(Cause::required(path, "")),
-        Value::Object(_) if parameters.to_string().len() > PARAMETERS_BYTES_MAX => {
+        Value::Object(_) if is_large() => {
             errors.push(Cause::too_long(path, PARAMETERS_BYTES_MAX));
         }
         Value::Object(_) => {}
@@ -171,7 +186,7 @@ fn devices(v: &Value, path: Path<'_>, errors: &mut Errors) {
     });
     entries(v, "config", ENTRIES_MAX, path, errors, |config, path, errors| {
         references(config, &names, path, errors);
-        configuration(config, path, errors);
+        configuration(config, Known::New, path, errors);
     });
 }
 
@@ -223,7 +238,7 @@ fn wanted(v: &Value, path: Path<'_>, errors: &mut Errors) {
     if let Some(class) = required_text(v, "deviceClassName", path, errors) {
         dns_subdomain(class, path.child("deviceClassName"), errors);
     }
-    selectors(v, path, errors);
+    selectors(v, Known::New, path, errors);
     let count = int(v, "count").unwrap_or(0);
     match text(v, "allocationMode") {
         "All" if count != 0 => {
@@ -363,7 +378,7 @@ fn allocation(claim: &Value, v: &Value, path: Path<'_>, errors: &mut Errors) {
     entries(at(v, "devices"), "config", 2 * ENTRIES_MAX, place, errors, |config, path, errors| {
         one_of(config, "source", &["FromClaim", "FromClass"], path, errors);
         references(config, &names, path, errors);
-        configuration(config, path, errors);
+        configuration(config, Known::New, path, errors);
     });
     if has(v, "nodeSelector") {
         affinity::node_selector(at(v, "nodeSelector"), path.child("nodeSelector"), errors);
@@ -399,7 +414,7 @@ fn device_statuses(status: &Value, errors: &mut Errors) {
         }
         conditions(at(device, "conditions"), path.child("conditions"), errors);
         if has(device, "data") {
-            json_object(at(device, "data"), path.child("data"), errors);
+            json_object(at(device, "data"), Known::New, path.child("data"), errors);
         }
         let (network, path) = (at(device, "networkData"), path.child("networkData"));
         for (key, bytes_max) in [("interfaceName", 256), ("hardwareAddress", 128)] {
@@ -491,8 +506,9 @@ fn c_identifier(identifier: &str, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
-pub(super) fn slice(object: &Value, errors: &mut Errors) {
-    let spec = at(object, "spec");
+/// Judges a slice beside what it was (`old`, or null).
+pub(super) fn slice(old: &Value, object: &Value, errors: &mut Errors) {
+    let (was, spec) = (at(old, "spec"), at(object, "spec"));
     driver(spec, SPEC, errors);
     let (pool, place) = (at(spec, "pool"), SPEC.child("pool"));
     pool_name(text(pool, "name"), place.child("name"), errors);
@@ -505,55 +521,74 @@ pub(super) fn slice(object: &Value, errors: &mut Errors) {
         let path = place.child("generation");
         errors.push(Cause::invalid(path, number("generation"), "must be greater than or equal to zero"));
     }
+    if !old.is_null() {
+        immutable(at(was, "pool"), pool, place.child("name"), "name", errors);
+        for key in ["driver", "nodeName"] {
+            immutable(was, spec, SPEC.child(key), key, errors);
+        }
+    }
     whose(spec, errors);
     if has(spec, "sharedCounters") && has(spec, "devices") {
         errors.push(Cause::invalid(SPEC, "", "only one of `sharedCounters` or `devices` is allowed"));
     }
     let is_rich = |d: &Value| {
-        let lists = ["bools", "ints", "strings", "versions"];
         !is_empty(d, "taints")
             || !is_empty(d, "consumesCounters")
-            || pairs(d, "attributes").any(|(_, a)| lists.iter().any(|l| has(a, l)))
+            || pairs(d, "attributes").any(|(_, a)| LISTS.iter().any(|l| has(a, l)))
     };
     let len_max = if items(spec, "devices").any(is_rich) { DEVICES_RICH_MAX } else { DEVICES_MAX };
     let is_apart = flag(spec, "perDeviceNodeSelection");
     named_entries(spec, ("devices", "name"), len_max, SPEC, errors, |device, path, errors| {
-        self::device(device, is_apart, path, errors);
+        let before = items(was, "devices").find(|d| text(d, "name") == text(device, "name"));
+        self::device(before, device, is_apart, path, errors);
     });
     named_entries(spec, ("sharedCounters", "name"), COUNTER_SETS_MAX, SPEC, errors, |set, path, errors| {
         counters(set, "name", path, errors);
     });
 }
 
-/// Attributes and amounts of one device; sets of counters of a slice, those that a device draws on, and the counters of a set.
+/// Attributes and amounts of one device, and the values of all its attributes; sets of counters of a slice, those that a device
+/// draws on, and the counters of a set.
 const PROPERTIES_MAX: usize = 32;
+const VALUES_MAX: usize = 48;
 const COUNTER_SETS_MAX: usize = 8;
 const COUNTER_SETS_OF_DEVICE_MAX: usize = 2;
 const COUNTERS_MAX: usize = 32;
 const TAINTS_MAX: usize = 16;
 
-fn device(device: &Value, is_apart: bool, path: Path<'_>, errors: &mut Errors) {
+fn device(before: Option<&Value>, device: &Value, is_apart: bool, path: Path<'_>, errors: &mut Errors) {
     dns_label(text(device, "name"), path.child("name"), errors);
     let count = pairs(device, "attributes").count() + pairs(device, "capacity").count();
     if count > PROPERTIES_MAX {
         let why = format!("the total number of attributes and capacities must not exceed {PROPERTIES_MAX}");
         errors.push(Cause::invalid(path, count, &why));
     }
+    let values = pairs(device, "attributes").map(|(_, a)| value_count(a)).sum::<usize>();
+    if values > VALUES_MAX {
+        let why = format!("the total number of attribute values must not exceed {VALUES_MAX}");
+        errors.push(Cause::invalid(path, values, &why));
+    }
     let (attributes, capacity) = (path.child("attributes"), path.child("capacity"));
     for (name, value) in pairs(device, "attributes") {
-        let path = attributes.key(name);
-        qualified(name, path, Domain::Optional, errors);
-        attribute(value, path, errors);
+        qualified(name, attributes, Domain::Optional, errors);
+        attribute(value, attributes.key(name), errors);
     }
     for (name, value) in pairs(device, "capacity") {
-        let path = capacity.key(name);
-        qualified(name, path, Domain::Optional, errors);
-        if has(value, "requestPolicy") && !flag(device, "allowMultipleAllocations") {
-            let why = "allowMultipleAllocations must be true";
-            errors.push(Cause::forbidden(path.child("requestPolicy"), why));
+        qualified(name, capacity, Domain::Optional, errors);
+        let amount = capacity.key(name);
+        match (has(value, "requestPolicy"), flag(device, "allowMultipleAllocations")) {
+            (false, _) => {}
+            (true, true) => amounts::policy(value, amount.child("requestPolicy"), errors),
+            (true, false) => {
+                let why = "allowMultipleAllocations must be true";
+                errors.push(Cause::forbidden(amount.child("requestPolicy"), why));
+            }
         }
     }
-    entries(device, "taints", TAINTS_MAX, path, errors, taint);
+    // What a taint does may be known to a newer version alone: as it was stored, it stays.
+    if before.is_none_or(|b| at(b, "taints") != at(device, "taints")) {
+        entries(device, "taints", TAINTS_MAX, path, errors, taint);
+    }
     let drawn = ("consumesCounters", "counterSet");
     named_entries(device, drawn, COUNTER_SETS_OF_DEVICE_MAX, path, errors, |set, path, errors| {
         counters(set, "counterSet", path, errors);
@@ -572,7 +607,7 @@ fn counters(set: &Value, name: &str, path: Path<'_>, errors: &mut Errors) {
     match all.count() {
         0 => errors.push(Cause::required(path, "")),
         n if n > COUNTERS_MAX => errors.push(Cause::too_many(path, n, COUNTERS_MAX)),
-        _ => pairs(set, "counters").for_each(|(id, _)| dns_label(id, path.key(id), errors)),
+        _ => pairs(set, "counters").for_each(|(id, _)| dns_label(id, path, errors)),
     }
 }
 
@@ -658,31 +693,96 @@ fn whose(spec: &Value, errors: &mut Errors) {
     }
 }
 
+/// In which form an attribute may say what it says: one value, or a list of them.
+const SCALARS: [&str; 4] = ["bool", "int", "string", "version"];
+const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+
+/// How many values an attribute has; one that says nothing counts as well.
+fn value_count(v: &Value) -> usize {
+    match LISTS.iter().map(|list| items(v, list).count()).sum() {
+        0 => 1,
+        many => many,
+    }
+}
+
 fn attribute(v: &Value, path: Path<'_>, errors: &mut Errors) {
-    let kinds = ["bool", "int", "string", "version", "bools", "ints", "strings", "versions"];
-    for list in kinds[4..].iter().filter(|k| at(v, k).as_array().is_some_and(Vec::is_empty)) {
-        let why = "must not be empty if specified";
-        errors.push(Cause::invalid(path.child(list), at(v, list).clone(), why));
+    for key in ["string", "version"] {
+        if let Some(value) = at(v, key).as_str() {
+            attribute_text(key, value, path.child(key), errors);
+        }
+    }
+    for list in LISTS {
+        let place = path.child(list);
+        if at(v, list).as_array().is_some_and(Vec::is_empty) {
+            errors.push(Cause::invalid(place, at(v, list).clone(), "must not be empty if specified"));
+        }
+        for (i, value) in texts(v, list).enumerate() {
+            attribute_text(list, value, place.index(i), errors);
+        }
     }
     let why = "exactly one value must be specified";
-    match kinds.iter().filter(|k| has(v, k)).count() {
+    match SCALARS.iter().chain(&LISTS).filter(|k| has(v, k)).count() {
         0 => errors.push(Cause::invalid(path, "", why)),
         1 => {}
         _ => errors.push(Cause::invalid(path, v.clone(), why)),
     }
-    let texts_of = texts(v, "strings").chain(Some(text(v, "string")));
-    if texts_of.into_iter().any(|t| t.len() > ATTRIBUTE_LEN_MAX) {
-        errors.push(Cause::too_long(path.child("string"), ATTRIBUTE_LEN_MAX));
+}
+
+fn attribute_text(key: &str, value: &str, path: Path<'_>, errors: &mut Errors) {
+    if key.starts_with("version") && !is_version(value) {
+        errors.push(Cause::invalid(path, value, "must be a string compatible with semver.org spec 2.0.0"));
     }
+    if value.len() > ATTRIBUTE_LEN_MAX {
+        errors.push(Cause::too_long(path, ATTRIBUTE_LEN_MAX));
+    }
+}
+
+/// Whether a text is a semantic version: three numbers, then perhaps what comes before it, then perhaps its build.
+fn is_version(text: &str) -> bool {
+    let is_number = |t: &str| {
+        let digits = !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+        digits && (t == "0" || !t.starts_with('0'))
+    };
+    let is_word = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
+    let (core, before) = rest.split_once('-').map_or((rest, None), |(core, before)| (core, Some(before)));
+    let parts: Vec<&str> = core.split('.').collect();
+    // A word of digits alone is a number.
+    let fits = |t: &str| is_word(t) && (is_number(t) || t.bytes().any(|b| !b.is_ascii_digit()));
+    parts.len() == 3
+        && parts.into_iter().all(is_number)
+        && before.is_none_or(|all| all.split('.').all(fits))
+        && build.is_none_or(|all| all.split('.').all(is_word))
 }
 
 const ATTRIBUTE_LEN_MAX: usize = 64;
 
-pub(super) fn slice_change(old: &Value, new: &Value, errors: &mut Errors) {
-    let (was, spec) = (at(old, "spec"), at(new, "spec"));
-    let pool = SPEC.child("pool");
-    immutable(at(was, "pool"), at(spec, "pool"), pool.child("name"), "name", errors);
-    for key in ["driver", "nodeName"] {
-        immutable(was, spec, SPEC.child(key), key, errors);
+#[cfg(test)]
+mod tests {
+    use super::is_version;
+
+    #[test]
+    fn versions_are_semantic() {
+        for good in
+            ["0.0.0", "1.2.3", "10.20.30", "1.0.0-alpha.1", "1.0.0-0a.-", "1.0.0+001.b-", "1.0.0-x.7+exp.sha"]
+        {
+            assert!(is_version(good), "{good}");
+        }
+        for bad in [
+            "",
+            "1",
+            "1.2",
+            "1.2.3.4",
+            "01.2.3",
+            "1.2.3-",
+            "1.2.3-01",
+            "1.2.3+",
+            "1.2.3-a..b",
+            "v1.2.3",
+            "1.2.3 ",
+            "1.2.3-ä",
+        ] {
+            assert!(!is_version(bad), "{bad}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use stoa_units::{
     NameError, check_dns_label, check_dns_subdomain, check_label_key, check_label_value, check_path_segment,
 };
 
-use super::field::{Errors, Path, dns_label, name_error};
+use super::field::{Errors, Path, dns_label, name_error, not_negative};
 use crate::value::{at, flag, int, items, text, texts};
 
 /// Keys and values of all annotations together.
@@ -56,12 +56,24 @@ const GENERAL: [&str; 5] = [
 pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
     let meta = at(object, "metadata");
     named(resource, meta, name_check(resource), errors);
+    not_negative(meta, "generation", METADATA, errors);
     check_maps(meta, METADATA, errors);
     owners(meta, errors);
     finalizers(meta, errors);
     if !GENERAL.contains(&resource.group) {
         known_finalizers(meta, errors);
     }
+}
+
+/// The same of the metadata of a scale, which may be called as most objects may.
+pub(super) fn scale(resource: &Resource, scale: &Value, errors: &mut Errors) {
+    let meta = at(scale, "metadata");
+    named(resource, meta, check_dns_subdomain, errors);
+    not_negative(meta, "generation", METADATA, errors);
+    check_maps(meta, METADATA, errors);
+    owners(meta, errors);
+    finalizers(meta, errors);
+    known_finalizers(meta, errors);
 }
 
 /// How an object is called, and where it lives.

@@ -47,7 +47,9 @@ fn of_change(group: &str, plural: &str) -> &'static [Step] {
         ("storage.k8s.io", "csinodes" | "volumeattachments") => &[Whole, Kind, Whole, Kind, Change],
         ("storage.k8s.io", "volumeattributesclasses") => &[Changed, Change, Whole, Kind],
         ("resource.k8s.io", "resourceclaims") => &[Whole, Changed, Change],
-        ("resource.k8s.io", "deviceclasses") => &[Whole, Changed, Kind],
+        // What is as it was is not judged again.
+        ("resource.k8s.io", "deviceclasses") => &[Whole, Changed, Change],
+        ("resource.k8s.io", "resourceslices") => &[Changed, Change],
         // What it asks for is judged by the registry, which can read it.
         ("certificates.k8s.io", _) => &[Whole, Changed],
         _ => &[Changed, Kind, Change],

@@ -1,6 +1,6 @@
 //! The verbs on API objects.
 
-use super::{Asked, component_status, leases};
+use super::{Asked, component_status, leases, subresources};
 use crate::body;
 use crate::negotiate::{self, Accepted, Content, Encoding, Include, View};
 use crate::query::Query;
@@ -315,8 +315,8 @@ async fn create(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Sta
     let body = read_body(&mut ctx, asked.resource.kind, &request)?;
     let registry = &asked.state.registry;
     if asked.resource.plural == "bindings" {
-        registry.create_binding(&ctx, asked.target(), &body).await?;
-        return Ok(value(201, accepted.encoding, &json!(Status::success(201))));
+        let done = registry.create_binding(&ctx, asked.target(), body).await?;
+        return Ok(subresources::done_so(accepted, &done.warnings));
     }
     let kind = asked.resource.kind;
     let (state, user, path) = (&asked.state, &asked.user, asked.path);

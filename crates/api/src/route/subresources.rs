@@ -95,22 +95,31 @@ async fn token(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Stat
     let accepted = negotiate::accept(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "CreateOptions")?;
     let body = read_body(&mut ctx, kind_of(&asked), &request)?;
-    let made = asked.state.registry.create_token(&ctx, asked.target(), body)?;
-    Ok(plain(accepted, 201, &made))
+    let (made, warnings) = asked.state.registry.create_token(&ctx, asked.target(), body)?;
+    let mut answer = plain(accepted, 201, &made);
+    warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 async fn binding(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
     let accepted = negotiate::accept(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "CreateOptions")?;
     let body = read_body(&mut ctx, kind_of(&asked), &request)?;
-    asked.state.registry.create_binding(&ctx, asked.target(), &body).await?;
-    Ok(plain(accepted, 201, &json!(Status::success(201))))
+    let done = asked.state.registry.create_binding(&ctx, asked.target(), body).await?;
+    Ok(done_so(accepted, &done.warnings))
 }
 
 async fn eviction(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
     let accepted = negotiate::accept(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "CreateOptions")?;
     let body = read_body(&mut ctx, kind_of(&asked), &request)?;
-    let done = asked.state.registry.evict(&ctx, asked.target(), &body).await?;
-    Ok(plain(accepted, 201, &json!(done)))
+    let warnings = asked.state.registry.evict(&ctx, asked.target(), body).await?;
+    Ok(done_so(accepted, &warnings))
+}
+
+/// The answer to what makes nothing that could be shown.
+pub(super) fn done_so(accepted: Accepted, warnings: &[String]) -> Answer {
+    let mut answer = plain(accepted, 201, &json!(Status::success(201)));
+    warn(&mut answer, warnings);
+    answer
 }

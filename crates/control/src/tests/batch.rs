@@ -16,7 +16,8 @@ fn is(object: &Value, kind: &str) -> bool {
 
 async fn evict(c: &Cluster, pod: &str) -> Result<(), u16> {
     let target = Target::new(find("pods"), "default", pod).sub("eviction");
-    let done = c.registry.evict(&Context::system("test"), target, &json!({})).await;
+    let eviction = json!({"metadata": {"name": pod}});
+    let done = c.registry.evict(&Context::system("test"), target, eviction).await;
     done.map(|_| ()).map_err(|s| s.code())
 }
 
