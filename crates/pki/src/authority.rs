@@ -279,8 +279,9 @@ pub fn read_subject(der: &[u8]) -> Result<SubjectName, Error> {
     let (_, cert) =
         x509_parser::parse_x509_certificate(der).map_err(|e| Error::NotACertificate(e.to_string()))?;
     let subject = cert.subject();
+    // Of several names the last counts, as on a stock server.
     let user =
-        subject.iter_common_name().next().and_then(|a| a.as_str().ok()).unwrap_or_default().to_string();
+        subject.iter_common_name().last().and_then(|a| a.as_str().ok()).unwrap_or_default().to_string();
     let groups = subject.iter_organization().filter_map(|a| a.as_str().ok().map(String::from)).collect();
     Ok(SubjectName { user, groups })
 }

@@ -3,16 +3,16 @@
 
 use crate::{Authority, Error};
 use rcgen::{PKCS_ECDSA_P256_SHA256, SigningKey};
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 use stoa_units::Time;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::oid_registry::{OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::AttributeTypeAndValue;
 
 /// Longest request that is looked at.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -22,7 +22,7 @@ const BACKDATE_SECONDS: i64 = 300;
 /// What a certificate request asks for. Its signature has been verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateRequest {
-    /// The common name: the user.
+    /// The common name: the user. Of several the last counts, as on a stock server.
     pub user: String,
     /// The organisations: the groups.
     pub groups: Vec<String>,
@@ -34,35 +34,70 @@ pub struct CertificateRequest {
     pub other_names_len: usize,
 }
 
+/// What a request begins and ends with, between its dashes.
+const LABEL: &str = "CERTIFICATE REQUEST";
+
+/// The first block of a text, which must be a request: who reads the same text elsewhere sees the same one.
 fn der(pem: &str) -> Result<Vec<u8>, Error> {
     if pem.len() > REQUEST_BYTES_MAX {
         return Err(Error::NotARequest("it is too long".into()));
     }
-    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes());
-    der.map(|d| d.to_vec())
-        .map_err(|_| Error::NotARequest("PEM block type must be CERTIFICATE REQUEST".into()))
+    let first = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, block)| block);
+    let request = first.filter(|block| block.label == LABEL);
+    request
+        .map(|block| block.contents)
+        .ok_or_else(|| Error::NotARequest(format!("PEM block type must be {LABEL}")))
 }
 
+/// Parses a request and verifies that it is signed by the key that it names.
 fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, Error> {
-    let (_, request) =
-        X509CertificationRequest::from_der(der).map_err(|e| Error::NotARequest(e.to_string()))?;
+    let refuse = |why: String| Error::NotARequest(why);
+    let (rest, request) = X509CertificationRequest::from_der(der).map_err(|e| refuse(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(refuse("something follows it".into()));
+    }
+    request.verify_signature().map_err(|e| refuse(e.to_string()))?;
     Ok(request)
+}
+
+/// What extensions a request asks for. Each may be asked for once, in whichever attribute.
+fn asked_extensions<'r>(
+    request: &'r X509CertificationRequest<'_>,
+) -> Result<Vec<&'r X509Extension<'r>>, Error> {
+    let mut asked = Vec::new();
+    for attribute in request.certification_request_info.iter_attributes() {
+        if let ParsedCriAttribute::ExtensionRequest(more) = attribute.parsed_attribute() {
+            asked.extend(&more.extensions);
+        }
+    }
+    let mut seen = HashSet::new();
+    if !asked.iter().all(|extension| seen.insert(&extension.oid)) {
+        return Err(Error::NotARequest("an extension is asked for twice".into()));
+    }
+    Ok(asked)
+}
+
+/// The texts of a part of a subject. What is written in letters that are not read here may be read by others: it is refused.
+fn texts<'a>(parts: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>) -> Result<Vec<String>, Error> {
+    let read = |part: &AttributeTypeAndValue<'_>| part.as_str().map(String::from);
+    parts.map(read).collect::<Result<_, _>>().map_err(|e| Error::NotARequest(format!("its subject: {e}")))
 }
 
 /// Reads a certificate request (PEM).
 pub fn read_request(pem: &str) -> Result<CertificateRequest, Error> {
-    // The library verifies that the request is signed by the key that it names.
-    rcgen::CertificateSigningRequestParams::from_pem(pem).map_err(|e| Error::NotARequest(e.to_string()))?;
     let der = der(pem)?;
     let request = parse(&der)?;
     let subject = &request.certification_request_info.subject;
     let mut out = CertificateRequest {
-        user: subject.iter_common_name().next().and_then(|a| a.as_str().ok()).unwrap_or_default().into(),
-        groups: subject.iter_organization().filter_map(|a| a.as_str().ok().map(String::from)).collect(),
+        user: texts(subject.iter_common_name())?.pop().unwrap_or_default(),
+        groups: texts(subject.iter_organization())?,
         ..CertificateRequest::default()
     };
-    for extension in request.requested_extensions().into_iter().flatten() {
-        let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
+    let asked = asked_extensions(&request)?;
+    for extension in asked.into_iter().filter(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME) {
+        let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
+            return Err(Error::NotARequest("its alternative names cannot be read".into()));
+        };
         for name in &names.general_names {
             match name {
                 GeneralName::DNSName(name) => out.dns_names.push((*name).to_string()),
@@ -188,16 +223,17 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<String, Error> {
         read_request(pem)?;
+        let der = der(pem)?;
+        let request = parse(&der)?;
+        let info = &request.certification_request_info;
         let key = self.key();
         if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(Error::NotARequest("the authority's key is no ECDSA P-256 key".into()));
         }
-        let der = der(pem)?;
-        let request = parse(&der)?;
-        let info = &request.certification_request_info;
         let own = crate::authority::first_der(self.cert_pem())?;
         let (_, own) =
             x509_parser::parse_x509_certificate(&own).map_err(|e| Error::NotACertificate(e.to_string()))?;
+        let asked = asked_extensions(&request)?;
         let mut extensions = usages(usages_asked)?;
         extensions.push(extension(&[0x55, 0x1d, 0x13], true, &tlv(SEQUENCE, &[])));
         if let Ok(Some(id)) = own.get_extension_unique(&OID_X509_EXT_SUBJECT_KEY_IDENTIFIER)
@@ -205,11 +241,8 @@ impl Authority {
         {
             extensions.push(extension(&[0x55, 0x1d, 0x23], false, &tlv(SEQUENCE, &[&tlv(0x80, &[id.0])])));
         }
-        for attribute in info.iter_attributes() {
-            let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() else { continue };
-            let names = asked.extensions.iter().find(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
-            extensions.extend(names.map(|e| extension(&[0x55, 0x1d, 0x11], e.critical, e.value)));
-        }
+        let names = asked.iter().find(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
+        extensions.extend(names.map(|e| extension(&[0x55, 0x1d, 0x11], e.critical, e.value)));
         let extensions: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
         let begins = now.0.as_second() - BACKDATE_SECONDS;
         let ends = (now.plus(lifetime).0.as_second()).min(own.validity().not_after.timestamp());
@@ -247,11 +280,11 @@ fn to_pem(label: &str, der: &[u8]) -> String {
     out
 }
 
-/// What is wrong with a text that should be certificates (PEM), one after the other and nothing else.
+/// What is wrong with a text that should be certificates (PEM), one after the other; what is no block at all may stand between them.
 pub fn chain_fault(pem: &str) -> Option<String> {
     let mut count = 0;
-    for block in x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes()) {
-        let Ok(block) = block else { break };
+    // A block that cannot be read is none.
+    for block in x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes()).flatten() {
         if block.label != "CERTIFICATE" {
             return Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
@@ -304,6 +337,8 @@ mod tests {
             &sans,
         );
         let asked = read_request(&pem).unwrap();
+        let second = [(DnType::CustomDnType(vec![2, 5, 4, 3]), "root"), (DnType::CommonName, "jane")];
+        assert_eq!(read_request(&request(&second, &[])).unwrap().user, "jane");
         assert_eq!(
             (asked.user.as_str(), &asked.groups[..]),
             ("jane", &["dev".to_string(), "ops".into()][..])
@@ -327,7 +362,9 @@ mod tests {
         assert_eq!(chain_fault("x"), Some(none));
         let other = cert.replace(" CERTIFICATE", " PRIVATE KEY");
         let why = "only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\"".to_owned();
-        assert_eq!(chain_fault(&format!("{cert}{other}")), Some(why));
+        assert_eq!(chain_fault(&format!("{cert}{other}")), Some(why.clone()));
+        let broken = "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n";
+        assert_eq!(chain_fault(&format!("{cert}{broken}{other}")), Some(why));
         // A verifier that knows nothing but the authority accepts it.
         let mut roots = rustls::RootCertStore::empty();
         roots.add(crate::authority::first_der(ca.cert_pem()).unwrap().into()).unwrap();
@@ -335,6 +372,64 @@ mod tests {
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
         let at = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.0.as_second() as u64));
         verifier.build().unwrap().verify_client_cert(&der.into(), &[], at).unwrap();
+    }
+
+    /// An attribute that asks for extensions: their identifiers and values.
+    fn asking(extensions: &[(&[u8], &[u8])]) -> rcgen::Attribute {
+        let all: Vec<Vec<u8>> = extensions.iter().map(|(oid, value)| extension(oid, false, value)).collect();
+        let all: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+        let values = tlv(0x31, &[&tlv(SEQUENCE, &all)]);
+        rcgen::Attribute { oid: &[1, 2, 840, 113_549, 1, 9, 14], values }
+    }
+
+    #[test]
+    fn every_extension_that_is_asked_for_is_read_and_asked_for_once() {
+        const NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+        const KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
+        let name = |name: &str| tlv(SEQUENCE, &[&tlv(0x82, &[name.as_bytes()])]);
+        let read = |attributes: Vec<rcgen::Attribute>| {
+            let request = CertificateParams::default()
+                .serialize_request_with_attributes(&KeyPair::generate().unwrap(), attributes);
+            read_request(&request.unwrap().pem().unwrap()).map(|asked| asked.dns_names)
+        };
+        let (first, second) = (name("a.example"), name("b.example"));
+        assert_eq!(read(vec![asking(&[(NAMES, &first)])]).unwrap(), ["a.example"]);
+        // The names stand beside what no signer looks at, and in an attribute of their own.
+        let key_id = tlv(OCTETS, &[&[1, 2]]);
+        assert_eq!(read(vec![asking(&[(KEY_ID, &key_id), (NAMES, &first)])]).unwrap(), ["a.example"]);
+        let apart = vec![asking(&[(KEY_ID, &key_id)]), asking(&[(NAMES, &first)])];
+        assert_eq!(read(apart).unwrap(), ["a.example"]);
+        for twice in [
+            vec![asking(&[(NAMES, &first), (NAMES, &second)])],
+            vec![asking(&[(NAMES, &first)]), asking(&[(NAMES, &second)])],
+            vec![asking(&[(NAMES, b"no names")])],
+        ] {
+            assert!(read(twice).is_err());
+        }
+    }
+
+    #[test]
+    fn the_first_block_is_the_request_and_its_signature_is_its_own() {
+        let good = request(&[(DnType::CommonName, "jane")], &[]);
+        let mut forged = der(&request(&[(DnType::CommonName, "root")], &[])).unwrap();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = to_pem("CERTIFICATE REQUEST", &forged);
+        assert!(read_request(&forged).is_err());
+        assert_eq!(read_request(&format!("{good}{forged}")).unwrap().user, "jane");
+        let disguised = good.replace("CERTIFICATE REQUEST", "SOMETHING ELSE");
+        assert!(read_request(&format!("{disguised}{forged}")).is_err());
+        assert!(read_request(&format!("{disguised}{good}")).is_err());
+    }
+
+    #[test]
+    fn groups_in_letters_that_are_not_read_are_refused() {
+        let mut p = CertificateParams::default();
+        p.distinguished_name = rcgen::DistinguishedName::new();
+        p.distinguished_name.push(DnType::CommonName, "system:node:n");
+        let group = rcgen::string::BmpString::try_from("system:masters").unwrap();
+        p.distinguished_name.push(DnType::OrganizationName, DnValue::BmpString(group));
+        let pem = p.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        assert!(read_request(&pem).is_err());
     }
 
     #[test]
