@@ -39,7 +39,7 @@ pub(super) fn pod(object: &mut Value) {
 /// A pod that says what it may have as a whole gets what it leaves open from its containers, or from its limits.
 fn whole(spec: &mut Value) {
     let own = at(spec, "resources");
-    if !own.is_object() {
+    if is_empty(own, "limits") && is_empty(own, "requests") {
         return;
     }
     let is_page = |name: &str| name.starts_with(pod_resources::PAGES);
@@ -47,7 +47,9 @@ fn whole(spec: &mut Value) {
         let amounts = pod_resources::aggregate(spec, side).into_iter();
         amounts.filter(|(name, _)| pod_resources::is_supported(name))
     };
-    let pages: Vec<_> = of_containers(spec, "limits").filter(|(name, _)| is_page(name)).collect();
+    // Who asks for pages says how many.
+    let is_open = |name: &str| is_page(name) && !has(at(own, "requests"), name);
+    let pages: Vec<_> = of_containers(spec, "limits").filter(|(name, _)| is_open(name)).collect();
     if !pages.is_empty() {
         fill(spec, "limits", pages.into_iter().map(|(name, amount)| (name, amount.to_string().into())));
     }
@@ -370,9 +372,18 @@ mod tests {
             pod(&mut o);
             assert_eq!(o["spec"]["resources"], want);
         }
-        let mut o = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}], "resources": {"requests": {"memory": "1Gi"}}}});
-        pod(&mut o);
-        assert_eq!(o["spec"]["resources"], json!({"requests": {"memory": "1Gi"}}));
+        let pages = json!([{"name": "a", "image": "i", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}]);
+        let plain = json!([{"name": "a", "resources": {"requests": {"cpu": "1"}}}]);
+        // Who says nothing of the whole, or asks for pages of it, has said nothing that could be completed.
+        for (containers, own) in [
+            (&plain, json!({"requests": {"memory": "1Gi"}})),
+            (&pages, json!({})),
+            (&pages, json!({"requests": {"hugepages-2Mi": "8Mi"}})),
+        ] {
+            let mut o = json!({"spec": {"containers": containers, "resources": own}});
+            pod(&mut o);
+            assert_eq!(o["spec"]["resources"], own);
+        }
     }
 
     #[test]
