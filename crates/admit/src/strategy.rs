@@ -249,7 +249,7 @@ pub fn prepare_update(request: &Request<'_>, old: &Value, object: &mut Value) {
             keep(old, object, "spec");
             keep(old, object, "status");
             if let Some(status) = ensure(object, "status") {
-                set(status, "conditions", conditions);
+                set_or_remove(status, "conditions", conditions);
             }
         }
         _ => {}

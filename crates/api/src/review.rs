@@ -54,6 +54,9 @@ fn check_question(path: &ResourcePath, review: &mut Value) -> Result<(), Status>
             }
             _ => {}
         }
+    } else if let Some(metadata) = review["metadata"].as_object_mut() {
+        // Where there are no namespaces, one that is named says nothing.
+        metadata.remove("namespace");
     }
     let spec = &review["spec"];
     let (on_resource, on_path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
@@ -153,7 +156,10 @@ fn check_selector(selector: &Value, path: &str, what: Selected, causes: &mut Vec
             if let Err(e) = check_label_key(key) {
                 causes.extend(e.all().map(|why| Cause::invalid(place("key"), key, why)));
             }
-            for (j, value) in values.into_iter().flatten().take(CAUSES_MAX).enumerate() {
+            for (j, value) in values.into_iter().flatten().enumerate() {
+                if causes.len() >= CAUSES_MAX {
+                    return;
+                }
                 let value = value.as_str().unwrap_or_default();
                 if let Err(e) = check_label_value(value) {
                     let place = format!("{}[{j}]", place("values"));

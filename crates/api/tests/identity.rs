@@ -175,6 +175,20 @@ async fn reviews_say_what_the_authorizer_would() {
     named["spec"]["user"] = json!("jane");
     named["spec"]["resourceAttributes"]["namespace"] = json!("t");
     assert_eq!(s.post(&local, named.clone()).await.code, 201);
+    // What is empty says nothing, and a namespace says nothing where there are none.
+    let all = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let mut elsewhere = named.clone();
+    elsewhere["kind"] = json!("SubjectAccessReview");
+    for metadata in [json!({"name": "", "labels": {}}), json!({"namespace": "elsewhere"})] {
+        elsewhere["metadata"] = metadata;
+        let answer = s.post(all, elsewhere.clone()).await;
+        assert_eq!(answer.code, 201, "{}", answer.json());
+        assert_eq!(answer.json()["metadata"].get("namespace"), None);
+    }
+    let values: Vec<String> = (0..2_000).map(|i| format!("v{i}")).chain(["a b".to_owned()]).collect();
+    elsewhere["spec"]["resourceAttributes"]["labelSelector"] =
+        json!({"requirements": [{"key": "k", "operator": "In", "values": values}]});
+    assert_eq!(s.post(all, elsewhere).await.code, 422);
     // All that is wrong is told at once.
     named["metadata"] = json!({"labels": {"a": "b"}});
     named["spec"] = json!({

@@ -211,6 +211,10 @@ fn conditions(object: &Value) -> &[Value] {
     object["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
+fn conditions_mut(object: &mut Value) -> Option<&mut Vec<Value>> {
+    object.pointer_mut("/status/conditions")?.as_array_mut()
+}
+
 fn count(object: &Value, kind: &str) -> usize {
     conditions(object).iter().filter(|c| c["type"] == kind).count()
 }
@@ -222,15 +226,14 @@ fn keep_decision(object: &mut Value, old: &Value) {
             continue;
         }
         let before = conditions(old).iter().filter(|c| c["type"] == kind);
-        let after =
-            object["status"].get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten();
+        let after = conditions_mut(object).into_iter().flatten();
         after.filter(|c| c["type"] == kind).zip(before).for_each(|(new, old)| new.clone_from(old));
     }
 }
 
 /// When a condition came and when it was last said is the server's to say, where the client does not.
 fn complete_conditions(object: &mut Value, old: &Value, now: &str) {
-    let Some(list) = object["status"].get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    let Some(list) = conditions_mut(object) else { return };
     // The first of each kind that says when it came.
     let mut came: HashMap<(&str, &str), &Value> = HashMap::new();
     for c in conditions(old).iter().filter(|c| !c["lastTransitionTime"].is_null()) {
@@ -439,6 +442,10 @@ mod tests {
         let times = ["/status/conditions/0", "/status/conditions/1"]
             .map(|p| again.pointer(p).unwrap()["lastTransitionTime"].clone());
         assert_eq!(times, [json!("t0"), json!("now")]);
+        let mut bare = json!({"metadata": {}});
+        keep_decision(&mut bare, &json!({}));
+        complete_conditions(&mut bare, &old, "now");
+        assert_eq!(bare, json!({"metadata": {}}));
         let certificate = |pem: &str| json!({"status": {"certificate": STANDARD.encode(pem)}});
         assert_eq!(
             told(changed_causes("status", &certificate("x"), &json!({}))),
