@@ -14,6 +14,7 @@ mod core;
 mod devices;
 mod events;
 mod kinds;
+mod large;
 mod networking;
 mod plugins;
 mod pods;

@@ -190,16 +190,14 @@ pub fn requests(spec: &PodSpec) -> Resources {
     let (mut main, mut init, mut sidecars) =
         (Resources::default(), Resources::default(), Resources::default());
     for container in spec.init_containers.iter().flatten() {
-        let own = container_requests(container);
         if container.restart_policy.as_deref() == Some("Always") {
-            sidecars = sidecars.plus(&own);
-            init = init.max(&sidecars);
+            add_requests(&mut sidecars, container);
         } else {
-            init = init.max(&own.plus(&sidecars));
+            raise(&mut init, container, &sidecars);
         }
     }
     for container in &spec.containers {
-        main = main.plus(&container_requests(container));
+        add_requests(&mut main, container);
     }
     let mut all = main.plus(&sidecars).max(&init);
     if let Some(pod_level) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
@@ -218,12 +216,31 @@ pub fn requests(spec: &PodSpec) -> Resources {
     all
 }
 
-fn container_requests(container: &Container) -> Resources {
-    let mut out = Resources::default();
+fn add_requests(to: &mut Resources, container: &Container) {
     if let Some(map) = container.resources.as_ref().and_then(|r| r.requests.as_ref()) {
-        add(&mut out, map);
+        add(to, map);
     }
-    out
+}
+
+/// What is needed while one more init container runs beside the sidecars. What it does not speak of itself is no more than what the
+/// sidecars have in the end.
+fn raise(init: &mut Resources, container: &Container, sidecars: &Resources) {
+    let mut own = Resources::default();
+    add_requests(&mut own, container);
+    for (most, own, beside) in [
+        (&mut init.milli_cpu, own.milli_cpu, sidecars.milli_cpu),
+        (&mut init.memory_bytes, own.memory_bytes, sidecars.memory_bytes),
+        (&mut init.disk_bytes, own.disk_bytes, sidecars.disk_bytes),
+        (&mut init.pods, own.pods, sidecars.pods),
+    ] {
+        *most = (*most).max(own.saturating_add(beside));
+    }
+    for (name, milli) in own.extended {
+        let milli = milli.saturating_add(sidecars.extended_milli(&name));
+        if milli > init.extended_milli(&name) {
+            init.set_extended(name, milli);
+        }
+    }
 }
 
 fn add(to: &mut Resources, map: &BTreeMap<String, stoa_kube::typed::Quantity>) {

@@ -360,3 +360,28 @@ fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
         assert!(found.starts_with(wanted), "{terms}: {found}");
     }
 }
+
+#[test]
+fn a_pod_of_many_amounts_asks_for_its_largest_moment() {
+    let container = |requests: Value, policy: &str| json!({"name": "c", "resources": {"requests": requests}, "restartPolicy": policy});
+    let asks = |spec: Value| crate::pod::requests(&serde_json::from_value(spec).unwrap());
+    let few = asks(json!({
+        "containers": [container(json!({"cpu": "1", "a.b/c": "1"}), "")],
+        "initContainers": [
+            container(json!({"cpu": "3", "a.b/c": "1"}), ""),
+            container(json!({"cpu": "1", "memory": "1", "a.b/d": "2"}), "Always"),
+            container(json!({"cpu": "4", "a.b/d": "1"}), ""),
+            container(json!({"cpu": "1"}), "Always"),
+        ],
+    }));
+    let amounts = ["a.b/c", "a.b/d"].map(|name| few.extended_milli(name));
+    assert_eq!((few.milli_cpu, few.memory_bytes, amounts), (5000, 1, [1000, 3000]));
+    // Held against each other they would take minutes.
+    let many: serde_json::Map<String, Value> = (0..LEN).map(|i| (format!("a.b/{i}"), "1".into())).collect();
+    let mut inits = vec![container(many.into(), "Always")];
+    inits.extend((0..LEN).map(|_| container(json!({}), "")));
+    let containers: Vec<Value> = (0..LEN).map(|i| container(json!({format!("b.c/{i}"): "1"}), "")).collect();
+    assert_eq!(asks(json!({"containers": containers, "initContainers": inits})).extended.len(), 2 * LEN);
+}
+
+const LEN: usize = 20_000;

@@ -1,6 +1,7 @@
 //! A pod's first status and its special paths.
 
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 use crate::default::qos_class;
 use crate::value::{at, ensure, ensure_list, has, is_empty, items, items_mut, path, set, text, texts};
@@ -178,9 +179,10 @@ fn keep_observed(old: &Value, object: &mut Value) {
     if is_unset(status) {
         super::set_or_remove(status, FIELD, old[FIELD].clone());
     }
-    for condition in items_mut(status, "conditions").filter(|c| c.is_object()) {
-        let known = items(old, "conditions").find(|o| o["type"] == condition["type"]);
-        if let Some(known) = known.filter(|_| is_unset(condition)) {
+    // Of several of one type the first counts.
+    let known: HashMap<&str, &Value> = items(old, "conditions").rev().map(|o| (text(o, "type"), o)).collect();
+    for condition in items_mut(status, "conditions").filter(|c| c.is_object() && is_unset(c)) {
+        if let Some(known) = known.get(text(condition, "type")) {
             super::set_or_remove(condition, FIELD, known[FIELD].clone());
         }
     }
@@ -202,9 +204,11 @@ pub(super) fn only_resources_change(old: &Value, object: &mut Value) {
     let Some(spec) = ensure(object, "spec") else { return };
     super::set_or_remove(spec, "resources", at(&wanted, "resources").clone());
     for list in ["initContainers", "containers"] {
+        // Of several with one name, which are refused elsewhere, the first counts.
+        let by_name: HashMap<&str, &Value> =
+            items(&wanted, list).rev().map(|c| (text(c, "name"), c)).collect();
         for container in items_mut(spec, list) {
-            let name = text(container, "name").to_owned();
-            if let Some(w) = items(&wanted, list).find(|w| text(w, "name") == name) {
+            if let Some(w) = by_name.get(text(container, "name")).copied() {
                 for key in ["resources", "resizePolicy"] {
                     super::set_or_remove(container, key, at(w, key).clone());
                 }

@@ -2,6 +2,7 @@
 //! kept when the writer leaves it out.
 
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 
 use crate::default::{is_externally_reachable, is_headless, wants_node_ports};
 use crate::value::{at, int, is_empty, items, items_mut, remove, set, text};
@@ -31,8 +32,8 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
         keep_node_ports(stored, spec);
     } else if wants_node_ports(stored) {
         // A writer that sends back what it read must not be told that the old type's ports are wrong.
-        let known = |p: &Value| items(stored, "ports").any(|old| node_port(old) == node_port(p));
-        if items(spec, "ports").all(|p| node_port(p) == 0 || known(p)) {
+        let known: HashSet<i64> = items(stored, "ports").map(node_port).chain([0]).collect();
+        if items(spec, "ports").all(|p| known.contains(&node_port(p))) {
             for port in items_mut(spec, "ports") {
                 remove(port, "nodePort");
             }
@@ -68,10 +69,12 @@ fn node_port(port: &Value) -> i64 {
 
 /// A port's node port that is left out stays with the port's name, unless another port has taken it.
 fn keep_node_ports(stored: &Value, spec: &mut Value) {
-    let taken: Vec<i64> = items(spec, "ports").map(node_port).collect();
+    let taken: HashSet<i64> = items(spec, "ports").map(node_port).collect();
+    // Of several with one name the last counts.
+    let had: HashMap<&str, i64> = items(stored, "ports").map(|p| (text(p, "name"), node_port(p))).collect();
     for port in items_mut(spec, "ports").filter(|p| node_port(p) == 0) {
-        let last = items(stored, "ports").rfind(|p| text(p, "name") == text(port, "name"));
-        if let Some(number) = last.map(node_port).filter(|n| !taken.contains(n)) {
+        let number = had.get(text(port, "name")).copied();
+        if let Some(number) = number.filter(|n| !taken.contains(n)) {
             set(port, "nodePort", number);
         }
     }

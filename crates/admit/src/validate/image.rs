@@ -2,6 +2,7 @@
 //! the machine, so only the cluster's own parts may ask for it, and nobody may have a controller ask for them.
 
 use serde_json::Value;
+use std::collections::HashSet;
 use stoa_kube::Cause;
 
 use super::field::{Errors, Path, indexed};
@@ -82,6 +83,11 @@ fn is_mirror(request: &Request<'_>, old: Option<&Value>, object: &Value) -> bool
     old.is_none() && request.is_on("", "pods") && request.user.node_name().is_some() && note.is_string()
 }
 
+/// The image of a container, or of a volume.
+fn reference<'v>(list: &str, part: &'v Value) -> &'v str {
+    if list == "volumes" { text(at(part, "image"), "reference") } else { text(part, "image") }
+}
+
 /// Refuses the reserved image to tenants, in pods and in templates. What the cluster has put there may stay: a label on a
 /// task's pod is anybody's who may write the pod, as long as the container itself (of a template: all of it) is not touched.
 pub(super) fn check(request: &Request<'_>, old: Option<&Value>, object: &Value, errors: &mut Errors) {
@@ -91,21 +97,26 @@ pub(super) fn check(request: &Request<'_>, old: Option<&Value>, object: &Value, 
     }
     let stored = old.and_then(|o| pod_spec(request, o)).map_or(&NULL, |(spec, _)| spec);
     let is_pod = request.is_on("", "pods");
-    let is_kept = |list: &str, part: &Value| {
-        if is_pod { items(stored, list).any(|s| s == part) } else { stored == spec }
+    let is_untouched = !is_pod && stored == spec;
+    let kept = |list: &str| -> HashSet<&Value> {
+        let parts = items(stored, list).filter(|_| is_pod);
+        parts.filter(|part| is_reserved(reference(list, part))).collect()
     };
+    let is_kept = |kept: &HashSet<&Value>, part: &Value| is_untouched || kept.contains(part);
     annotations(request, old, object, errors);
     let why = format!("image {RESERVED:?} is reserved for the cluster's own pods");
     let root = Path::root(at_spec);
     for list in CONTAINER_LISTS {
+        let kept = kept(list);
         for (i, container) in indexed(spec, list) {
-            if is_reserved(text(container, "image")) && !is_kept(list, container) {
+            if is_reserved(reference(list, container)) && !is_kept(&kept, container) {
                 errors.push(Cause::forbidden(root.child(list).index(i).child("image"), &why));
             }
         }
     }
+    let kept = kept("volumes");
     for (i, volume) in indexed(spec, "volumes") {
-        if is_reserved(text(at(volume, "image"), "reference")) && !is_kept("volumes", volume) {
+        if is_reserved(reference("volumes", volume)) && !is_kept(&kept, volume) {
             let path = root.child("volumes");
             let path = path.index(i);
             errors.push(Cause::forbidden(path.child("image").child("reference"), &why));

@@ -167,8 +167,11 @@ fn owners(meta: &Value, errors: &mut Errors) {
             let why = format!(
                 "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
             );
-            let all: Vec<String> = items(meta, "ownerReferences").map(shown_owner).collect();
-            errors.push(owners_fault(list, format!("[{}]", all.join(",")), &why));
+            // All of them are shown each time.
+            if !errors.is_full() {
+                let all: Vec<String> = items(meta, "ownerReferences").map(shown_owner).collect();
+                errors.push(owners_fault(list, format!("[{}]", all.join(",")), &why));
+            }
         }
     }
 }

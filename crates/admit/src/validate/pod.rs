@@ -84,6 +84,8 @@ pub(super) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.
 
 /// Profiles as they were named before there were fields for them.
 fn profiles(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+    let all = || security::LISTS.iter().flat_map(|list| items(spec, list)).map(|c| text(c, "name"));
+    let mut names: Option<HashSet<&str>> = None;
     for (key, value) in pairs(meta, "annotations") {
         let value = value.as_str().unwrap_or_default();
         if key == SECCOMP_POD || key.starts_with(SECCOMP_CONTAINER) {
@@ -99,8 +101,7 @@ fn profiles(meta: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
             }
         }
         if let Some(name) = key.strip_prefix(APP_ARMOR) {
-            let mut all = security::LISTS.iter().flat_map(|list| items(spec, list));
-            if !all.any(|c| text(c, "name") == name) {
+            if !names.get_or_insert_with(|| all().collect()).contains(name) {
                 errors.push(Cause::invalid(path.key(key), name, "container not found"));
             }
             let is_known = matches!(value, "" | "runtime/default" | "unconfined");
@@ -310,6 +311,8 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
         init_container(c, spec, path, errors);
     }
     let list = path.child("ephemeralContainers");
+    // None of them looks into another.
+    let targets = if is_empty(spec, "ephemeralContainers") { HashSet::new() } else { names.clone() };
     for (i, c) in indexed(spec, "ephemeralContainers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
@@ -317,15 +320,14 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
         if !names.insert(text(c, "name")) {
             errors.push(Cause::duplicate(path.child("name"), text(c, "name")));
         }
-        ephemeral_container(c, spec, path, errors);
+        ephemeral_container(c, &targets, path, errors);
     }
 }
 
 /// What looks into a running pod, and is no part of what it does.
-fn ephemeral_container(c: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+fn ephemeral_container(c: &Value, targets: &HashSet<&str>, path: Path<'_>, errors: &mut Errors) {
     let target = text(c, "targetContainerName");
-    let mut others = ["containers", "initContainers"].into_iter().flat_map(|list| items(spec, list));
-    if !target.is_empty() && !others.any(|c| text(c, "name") == target) {
+    if !target.is_empty() && !targets.contains(target) {
         errors.push(Cause::not_found(path.child("targetContainerName"), target));
     }
     let why = "cannot be set for an Ephemeral Container";

@@ -91,10 +91,11 @@ pub(crate) fn aggregate(spec: &Value, side: &str) -> BTreeMap<String, Quantity> 
         if text(c, "restartPolicy") == "Always" {
             sum.add(own);
             sidecars.add(own);
-            peak.raise(&sidecars);
         } else {
-            let mut running = Amounts(sidecars.0.clone());
+            // What it does not speak of is with the sidecars in the sum.
+            let mut running = Amounts::default();
             running.add(own);
+            running.0.iter_mut().for_each(|(name, q)| *q = sidecars.0.get(name).map_or(*q, |s| s.plus(q)));
             peak.raise(&running);
         }
     }

@@ -356,16 +356,30 @@ fn ephemeral(old: &Value, new: &Value, errors: &mut Errors) {
     }
 }
 
-/// Whether a container of a pod that restarts nothing may start again all the same: its own policy or rules say so, or another
-/// one's rules may send the whole pod back.
-fn may_start_again(spec: &Value, name: &str) -> bool {
-    let all = ["containers", "initContainers"].into_iter().flat_map(|list| items(spec, list));
-    all.into_iter().any(|c| {
-        let is_own = text(c, "name") == name;
-        let rules = || items(c, "restartPolicyRules");
-        is_own && (matches!(text(c, "restartPolicy"), "Always" | "OnFailure") || rules().next().is_some())
-            || rules().any(|r| text(r, "action") == "RestartAllContainers")
-    })
+/// Which containers of a pod that restarts nothing may start again all the same: their own policy or rules say so, or another one's
+/// rules may send the whole pod back.
+struct Restarts<'v> {
+    all: bool,
+    names: HashSet<&'v str>,
+}
+
+impl<'v> Restarts<'v> {
+    fn of(spec: &'v Value) -> Restarts<'v> {
+        let containers = || ["containers", "initContainers"].into_iter().flat_map(|list| items(spec, list));
+        let starts = |c: &&Value| {
+            matches!(text(c, "restartPolicy"), "Always" | "OnFailure") || !is_empty(c, "restartPolicyRules")
+        };
+        Restarts {
+            all: containers()
+                .flat_map(|c| items(c, "restartPolicyRules"))
+                .any(|rule| text(rule, "action") == "RestartAllContainers"),
+            names: containers().filter(starts).map(|c| text(c, "name")).collect(),
+        }
+    }
+
+    fn may_start(&self, name: &str) -> bool {
+        self.all || self.names.contains(name)
+    }
 }
 
 /// A status write: once a container is over, it stays over.
@@ -396,15 +410,17 @@ pub(super) fn check_status(old: &Value, new: &Value, errors: &mut Errors) {
         errors.push(Cause::immutable(root.child("qosClass"), class));
     }
     let spec = at(old, "spec");
+    let restarts = Restarts::of(spec);
     for key in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
         let policy = if key == "ephemeralContainerStatuses" { "Never" } else { text(spec, "restartPolicy") };
-        ended(spec, policy, (stored, status), root.child(key), key, errors);
+        ended(&restarts, policy, (stored, status), root.child(key), key, errors);
     }
     let list = root.child("resourceClaimStatuses");
-    let mut seen = std::collections::HashSet::new();
+    let known: HashSet<&str> = items(spec, "resourceClaims").map(|c| text(c, "name")).collect();
+    let mut seen = HashSet::new();
     for (i, claim) in indexed(status, "resourceClaimStatuses") {
         let (name, path) = (text(claim, "name"), list.index(i));
-        if !items(spec, "resourceClaims").any(|c| text(c, "name") == name) {
+        if !known.contains(name) {
             let why = "must match the name of an entry in `spec.resourceClaims`";
             errors.push(Cause::invalid(path.child("name"), name, why));
         }
@@ -473,7 +489,8 @@ fn devices(status: &Value, key: &str, spec: &Value, asked: &str, list: Path<'_>,
     if indexed(status, key).all(|(_, c)| is_empty(c, "allocatedResourcesStatus")) {
         return;
     }
-    let by_name: HashMap<&str, &Value> = items(spec, asked).map(|c| (text(c, "name"), c)).collect();
+    let by_name: HashMap<&str, (&Value, HashSet<String>)> =
+        items(spec, asked).map(|c| (text(c, "name"), (c, device_names(c)))).collect();
     for (i, container) in indexed(status, key) {
         if is_empty(container, "allocatedResourcesStatus") {
             continue;
@@ -481,22 +498,14 @@ fn devices(status: &Value, key: &str, spec: &Value, asked: &str, list: Path<'_>,
         let path = list.index(i);
         let list = path.child("allocatedResourcesStatus");
         // A container that is gone is not asked.
-        let wanted = by_name.get(text(container, "name")).copied();
-        let claims: HashSet<String> = wanted
-            .into_iter()
-            .flat_map(|c| items(at(c, "resources"), "claims"))
-            .map(|claim| match text(claim, "request") {
-                "" => format!("claim:{}", text(claim, "name")),
-                request => format!("claim:{}/{request}", text(claim, "name")),
-            })
-            .collect();
+        let wanted = by_name.get(text(container, "name"));
         for (j, resource) in indexed(container, "allocatedResourcesStatus") {
             let (name, path) = (text(resource, "name"), list.index(j));
             let why = match (wanted, name.starts_with("claim:")) {
-                (Some(_), true) if !claims.contains(name) => {
+                (Some((_, claims)), true) if !claims.contains(name) => {
                     "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty"
                 }
-                (Some(c), false) if !has(at(at(c, "resources"), "requests"), name) => {
+                (Some((c, _)), false) if !has(at(at(c, "resources"), "requests"), name) => {
                     "must match one of the container's resource requests"
                 }
                 _ => "",
@@ -519,6 +528,17 @@ fn devices(status: &Value, key: &str, spec: &Value, asked: &str, list: Path<'_>,
     }
 }
 
+/// By which names a container knows the devices of its claims.
+fn device_names(container: &Value) -> HashSet<String> {
+    let claims = items(at(container, "resources"), "claims");
+    claims
+        .map(|claim| match text(claim, "request") {
+            "" => format!("claim:{}", text(claim, "name")),
+            request => format!("claim:{}/{request}", text(claim, "name")),
+        })
+        .collect()
+}
+
 fn observed(v: &Value, path: Path<'_>, errors: &mut Errors) {
     if let Some(n) = int(v, "observedGeneration").filter(|n| *n < 0) {
         errors.push(Cause::invalid(path.child("observedGeneration"), n, "must be a non-negative integer"));
@@ -535,13 +555,15 @@ fn extended(status: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
     if is_empty(claim, "requestMappings") {
         errors.push(Cause::required(list, "at least one request mapping is required"));
     }
-    let mut seen = std::collections::HashSet::new();
+    // Of several with one name the first counts.
+    let all = ["initContainers", "containers"].into_iter().flat_map(|key| items(spec, key).rev());
+    let by_name: HashMap<&str, &Value> = all.map(|c| (text(c, "name"), c)).collect();
+    let mut seen = HashSet::new();
     for (i, mapping) in indexed(claim, "requestMappings") {
         let at_mapping = list.index(i);
         let keys = ["containerName", "resourceName", "requestName"];
         let [container, resource, request] = keys.map(|key| text(mapping, key));
-        let all = ["containers", "initContainers"].into_iter().flat_map(|key| items(spec, key));
-        match all.into_iter().find(|c| text(c, "name") == container) {
+        match by_name.get(container) {
             None => {
                 let why =
                     "must match the name of an entry in spec.initContainers.name or spec.containers.name";
@@ -572,7 +594,7 @@ fn at_resource<'v>(c: &'v Value, name: &str) -> &'v Value {
 
 /// Containers that were over and are no more, in a pod that does not start them again.
 fn ended(
-    spec: &Value,
+    restarts: &Restarts<'_>,
     policy: &str,
     (stored, status): (&Value, &Value),
     list: Path<'_>,
@@ -580,12 +602,13 @@ fn ended(
     errors: &mut Errors,
 ) {
     let is_over = |c: &Value| at(at(c, "state"), "terminated").is_object();
+    // Of several with one name the first counts.
+    let after: HashMap<&str, &Value> = items(status, key).rev().map(|c| (text(c, "name"), c)).collect();
     for (i, before) in indexed(stored, key).filter(|(_, c)| is_over(c)) {
         let name = text(before, "name");
         let code = int(at(at(before, "state"), "terminated"), "exitCode").unwrap_or(0);
         let starts = policy == "Always" || policy == "OnFailure" && code != 0;
-        let after = items(status, key).find(|c| text(c, "name") == name);
-        if !starts && after.is_some_and(|c| !is_over(c)) && !may_start_again(spec, name) {
+        if !starts && after.get(name).is_some_and(|c| !is_over(c)) && !restarts.may_start(name) {
             let why = "may not be transitioned to non-terminated state";
             errors.push(Cause::forbidden(list.index(i).child("state"), why));
         }

@@ -472,11 +472,11 @@ pub(super) fn status(old: &Value, object: &Value, errors: &mut Errors) {
         let why = "may only be used when `spec.type` is 'LoadBalancer'";
         return errors.push(Cause::forbidden(list, why));
     }
+    let before: HashSet<&str> = indexed(points(old), "ingress").map(|(_, point)| text(point, "ip")).collect();
     for (i, point) in indexed(points(object), "ingress") {
         let path = list.index(i);
         let (address, mode) = (text(point, "ip"), text(point, "ipMode"));
-        let was = |(_, before): (usize, &Value)| text(before, "ip") == address;
-        if !address.is_empty() && !indexed(points(old), "ingress").any(was) {
+        if !address.is_empty() && !before.contains(address) {
             ip(address, path.child("ip"), errors);
         }
         let has_mode = has(point, "ipMode");

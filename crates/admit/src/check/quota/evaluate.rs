@@ -101,11 +101,13 @@ pub(in crate::check) fn pod_resources(spec: &Value, side: &str) -> Amounts {
         if text(c, "restartPolicy") == "Always" {
             sum(&mut total, &needed);
             sum(&mut sidecars, &needed);
-            needed = sidecars.clone();
         } else {
-            sum(&mut needed, &sidecars);
+            // What it does not speak of is with the sidecars in the total.
+            for (name, amount) in &mut needed {
+                *amount = sidecars.get(name).map_or(*amount, |s| amount.plus(s));
+            }
+            largest(&mut peak, needed);
         }
-        largest(&mut peak, needed);
     }
     largest(&mut total, peak);
     for (name, amount) in own(spec) {

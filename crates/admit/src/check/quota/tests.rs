@@ -138,3 +138,31 @@ fn claims_are_counted_by_the_class_of_their_attributes() {
     });
     assert!(!counted(&w, &claims[0]));
 }
+
+#[test]
+fn a_pod_of_many_amounts_costs_what_its_largest_moment_does() {
+    let amounts = |of: &[(&str, &str)]| -> Value {
+        of.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let container = |of: &[(&str, &str)], policy: &str| json!({"resources": {"requests": amounts(of)}, "restartPolicy": policy});
+    let spec = json!({
+        "containers": [container(&[("cpu", "1"), ("a.b/c", "1")], "")],
+        "initContainers": [
+            container(&[("cpu", "3"), ("a.b/c", "1")], ""),
+            container(&[("cpu", "1"), ("memory", "1"), ("a.b/d", "2")], "Always"),
+            container(&[("cpu", "4"), ("a.b/d", "1")], ""),
+            container(&[("cpu", "1")], "Always"),
+        ],
+    });
+    let cost: Vec<String> =
+        evaluate::pod_resources(&spec, "requests").iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(cost, ["a.b/c=1", "a.b/d=3", "cpu=5", "memory=1"]);
+    // Held against each other they would take minutes.
+    let many: serde_json::Map<String, Value> = (0..LEN).map(|i| (format!("a.b/{i}"), "1".into())).collect();
+    let mut inits = vec![json!({"resources": {"requests": many}, "restartPolicy": "Always"})];
+    inits.extend((0..LEN).map(|_| json!({"name": "i"})));
+    let spec = json!({"containers": [{}], "initContainers": inits});
+    assert_eq!(evaluate::pod_resources(&spec, "requests").len(), LEN);
+}
+
+const LEN: usize = 20_000;

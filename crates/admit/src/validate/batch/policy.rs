@@ -1,6 +1,7 @@
 //! When a job's pods that fail or succeed decide about the job.
 
 use serde_json::Value;
+use std::collections::HashSet;
 use stoa_kube::Cause;
 
 use super::super::affinity;
@@ -80,8 +81,11 @@ pub(super) fn failure(spec: &Value, path: Path<'_>, errors: &mut Errors) {
     if count > RULES_MAX {
         errors.push(Cause::too_many(rules, count, RULES_MAX));
     }
+    let pod = at(at(spec, "template"), "spec");
+    let lists = ["containers", "initContainers"].into_iter().flat_map(|list| items(pod, list));
+    let names: HashSet<&str> = lists.map(|c| text(c, "name")).collect();
     for (i, rule) in indexed(policy, "rules") {
-        failure_rule(rule, spec, rules.index(i), errors);
+        failure_rule(rule, spec, &names, rules.index(i), errors);
     }
 }
 
@@ -96,7 +100,7 @@ fn one_of_told(v: &Value, key: &str, known: &[&str], path: Path<'_>, errors: &mu
     }
 }
 
-fn failure_rule(rule: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+fn failure_rule(rule: &Value, spec: &Value, names: &HashSet<&str>, path: Path<'_>, errors: &mut Errors) {
     one_of_told(rule, "action", &["Count", "FailIndex", "FailJob", "Ignore"], path, errors);
     if text(rule, "action") == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
         let why = "requires the backoffLimitPerIndex to be set";
@@ -104,7 +108,7 @@ fn failure_rule(rule: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors)
     }
     let codes = at(rule, "onExitCodes");
     if codes.is_object() {
-        exit_codes(codes, spec, path.child("onExitCodes"), errors);
+        exit_codes(codes, names, path.child("onExitCodes"), errors);
     }
     let list = path.child("onPodConditions");
     let conditions = indexed(rule, "onPodConditions").count();
@@ -123,15 +127,12 @@ fn failure_rule(rule: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors)
     errors.push(Cause::invalid_unshown(path, why));
 }
 
-fn exit_codes(codes: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) {
+fn exit_codes(codes: &Value, names: &HashSet<&str>, path: Path<'_>, errors: &mut Errors) {
     let operator = text(codes, "operator");
     one_of_told(codes, "operator", &["In", "NotIn"], path, errors);
     if has(codes, "containerName") {
         let name = text(codes, "containerName");
-        let pod = at(at(spec, "template"), "spec");
-        let known =
-            ["containers", "initContainers"].iter().any(|l| items(pod, l).any(|c| text(c, "name") == name));
-        if !known {
+        if !names.contains(name) {
             let why = "must be one of the container or initContainer names in the pod template";
             errors.push(Cause::invalid(path.child("containerName"), name, why));
         }
