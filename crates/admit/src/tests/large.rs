@@ -116,6 +116,24 @@ fn a_pod_that_grows() {
 }
 
 #[test]
+fn drivers_of_a_node_and_scopes_of_a_quota() {
+    let drivers =
+        |id: &str| json!({"spec": {"drivers": list(|i| json!({"name": format!("d{i}"), "nodeID": id}))}});
+    let moved =
+        changes("storage.k8s.io", "csinodes", drivers("a"), |o| o["spec"] = drivers("b")["spec"].take());
+    said(&moved, "spec.drivers: Invalid value");
+    let hard = json!({"persistentvolumeclaims": "1", "services": "1"});
+    let quota = |spec: Value| causes("", "resourcequotas", "ns", json!({"metadata": {}, "spec": spec}));
+    for scope in ["Unheard", "Terminating"] {
+        let found = quota(json!({"hard": hard, "scopes": list(|_| json!(scope))}));
+        said(&found, "spec.scopes: Invalid value");
+        let demands = list(|_| json!({"scopeName": scope, "operator": "Exists"}));
+        let found = quota(json!({"hard": hard, "scopeSelector": {"matchExpressions": demands}}));
+        said(&found, "spec.scopeSelector.matchExpressions");
+    }
+}
+
+#[test]
 fn what_is_told_of_a_pods_containers() {
     let state = |state: Value| list(|i| json!({"name": format!("c{i}"), "state": state}));
     let spec = json!({"restartPolicy": "Never", "containers": named("c")});

@@ -1,7 +1,7 @@
 //! Storage drivers and what they tell: drivers, nodes, capacities, attachments and classes of volume attributes.
 
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use stoa_kube::Cause;
 
 use super::field::{
@@ -107,13 +107,16 @@ pub(super) fn node_change(old: &Value, new: &Value, errors: &mut Errors) {
         crate::value::remove(&mut driver, "allocatable");
         driver
     };
+    let mut by_name: HashMap<&str, Vec<&Value>> = HashMap::new();
+    for (_, driver) in indexed(at(new, "spec"), "drivers") {
+        by_name.entry(text(driver, "name")).or_default().push(driver);
+    }
     for (_, was) in indexed(at(old, "spec"), "drivers") {
-        for (_, is) in indexed(at(new, "spec"), "drivers") {
-            if text(was, "name") == text(is, "name") && fixed(was) != fixed(is) {
-                let path = SPEC.child("drivers");
-                let type_name = "storage.v1.CSINodeDriver";
-                errors.push(internal::invalid(path, &fixed(is), type_name, "field is immutable"));
-            }
+        let now = by_name.get(text(was, "name")).into_iter().flatten();
+        for is in now.filter(|is| fixed(was) != fixed(is)) {
+            let path = SPEC.child("drivers");
+            let type_name = "storage.v1.CSINodeDriver";
+            errors.push(internal::invalid(path, &fixed(is), type_name, "field is immutable"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Resource quotas and limit ranges.
 
 use serde_json::Value;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use stoa_kube::Cause;
 use stoa_units::{Quantity, check_label_key};
 
@@ -124,14 +124,21 @@ fn may_scope(scope: &str, resource: &str) -> bool {
 fn scopes(spec: &Value, errors: &mut Errors) {
     let list = SPEC.child("scopes");
     let given: Vec<&str> = texts(spec, "scopes").collect();
-    let mut say = |why: &str| errors.push(Cause::invalid(list, at(spec, "scopes").clone(), why));
-    for scope in &given {
-        if !SCOPES.contains(scope) {
-            say("unsupported scope");
+    // All of them are shown each time.
+    let mut say = |why: &str| {
+        if !errors.is_full() {
+            errors.push(Cause::invalid(list, at(spec, "scopes").clone(), why));
         }
-        for (resource, _) in pairs(spec, "hard").filter(|(r, _)| is_quota_name(r)) {
-            if !may_scope(scope, resource) {
-                say("unsupported scope applied to resource");
+        errors.is_full()
+    };
+    let mut unfit = Unfit::default();
+    for scope in &given {
+        if !SCOPES.contains(scope) && say("unsupported scope") {
+            return;
+        }
+        for _ in 0..unfit.count(spec, scope) {
+            if say("unsupported scope applied to resource") {
+                return;
             }
         }
     }
@@ -142,23 +149,41 @@ fn scopes(spec: &Value, errors: &mut Errors) {
     }
 }
 
+/// How many of the resources of a quota each scope says nothing of, counted once.
+#[derive(Default)]
+struct Unfit<'a>(HashMap<&'a str, usize>);
+
+impl<'a> Unfit<'a> {
+    fn count(&mut self, spec: &Value, scope: &'a str) -> usize {
+        let counted =
+            || pairs(spec, "hard").filter(|(r, _)| is_quota_name(r) && !may_scope(scope, r)).count();
+        *self.0.entry(scope).or_insert_with(counted)
+    }
+}
+
 /// The stock server tells of no demand by its place.
 fn scope_selector(spec: &Value, errors: &mut Errors) {
     let root = SPEC.child("scopeSelector");
     let path = root.child("matchExpressions");
     let demands = || items(at(spec, "scopeSelector"), "matchExpressions");
+    let mut unfit = Unfit::default();
     for e in demands() {
+        if errors.is_full() {
+            return;
+        }
         let (scope, operator) = (text(e, "scopeName"), text(e, "operator"));
         if !SCOPES.contains(&scope) {
             errors.push(Cause::invalid(path.child("scopeName"), scope, "unsupported scope"));
         }
-        for (resource, _) in pairs(spec, "hard").filter(|(r, _)| is_quota_name(r)) {
-            if !may_scope(scope, resource) {
-                let shown: Vec<String> = demands().map(|d| shown::print(d, shown::SCOPE_DEMAND)).collect();
-                let shown = format!("{{\"MatchExpressions\":[{}]}}", shown.join(","));
-                let why = format!("Invalid value: {shown}: unsupported scope applied to resource");
-                errors.push(Cause::new("FieldValueInvalid", path, why));
+        for _ in 0..unfit.count(spec, scope) {
+            // All of them are shown each time.
+            if errors.is_full() {
+                return;
             }
+            let shown: Vec<String> = demands().map(|d| shown::print(d, shown::SCOPE_DEMAND)).collect();
+            let shown = format!("{{\"MatchExpressions\":[{}]}}", shown.join(","));
+            let why = format!("Invalid value: {shown}: unsupported scope applied to resource");
+            errors.push(Cause::new("FieldValueInvalid", path, why));
         }
         let has_values = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
         if !has_values && SCOPES.contains(&scope) && operator != "Exists" {
