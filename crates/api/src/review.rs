@@ -8,7 +8,7 @@ use crate::state::State;
 use serde_json::{Value, json};
 use stoa_authz::{Attributes, User};
 use stoa_kube::{CAUSES_MAX, Cause, Status, decode, schema};
-use stoa_units::{FieldSelector, check_label_key, check_label_value};
+use stoa_units::{FieldSelector, FieldTerm, Operator, check_label_key, check_label_value};
 
 /// Answers a create of one of the virtual review kinds; `None`: the resource is none of them.
 pub(crate) fn create(
@@ -214,9 +214,28 @@ fn subject(spec: &Value) -> User {
     user
 }
 
+/// What a question says that is selected. Who cannot be understood selects more than was meant, and so may less.
+fn fields(selector: &Value) -> FieldSelector {
+    let raw = text(selector, "rawSelector");
+    if !raw.is_empty() {
+        return FieldSelector::parse(raw).unwrap_or_default();
+    }
+    let term = |requirement: &Value| {
+        let operator = match text(requirement, "operator") {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            _ => return None,
+        };
+        let [value] = requirement["values"].as_array()?.as_slice() else { return None };
+        let (field, value) = (text(requirement, "key").to_owned(), value.as_str()?.to_owned());
+        Some(FieldTerm { field, value, operator })
+    };
+    FieldSelector(selector["requirements"].as_array().into_iter().flatten().filter_map(term).collect())
+}
+
 fn judge(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
     let (on_resource, on_path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    let fields = FieldSelector::parse(text(&on_resource["fieldSelector"], "rawSelector")).unwrap_or_default();
+    let fields = fields(&on_resource["fieldSelector"]);
     let attributes = if on_path.is_null() {
         Attributes {
             verb: text(on_resource, "verb"),

@@ -251,4 +251,20 @@ async fn a_node_reads_only_what_its_pods_refer_to() {
     assert_eq!(s.send(node("system:node:n1"), "GET", &format!("{secrets}/other"), &[], "").await.code, 403);
     assert_eq!(s.send(node("system:node:n2"), "GET", &format!("{secrets}/mine"), &[], "").await.code, 403);
     assert_eq!(s.send(node("system:node:n1"), "GET", secrets, &[], "").await.code, 403);
+    // A question about a list says what it selects, in one form or the other.
+    for (selector, allowed) in [
+        (json!({"rawSelector": "spec.nodeName=n1"}), true),
+        (json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n1"]}]}), true),
+        (json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n2"]}]}), false),
+        (json!({"requirements": [{"key": "spec.nodeName", "operator": "NotIn", "values": ["n1"]}]}), false),
+        (
+            json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n1", "n2"]}]}),
+            false,
+        ),
+    ] {
+        let asked = json!({"spec": {"user": "system:node:n1", "groups": ["system:nodes"],
+            "resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": selector}}});
+        let answer = s.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", asked).await.json();
+        assert_eq!(answer["status"]["allowed"], allowed, "{answer}");
+    }
 }
