@@ -2,7 +2,7 @@
 //! transaction that writes the service, so that two services can never hold the same one and none is leaked.
 
 use crate::Registry;
-use crate::options::{ALLOCATE_DRAWS_MAX, ServiceCidr};
+use crate::options::{ALLOCATE_DRAWS_MAX, ALLOCATE_SEARCH_LEN_MAX, ServiceCidr};
 use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -239,7 +239,7 @@ impl Registry {
         let objects = entries.iter().filter_map(|e| serde_json::from_slice::<Value>(&e.value).ok());
         let staying = objects.filter(|c| c["metadata"]["deletionTimestamp"].is_null());
         let cidrs = staying.flat_map(|c| c["spec"]["cidrs"].as_array().cloned().unwrap_or_default());
-        let ranges = cidrs.filter_map(|c| ServiceCidr::parse(c.as_str()?));
+        let ranges = cidrs.filter_map(|c| ServiceCidr::of_any_size(c.as_str()?));
         ranges.filter(|r| *r != self.options().service_cidr).collect()
     }
 
@@ -257,7 +257,8 @@ impl Registry {
         };
         let start = rand::rng().random_range(0..cidr.len());
         let drawn = (0..ALLOCATE_DRAWS_MAX).find_map(|_| free(rand::rng().random_range(0..cidr.len())));
-        drawn.or_else(|| (0..cidr.len()).find_map(|i| free((start + i) % cidr.len())))
+        let rest = 0..cidr.len().min(ALLOCATE_SEARCH_LEN_MAX);
+        drawn.or_else(|| rest.into_iter().find_map(|i| free((start + i) % cidr.len())))
     }
 
     fn draw_port(&self, taken: &BTreeSet<Key>) -> Option<u16> {

@@ -18,6 +18,8 @@ pub const PATCH_TRIES_MAX: usize = 5;
 pub const MODIFY_TRIES_MAX: usize = 16;
 /// How often an address or port is drawn before the range is searched in order.
 pub const ALLOCATE_DRAWS_MAX: usize = 16;
+/// How many addresses in a row are then looked at: all that a first range can have.
+pub const ALLOCATE_SEARCH_LEN_MAX: u32 = 1 << 20;
 /// How long a read waits for a revision that the store has not reached.
 pub const FUTURE_REVISION_WAIT: Duration = Duration::from_secs(3);
 /// How often an idle watch is told how far it has come.
@@ -39,9 +41,14 @@ pub struct ServiceCidr {
 impl ServiceCidr {
     /// Reads `10.96.0.0/16`. Prefixes shorter than /12 or longer than /30 are refused, as a stock server does.
     pub fn parse(text: &str) -> Option<ServiceCidr> {
+        ServiceCidr::of_any_size(text).filter(|cidr| cidr.prefix >= 12)
+    }
+
+    /// Reads a range that is added to the first, and may be larger. Those that hold no address to hand out are none.
+    pub(crate) fn of_any_size(text: &str) -> Option<ServiceCidr> {
         let (address, prefix) = text.split_once('/')?;
         let address: Ipv4Addr = address.parse().ok()?;
-        let prefix: u8 = prefix.parse().ok().filter(|p| (12..=30).contains(p))?;
+        let prefix: u8 = prefix.parse().ok().filter(|p| (1..=30).contains(p))?;
         let mask = u32::MAX << (32 - prefix);
         Some(ServiceCidr { base: u32::from(address) & mask, prefix })
     }
