@@ -3,43 +3,27 @@
 use crate::{Authority, Error, Identity, files};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use p256::SecretKey;
-use p256::pkcs8::DecodePrivateKey;
+use sec1::der::{EncodePem, SecretDocument};
+use sec1::pkcs8::{LineEnding, PrivateKeyInfo};
+use sec1::{ALGORITHM_OID, EcParameters, EcPrivateKey};
 use std::borrow::Cow;
 use std::path::Path;
 
-/// An encoded P-256 key of RFC 5915 without its curve begins like this, …
-const NAMELESS: [u8; 7] = [0x30, 0x6b, 0x02, 0x01, 0x01, 0x04, 0x20];
-/// … is that long up to the end of the secret, …
-const SECRET_END: usize = NAMELESS.len() + 32;
-/// … and names its curve by this.
-const CURVE: [u8; 12] = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// How long a line of PEM is.
-const PEM_LINE_LEN: usize = 64;
-
-/// The key in the form of RFC 5915 ("EC PRIVATE KEY"), if it is one of P-256: clients on fabric8's library (Spark, Jenkins and many
-/// others in Java) take the form that names no algorithm for RSA. Clients in Go and with OpenSSL take none that does not name its
-/// curve, which the encoder leaves out.
+/// An elliptic curve's key in the form of RFC 5915 ("EC PRIVATE KEY"), with the curve's name in it: clients on fabric8's library
+/// (Spark, Jenkins and many others in Java) take the form that names no algorithm for RSA. Other keys stay as they are.
 fn named_key(pem: &str) -> Cow<'_, str> {
-    let der = SecretKey::from_pkcs8_pem(pem).ok().and_then(|key| key.to_sec1_der().ok());
-    let Some(der) = der.filter(|d| d.starts_with(&NAMELESS) && d.len() == 2 + usize::from(NAMELESS[1]))
-    else {
-        return Cow::Borrowed(pem);
+    let named = || {
+        let (_, document) = SecretDocument::from_pem(pem).ok()?;
+        let info = PrivateKeyInfo::try_from(document.as_bytes()).ok()?;
+        if info.algorithm.oid != ALGORITHM_OID {
+            return None;
+        }
+        let curve = info.algorithm.parameters_oid().ok()?;
+        let key = EcPrivateKey::try_from(info.private_key).ok()?;
+        let key = EcPrivateKey { parameters: Some(EcParameters::NamedCurve(curve)), ..key };
+        key.to_pem(LineEnding::LF).ok()
     };
-    let mut named = der[..SECRET_END].to_vec();
-    named[1] += CURVE.len() as u8;
-    named.extend_from_slice(&CURVE);
-    named.extend_from_slice(&der[SECRET_END..]);
-    let mut out = String::from("-----BEGIN EC PRIVATE KEY-----\n");
-    let text = STANDARD.encode(named);
-    let (mut line, mut rest) = text.split_at(text.len().min(PEM_LINE_LEN));
-    while !line.is_empty() {
-        out.push_str(line);
-        out.push('\n');
-        (line, rest) = rest.split_at(rest.len().min(PEM_LINE_LEN));
-    }
-    out.push_str("-----END EC PRIVATE KEY-----\n");
-    Cow::Owned(out)
+    named().map_or(Cow::Borrowed(pem), |key| Cow::Owned(key.to_string()))
 }
 
 /// A kubeconfig with one cluster, one user and one context, all inline.
@@ -78,7 +62,10 @@ mod tests {
         let named = named_key(&key.serialize_pem()).into_owned();
         assert!(named.starts_with("-----BEGIN EC PRIVATE KEY-----\n"), "{named}");
         let der = PrivateKeyDer::from_pem_slice(named.as_bytes()).unwrap();
-        assert!(der.secret_der().windows(CURVE.len()).any(|w| w == CURVE), "no curve in {named}");
+        // Clients in Go and with OpenSSL take none that does not name its curve.
+        let curve = sec1::der::asn1::ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+        let read = EcPrivateKey::try_from(der.secret_der()).unwrap();
+        assert_eq!(read.parameters, Some(EcParameters::NamedCurve(curve)));
         let public = |der: &PrivateKeyDer<'_>| {
             let signing = rustls::crypto::ring::sign::any_ecdsa_type(der).unwrap();
             signing.public_key().unwrap().to_vec()
