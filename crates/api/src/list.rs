@@ -7,7 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::io::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use stoa_store::Entry;
+use stoa_store::{Entries, Entry, IntoEntries};
 
 /// Objects from this size on are handed on as they are instead of being copied into the chunk.
 const COPY_BYTES_MAX: usize = 16 * 1024;
@@ -17,7 +17,7 @@ pub(crate) type Show = Box<dyn FnMut(&Entry) -> Bytes + Send>;
 
 pub(crate) struct ListBody {
     head: Option<Bytes>,
-    entries: std::vec::IntoIter<Entry>,
+    entries: IntoEntries,
     tail: Option<&'static str>,
     /// `None`: the object's own bytes.
     show: Option<Show>,
@@ -31,9 +31,9 @@ pub(crate) struct ListBody {
 }
 
 impl ListBody {
-    pub(crate) fn new(head: Bytes, entries: Vec<Entry>, show: Option<Show>) -> ListBody {
+    pub(crate) fn new(head: Bytes, entries: Entries, show: Option<Show>) -> ListBody {
         let tail = "]}\n";
-        let objects: u64 = entries.iter().map(|e| e.value.len() as u64).sum();
+        let objects = entries.value_bytes();
         let commas = entries.len().saturating_sub(1) as u64;
         let left = show.is_none().then_some(head.len() as u64 + objects + commas + tail.len() as u64);
         ListBody {
@@ -129,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn a_streamed_list_is_whole_json_of_the_length_it_announced() {
         for sizes in [vec![], vec![1], vec![1, 2, 3], vec![40_000, 1, 40_000, 40_000], vec![1000; 500]] {
-            let entries: Vec<Entry> = sizes.iter().enumerate().map(|(i, n)| entry(i, *n)).collect();
+            let entries: Entries = sizes.iter().enumerate().map(|(i, n)| entry(i, *n)).collect();
             let body = ListBody::new(Bytes::from_static(b"{\"items\":["), entries, None);
             let said = body.about_bytes();
             let bytes = body.collect().await.unwrap().to_bytes();

@@ -208,8 +208,9 @@ impl Registry {
         let deletes: Vec<_> = list
             .entries
             .iter()
-            .map(|e| {
-                self.delete_if_there(ctx, Target::new(resource, e.key.namespace(), e.key.name()), options)
+            .map(|e| async move {
+                let target = Target::new(resource, e.key.namespace(), e.key.name());
+                self.delete_if_there(ctx, target, options).await
             })
             .map(FutureExt::boxed)
             .collect();

@@ -118,8 +118,8 @@ impl Registry {
         let labels: BTreeMap<String, String> =
             pod.labels().iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string()))).collect();
         let mut matching = Vec::new();
-        for entry in &all.entries {
-            let budget = read(entry)?;
+        for entry in all.entries {
+            let budget = read(&entry)?;
             if selector(&budget["spec"]["selector"]).is_some_and(|s| s.matches(&labels)) {
                 matching.push((entry.key.name().to_string(), budget));
             }

@@ -5,7 +5,7 @@ use crate::options::{CONTINUE_AGE_MAX, FUTURE_REVISION_WAIT, RANGE_PAGE_LEN};
 use crate::{Initial, Registry, Selection, Target, convert, error};
 use std::time::Duration;
 use stoa_kube::{Cause, Resource, Status};
-use stoa_store::{Entry, Error, Key, Range};
+use stoa_store::{Entries, Entry, Error, Key, Range};
 use stoa_units::{Revision, Time, quote};
 
 /// How often a read looks whether a revision to come has come.
@@ -39,7 +39,7 @@ pub struct ListOptions {
 #[derive(Clone, Debug)]
 pub struct List {
     /// The objects, in key order, in the served form.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// As of when they were read.
     pub revision: Revision,
     /// Where the next page starts; `None` at the end.
@@ -189,7 +189,7 @@ impl Registry {
         options: &ListOptions,
     ) -> Result<List, Error> {
         if options.selection.is_everything() {
-            let page = self.store().range(Range { prefix, after, limit: options.limit, at })?;
+            let page = self.store().hold(Range { prefix, after, limit: options.limit, at })?;
             let more = page.remaining > 0;
             return Ok(finish(
                 resource,
@@ -201,30 +201,20 @@ impl Registry {
                 more,
             ));
         }
-        let mut found: Vec<Entry> = Vec::new();
+        let mut found = Entries::default();
         let mut after = after.cloned();
         let mut at = at;
         loop {
             let range = Range { prefix, after: after.as_ref(), limit: RANGE_PAGE_LEN, at };
-            let page = self.store().range(range)?;
-            let more = page.remaining > 0;
+            let page = self.store().hold(range)?;
             at = Some(page.revision);
-            let last = page.entries.last().map(|e| e.key.clone());
-            let mut entries = page.entries.into_iter();
-            while let Some(entry) = entries.next() {
-                if !options.selection.matches(&entry.key, &entry.value) {
-                    continue;
-                }
-                found.push(entry);
-                if options.limit > 0 && found.len() == options.limit {
-                    let more = more || entries.len() > 0;
-                    return Ok(finish(resource, prefix, found, page.revision, begun, None, more));
-                }
+            let matches = |e: &Entry| options.selection.matches(&e.key, &e.value);
+            let looked_at = page.entries.select_into(&mut found, options.limit, matches);
+            let is_more = page.remaining > 0 || looked_at < page.entries.len();
+            if !is_more || (options.limit > 0 && found.len() == options.limit) {
+                return Ok(finish(resource, prefix, found, page.revision, begun, None, is_more));
             }
-            if !more {
-                return Ok(finish(resource, prefix, found, page.revision, begun, None, false));
-            }
-            after = last;
+            after = page.entries.last().map(|e| e.key);
         }
     }
 
@@ -277,7 +267,7 @@ pub(crate) fn served(resource: &Resource, entry: Entry) -> Entry {
 fn finish(
     resource: &Resource,
     prefix: &str,
-    mut entries: Vec<Entry>,
+    mut entries: Entries,
     revision: Revision,
     begun: Time,
     remaining: Option<u64>,

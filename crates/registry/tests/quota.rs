@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stoa_kube::resources;
 use stoa_registry::{Context, DeleteOptions, ListOptions, Options, Registry, Target};
-use stoa_store::{Commit, Entry, Error, Key, Page, Range, Stats, Store, Txn, Watch};
+use stoa_store::{Commit, Entries, Entry, Error, Key, Page, Range, Stats, Store, Txn, Watch};
 use stoa_units::{Clock, Revision, SystemClock};
 
 /// A store whose commits take their time, so that everything that can overlap does; it counts how often config maps are listed.
@@ -27,9 +27,9 @@ impl Store for Slow {
     fn get_at(&self, key: &Key, at: Revision) -> Result<Option<Entry>, Error> {
         self.0.get_at(key, at)
     }
-    fn range(&self, range: Range<'_>) -> Result<Page, Error> {
+    fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error> {
         self.1.fetch_add(usize::from(range.prefix.contains("/configmaps/")), Ordering::Relaxed);
-        self.0.range(range)
+        self.0.hold(range)
     }
     fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error> {
         self.0.watch(prefix, after)
@@ -79,7 +79,7 @@ async fn a_quota_holds_against_creates_at_once() {
     // What goes makes room, and what the quota says now is what counts.
     let target = Target::new(find("configmaps"), "default", "");
     let page = registry.list(find("configmaps"), "default", &ListOptions::all()).await.unwrap();
-    let name = page.entries[0].key.name().to_string();
+    let name = page.entries.last().expect("one").key.name().to_string();
     registry.delete(&ctx, Target { name: &name, ..target }, &DeleteOptions::default()).await.unwrap();
     let make = async |name: &str| {
         let made = registry.create(&ctx, target, json!({"metadata": {"name": name}})).await;

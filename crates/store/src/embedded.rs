@@ -6,7 +6,7 @@ use crate::queue::{Queue, Request};
 use crate::recover::{Recovered, recover};
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{Commit, Entry, Error, Key, Options, Page, Range, Stats, Store, Txn, Watch};
+use crate::{Commit, Entries, Entry, Error, Key, Options, Page, Range, Stats, Store, Txn, Watch};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -83,8 +83,8 @@ impl Store for Embedded {
         self.shared.get_at(key, at)
     }
 
-    fn range(&self, range: Range<'_>) -> Result<Page, Error> {
-        self.shared.range(range)
+    fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error> {
+        self.shared.hold(range)
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error> {

@@ -9,7 +9,7 @@
 //! and nothing is cut beyond a pin.
 
 use crate::key::prefix_end;
-use crate::{Entry, Error, EventKind, Key, Page, Range};
+use crate::{Entries, Entry, Error, EventKind, Key, Page, Range};
 use bytes::Bytes;
 use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
@@ -81,6 +81,32 @@ impl Slot {
             version = older;
         }
         version.exists().then_some(version)
+    }
+}
+
+/// A key as it stood when it was read.
+#[derive(Clone)]
+pub(crate) struct Held {
+    slot: Arc<Slot>,
+    version: Arc<Version>,
+}
+
+impl Held {
+    pub(crate) fn entry(&self) -> Entry {
+        self.version.entry(&self.slot.key)
+    }
+
+    pub(crate) fn value_len(&self) -> usize {
+        self.version.value.len()
+    }
+}
+
+/// What no store holds: an entry as it is shown instead of what is stored.
+impl From<Entry> for Held {
+    fn from(entry: Entry) -> Held {
+        let Entry { key, value, created, modified } = entry;
+        let version = Arc::new(Version::after(None, EventKind::Put, value, created, modified));
+        Held { slot: Arc::new(Slot { key, head: Mutex::new(version.clone()) }), version }
     }
 }
 
@@ -310,7 +336,7 @@ impl Index {
         Ok(self.slot(key).and_then(|slot| slot.at(pin.at)).map(|version| version.entry(key)))
     }
 
-    pub(crate) fn range(&self, range: Range<'_>) -> Result<Page, Error> {
+    pub(crate) fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error> {
         let pin = self.pin(range.at)?;
         let order = self.maps.read().order.clone();
         let end = prefix_end(range.prefix);
@@ -321,13 +347,13 @@ impl Index {
         };
         // A bound that lies beyond the end is an empty range, not a panic.
         if matches!((lower, upper), (Bound::Excluded(l), Bound::Excluded(u)) if l >= u) {
-            return Ok(Page { entries: Vec::new(), revision: pin.at, remaining: 0 });
+            return Ok(Page { entries: Entries::default(), revision: pin.at, remaining: 0 });
         }
         let slots = order.range::<_, str>((lower, upper));
-        let mut found = slots.filter_map(|(key, slot)| slot.at(pin.at).map(|version| (key, version)));
+        let mut found =
+            slots.filter_map(|(_, slot)| slot.at(pin.at).map(|version| Held { slot: slot.clone(), version }));
         let limit = if range.limit == 0 { usize::MAX } else { range.limit };
-        let entries: Vec<Entry> =
-            found.by_ref().take(limit).map(|(key, version)| version.entry(key)).collect();
+        let entries: Entries = found.by_ref().take(limit).collect();
         let remaining = if entries.len() < limit { 0 } else { found.count() as u64 };
         Ok(Page { entries, revision: pin.at, remaining })
     }

@@ -48,7 +48,7 @@ mod watch;
 mod writer;
 
 pub use embedded::open_embedded;
-pub use entry::{Entry, Page, Range};
+pub use entry::{Entries, Entry, IntoEntries, Page, Range};
 pub use error::Error;
 pub use event::{Batch, Event, EventKind};
 pub use key::Key;

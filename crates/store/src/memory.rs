@@ -3,7 +3,7 @@
 use crate::draft::check;
 use crate::index::Index;
 use crate::shared::{Shared, wake};
-use crate::{Commit, Entry, Error, Key, Options, Page, Range, Stats, Store, Txn, Watch};
+use crate::{Commit, Entries, Entry, Error, Key, Options, Page, Range, Stats, Store, Txn, Watch};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ impl Store for Memory {
         self.shared.get_at(key, at)
     }
 
-    fn range(&self, range: Range<'_>) -> Result<Page, Error> {
-        self.shared.range(range)
+    fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error> {
+        self.shared.hold(range)
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error> {

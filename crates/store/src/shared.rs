@@ -4,7 +4,7 @@ use crate::draft::Draft;
 use crate::hub::{Group, Hub};
 use crate::index::Index;
 use crate::options::Options;
-use crate::{Entry, Error, Event, Key, Page, Range, Stats, Watch};
+use crate::{Entries, Entry, Error, Event, Key, Page, Range, Stats, Watch};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use stoa_units::Revision;
@@ -52,8 +52,8 @@ impl Shared {
         self.index.get_at(key, at)
     }
 
-    pub(crate) fn range(&self, range: Range<'_>) -> Result<Page, Error> {
-        self.index.range(range)
+    pub(crate) fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error> {
+        self.index.hold(range)
     }
 
     pub(crate) fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error> {

@@ -1,6 +1,6 @@
 //! The trait behind which the engines stand.
 
-use crate::{Commit, Entry, Error, Key, Page, Range, Txn, Watch};
+use crate::{Commit, Entries, Entry, Error, Key, Page, Range, Txn, Watch};
 use stoa_units::Revision;
 
 /// A revisioned key-value store with watch. Reads are local and never wait for I/O.
@@ -16,8 +16,14 @@ pub trait Store: Send + Sync {
     /// A key as it stood at a revision.
     fn get_at(&self, key: &Key, at: Revision) -> Result<Option<Entry>, Error>;
 
+    /// Entries under a prefix, now or at a revision, held by reference.
+    fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error>;
+
     /// Entries under a prefix, now or at a revision.
-    fn range(&self, range: Range<'_>) -> Result<Page, Error>;
+    fn range(&self, range: Range<'_>) -> Result<Page, Error> {
+        let Page { entries, revision, remaining } = self.hold(range)?;
+        Ok(Page { entries: entries.into_iter().collect(), revision, remaining })
+    }
 
     /// All events under a prefix whose revision is greater than `after`. A prefix that ends in `/` or is a whole key is
     /// found without regard to how many other watchers there are.

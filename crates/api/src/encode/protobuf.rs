@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use stoa_kube::protobuf::List;
 use stoa_kube::{Resource, Status};
-use stoa_store::Entry;
+use stoa_store::{Entries, Entry};
 
 /// What all lists that are being sent keep together.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Lists from this size on are measured on a thread where nobody else waits.
-const INLINE_BYTES_MAX: usize = 64 * 1024;
+const INLINE_BYTES_MAX: u64 = 64 * 1024;
 
 static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -64,7 +64,7 @@ pub(crate) async fn list(
     resource: &'static Resource,
     view: View,
     metadata: Value,
-    entries: Vec<Entry>,
+    entries: Entries,
 ) -> Result<ListBody, Status> {
     let list = match view {
         View::Partial | View::PartialList => {
@@ -73,7 +73,7 @@ pub(crate) async fn list(
         _ => List::new(&resource.api_version(), resource.list_kind, &metadata),
     };
     let list = list.map_err(|e| Status::internal(e.to_string()))?;
-    let stored: usize = entries.iter().map(|e| e.value.len()).sum();
+    let stored = entries.value_bytes();
     if stored < INLINE_BYTES_MAX {
         return measure(list, entries);
     }
@@ -81,7 +81,7 @@ pub(crate) async fn list(
     measured.map_err(|e| Status::internal(e.to_string()))?
 }
 
-fn measure(list: List, entries: Vec<Entry>) -> Result<ListBody, Status> {
+fn measure(list: List, entries: Entries) -> Result<ListBody, Status> {
     let (mut share, mut kept, mut rest) = (Kept::default(), Vec::new(), Vec::new());
     let mut items_bytes = 0;
     let mut chunk = Vec::new();
@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_is_of_the_length_it_announced_kept_or_not() {
         let resource = resources().find("", "v1", "configmaps").unwrap();
-        let entries = |count: usize| -> Vec<Entry> {
+        let entries = |count: usize| -> Entries {
             let one = |i: usize| {
                 let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": format!("m{i}")},
                     "data": {"a": "x".repeat(i % 300)}});

@@ -151,8 +151,10 @@ async fn list(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> 
     let include = negotiate::include(asked.info.query.text("includeObject"))?;
     let options = list_options(asked)?;
     let mut list = asked.state.registry.list(asked.resource, asked.namespace(), &options).await?;
-    for entry in list.entries.iter_mut().filter(|_| leases::concerns(asked.resource, asked.namespace())) {
-        entry.value = leases::freshen(&asked.state, asked.resource, asked.namespace(), entry.value.clone());
+    if leases::concerns(asked.resource, asked.namespace()) {
+        let fresh = |value| leases::freshen(&asked.state, asked.resource, asked.namespace(), value);
+        list.entries =
+            list.entries.into_iter().map(|e| stoa_store::Entry { value: fresh(e.value), ..e }).collect();
     }
     let now = asked.state.registry.clock().now();
     encode::list(asked.resource, list, accepted, include, headers, now).await
