@@ -190,7 +190,14 @@ fn merge_status(old: &Value, new: &Value) -> Value {
     if let Some(phase @ ("Succeeded" | "Failed")) = old["phase"].as_str() {
         out["phase"] = json!(phase);
     }
-    for field in ["qosClass", "nominatedNodeName", "resourceClaimStatuses"] {
+    // By the claims that were made for a pod its node may read them: no node says which these are.
+    for field in ["resourceClaimStatuses", "extendedResourceClaimStatus"] {
+        match old.get(field) {
+            Some(made) => out[field] = made.clone(),
+            None => drop(out.as_object_mut().and_then(|o| o.remove(field))),
+        }
+    }
+    for field in ["qosClass", "nominatedNodeName"] {
         if out[field].is_null() && !old[field].is_null() {
             out[field] = old[field].clone();
         } else if out[field].is_null()
@@ -229,6 +236,13 @@ mod tests {
         assert_eq!(conditions, ["Ready=True", "PodScheduled=True", "example.com/gate=True"]);
         assert_eq!((&merged["qosClass"], &merged["podIP"]), (&json!("BestEffort"), &json!("10.0.0.2")));
         assert!(merged.get("nominatedNodeName").is_none());
+        let claims =
+            |name: &str| json!({"resourceClaimStatuses": [{"name": "c", "resourceClaimName": name}]});
+        assert_eq!(
+            merge_status(&claims("made"), &claims("other"))["resourceClaimStatuses"][0]["resourceClaimName"],
+            "made"
+        );
+        assert!(merge_status(&json!({}), &claims("other")).get("resourceClaimStatuses").is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use stoa_kube::Status;
 
+use crate::default::CONTAINER_LISTS;
 use crate::mutate::mirror_fault;
 use crate::value::{at, is_empty, items, pairs, path, text};
 use crate::{Operation, Request, World};
@@ -60,13 +61,7 @@ fn pod(node: &str, request: &Request<'_>, object: &Value, old: Option<&Value>) -
             if let Some(why) = mirror_fault(spec) {
                 return Some(why.to_owned());
             }
-            let names_config =
-                |v: &Value| !at(v, "configMap").is_null() || !at(v, "persistentVolumeClaim").is_null();
-            items(spec, "volumes").any(names_config).then(|| {
-                format!(
-                    "node {node:?} can not create pods that reference configmaps or persistentvolumeclaims"
-                )
-            })
+            referred_to(spec).map(|what| format!("node {node:?} can not create pods that reference {what}"))
         }
         Operation::Delete => {
             let stored = old.unwrap_or(object);
@@ -86,9 +81,35 @@ fn pod_status(node: &str, object: &Value, old: Option<&Value>) -> Option<String>
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
         ));
     }
-    let labels = |o: &Value| path(o, &["metadata", "labels"]).clone();
-    (labels(stored) != labels(object))
-        .then(|| format!("node {node:?} cannot update labels through pod status"))
+    // Labels are what others select by, and by the claims that were made for a pod its node may read them.
+    let own_by_others: [(&[&str], &str); 3] = [
+        (&["metadata", "labels"], "labels through pod status"),
+        (&["status", "resourceClaimStatuses"], "resource claim statues"),
+        (&["status", "extendedResourceClaimStatus"], "extended resource claim status"),
+    ];
+    let changed = own_by_others.iter().find(|(place, _)| path(stored, place) != path(object, place));
+    changed.map(|(_, what)| format!("node {node:?} cannot update {what}"))
+}
+
+/// What a pod refers to that its node could read by it, besides secrets and accounts.
+fn referred_to(spec: &Value) -> Option<&'static str> {
+    let names_config = |c: &Value| {
+        items(c, "env").any(|e| path(e, &["valueFrom", "configMapKeyRef"]).is_object())
+            || items(c, "envFrom").any(|e| at(e, "configMapRef").is_object())
+    };
+    let mut containers = CONTAINER_LISTS.iter().flat_map(|list| items(spec, list));
+    let volumes = || items(spec, "volumes");
+    let mut sources = volumes().flat_map(|v| items(at(v, "projected"), "sources"));
+    if containers.any(names_config)
+        || volumes().any(|v| at(v, "configMap").is_object())
+        || sources.any(|s| at(s, "configMap").is_object())
+    {
+        return Some("configmaps");
+    }
+    if volumes().any(|v| at(v, "persistentVolumeClaim").is_object()) {
+        return Some("persistentvolumeclaims");
+    }
+    items(spec, "resourceClaims").next().map(|_| "resourceclaims")
 }
 
 fn eviction(node: &str, request: &Request<'_>, world: &dyn World) -> Option<String> {
@@ -232,6 +253,24 @@ mod tests {
         let mut secret = mirror("n1");
         secret["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
         assert!(!judge(Create, "pods", "", "m", secret, None));
+        let config = json!([{"name": "v", "configMap": {"name": "c"}}]);
+        let projected = json!([{"name": "v", "projected": {"sources": [{"configMap": {"name": "c"}}]}}]);
+        let env = json!([{"name": "c", "env": [{"name": "E", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]}]);
+        let claims = json!([{"name": "r", "resourceClaimName": "c"}]);
+        for (field, refers) in [
+            ("volumes", config),
+            ("volumes", projected),
+            ("containers", env),
+            ("resourceClaims", claims.clone()),
+        ] {
+            let mut pod = mirror("n1");
+            pod["spec"][field] = refers;
+            assert!(!judge(Create, "pods", "", "m", pod, None), "{field}");
+        }
+        let mut claiming = mirror("n1");
+        claiming["status"] = json!({"resourceClaimStatuses": claims});
+        assert!(judge(Update, "pods", "status", "m", claiming.clone(), Some(claiming.clone())));
+        assert!(!judge(Update, "pods", "status", "m", claiming, Some(mirror("n1"))));
         assert!(judge(Delete, "pods", "", "m", mirror("n1"), Some(mirror("n1"))));
         assert!(!judge(Delete, "pods", "", "m", mirror("n2"), Some(mirror("n2"))));
         assert!(judge(Update, "pods", "status", "m", mirror("n1"), Some(mirror("n1"))));
