@@ -57,9 +57,9 @@ async fn a_binding_is_judged_and_meant_for_one_pod() {
     to(bind(json!({"name": "q"}), node.clone()), 400, "BadRequest", not_named).await;
     let elsewhere = "the namespace of the provided object does not match the namespace sent on the request";
     to(bind(json!({"name": "p", "namespace": "x"}), node.clone()), 400, "BadRequest", elsewhere).await;
-    let wrong = r#"[target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>", target.name: Required value]"#;
-    to(bind(p(), json!({"kind": "Pod"})), 500, "", wrong).await;
-    to(bind(p(), json!({})), 500, "", "target.name: Required value").await;
+    let wrong = r#"Binding "p" is invalid: [target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>", target.name: Required value]"#;
+    to(bind(p(), json!({"kind": "Pod"})), 422, "Invalid", wrong).await;
+    to(bind(p(), json!({})), 422, "Invalid", "Binding \"p\" is invalid: target.name: Required value").await;
     let kind = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}});
     let converted = "Pod in version \"v1\" cannot be handled as a Binding: converting (v1.Pod) to (core.Binding): unknown conversion";
     to(kind, 400, "BadRequest", converted).await;
@@ -71,7 +71,8 @@ async fn a_binding_is_judged_and_meant_for_one_pod() {
     let gated = r#"Operation cannot be fulfilled on pods/binding "gated": pod gated has non-empty .spec.schedulingGates"#;
     refused(&s, &format!("{NS}/pods/gated/binding"), body, 409, "Conflict", gated).await;
     let body = bind(json!({"name": "none"}), json!({}));
-    refused(&s, &format!("{NS}/pods/none/binding"), body, 500, "", "target.name: Required value").await;
+    let wrong = "Binding \"none\" is invalid: target.name: Required value";
+    refused(&s, &format!("{NS}/pods/none/binding"), body, 422, "Invalid", wrong).await;
     refused(
         &s,
         &format!("{NS}/bindings"),

@@ -45,7 +45,7 @@ impl Registry {
         if !target.name.is_empty() && target.name != name {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));
         }
-        check_target(&binding["target"])?;
+        check_target(&name, &binding["target"])?;
         if name.is_empty() {
             return Err(Status::bad_request("Name parameter required."));
         }
@@ -156,8 +156,8 @@ fn conflict(name: &str, why: &str) -> Status {
     Status::conflict_named("pods/binding", "", name, why)
 }
 
-/// Where a pod is to go. What is wrong with that a stock server tells as a failure of its own, without a reason.
-fn check_target(target: &Value) -> Result<(), Status> {
+/// Where a pod is to go. A stock server tells what is wrong with that as a failure of its own (500), which it is not.
+fn check_target(name: &str, target: &Value) -> Result<(), Status> {
     let mut causes = Vec::new();
     let kind = text(&target["kind"]);
     if !matches!(kind, "" | "Node") {
@@ -166,12 +166,7 @@ fn check_target(target: &Value) -> Result<(), Status> {
     if text(&target["name"]).is_empty() {
         causes.push(Cause::required("target.name", ""));
     }
-    let told: Vec<String> = causes.iter().map(Cause::to_string).collect();
-    match told.as_slice() {
-        [] => Ok(()),
-        [one] => Err(Status::failure(500, "", one.as_str())),
-        many => Err(Status::failure(500, "", format!("[{}]", many.join(", ")))),
-    }
+    if causes.is_empty() { Ok(()) } else { Err(Status::invalid("Binding", "", name, causes)) }
 }
 
 /// A binding may be for this very pod alone, or for the pod as somebody has read it.
