@@ -112,7 +112,8 @@ impl Worker {
 
     /// Whether the pod has the devices that it claims. The error says whether a claim is merely awaited.
     fn check_claims(&self) -> Result<(), bool> {
-        if self.shared.machine.pods().contains(&self.reference.uid) {
+        let claims = self.pod.spec.as_ref().and_then(|s| s.resource_claims.as_ref());
+        if claims.is_none_or(Vec::is_empty) || self.shared.machine.pods().contains(&self.reference.uid) {
             return Ok(());
         }
         let (pushed, namespace) = (&self.shared.pushed, &self.reference.namespace);

@@ -42,8 +42,10 @@ impl Registry {
             let causes = vec![Cause::invalid(format!("deleteOptions.{LOST}"), true, why)];
             return Err(Status::invalid(EVICTION.2, EVICTION.0, target.name, causes));
         }
-        let asked =
-            Asked { place: Target { subresource: "", ..target }, options, dry: is_dry(ctx, options)? };
+        let dry = is_dry(ctx, options)?;
+        // What is wrong with these is told before a budget is spent.
+        let delete = &DeleteOptions::parse(options)?;
+        let asked = Asked { place: Target { subresource: "", ..target }, options, delete, dry };
         self.evict_pod(ctx, asked).await?;
         Ok(warnings)
     }
@@ -103,7 +105,7 @@ impl Registry {
             // It was this write that moved the pod on.
             revision = revision.map(|_| told.revision.to_string());
         }
-        let mut options = DeleteOptions::parse(asked.options)?;
+        let mut options = asked.delete.clone();
         options.dry_run |= asked.dry;
         options.resource_version = revision;
         self.delete(ctx, place, &options).await?;
@@ -156,6 +158,8 @@ struct Asked<'a> {
     place: Target<'a>,
     /// How to delete, as it was sent.
     options: &'a Value,
+    /// The same, read.
+    delete: &'a DeleteOptions,
     dry: bool,
 }
 
@@ -176,7 +180,7 @@ fn is_dry(ctx: &Context, options: &Value) -> Result<bool, Status> {
     if ctx.is_dry_run() && !asked.is_empty() && asked != ["All"] {
         let asked = asked.join(" ");
         let why = format!("Non-matching dry-run options in request and content: [All] and [{asked}]");
-        return Err(Status::failure(500, "", why));
+        return Err(Status::bad_request(why));
     }
     Ok(ctx.is_dry_run() || !asked.is_empty())
 }

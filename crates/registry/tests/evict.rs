@@ -89,6 +89,8 @@ async fn an_eviction_spends_the_budget_and_tells_the_pod_why() {
     s.status("policy", "poddisruptionbudgets", "b", seen).await;
     let named = s.evict("p0", json!({"metadata": {"name": "p9"}})).await.unwrap_err();
     assert_eq!(named.code(), 400);
+    let odd = s.evict("p0", json!({"deleteOptions": {"propagationPolicy": "Sideways"}})).await.unwrap_err();
+    assert_eq!(odd.code(), 422);
     s.evict("p0", json!({"deleteOptions": {"dryRun": ["All"]}})).await.unwrap();
     assert!(!s.is_leaving("p0"));
     assert_eq!(s.get("policy", "poddisruptionbudgets", "b")["status"]["disruptionsAllowed"], 1);

@@ -62,11 +62,16 @@ async fn what_was_stored_before_a_default_was_known_can_be_changed() {
     let spec = json!({"containers": [{"name": "c", "image": "i"}], "resources": {"limits": {"cpu": "1"}}});
     c.create("", "pods", json!({"metadata": {"name": "p"}, "spec": spec})).await.unwrap();
     c.rewrite("", "pods", "p", |pod| {
-        drop(pod["spec"]["resources"].as_object_mut().unwrap().remove("requests"))
+        let spec = pod["spec"].as_object_mut().unwrap();
+        spec["resources"].as_object_mut().unwrap().remove("requests").unwrap();
+        spec.remove("enableServiceLinks").unwrap();
+        spec["containers"][0].as_object_mut().unwrap().remove("terminationMessagePath").unwrap();
     })
     .await;
     let pod = c.label("", "pods", "p").await.unwrap();
     assert_eq!(pod["spec"]["resources"]["requests"], json!({"cpu": "1"}));
+    assert_eq!(pod["spec"]["enableServiceLinks"], true);
+    assert_eq!(pod["metadata"]["generation"], 1, "nothing was specified anew");
     let request = json!({"name": "r", "exactly": {"deviceClassName": "d"}});
     let claim = json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [request]}}});
     c.create("resource.k8s.io", "resourceclaims", claim).await.unwrap();

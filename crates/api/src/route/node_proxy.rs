@@ -1,5 +1,5 @@
-//! `nodes/<name>/proxy`: what an agent tells of itself, its machine's logs too. Nothing is dialled, so there is nothing that a node's address could
-//! lead astray: the question goes down the agent's own session, and only to the paths that it knows.
+//! `nodes/<name>/proxy`: what an agent tells of itself, its machine's logs too. Nothing is dialled, so there is nothing that a
+//! node's address could lead astray: the question goes down the agent's own session, and only to the paths that it knows.
 
 use super::Asked;
 use super::logs::{body, open};
