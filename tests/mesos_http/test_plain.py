@@ -111,7 +111,7 @@ def docker(name, offer, command, parameters, **more):
 
 def test_dockers_raw_parameters_do_what_docker_run_does(cluster, scheduler):
     offer = scheduler.offer()
-    show = "echo $COLOUR; grep CapBnd /proc/self/status; id -u; pwd; grep db /etc/hosts; cat /seen/hostname; df -k /dev/shm | tail -1"
+    show = "echo $COLOUR; grep CapBnd /proc/self/status; id -u; pwd; grep -w db /etc/hosts; cat /seen/hostname; df -k /dev/shm | tail -1"
     parameters = [("env", "COLOUR=green"), ("cap-drop", "ALL"), ("cap-add", "NET_RAW"), ("user", "7:8"), ("workdir", "/tmp"),
                   ("add-host", "db:192.0.2.1"), ("volume", "/etc/hostname:/seen/hostname:ro"), ("shm-size", "1m")]
     scheduler.launch(offer, [docker("flags", offer, show, parameters, network="BRIDGE"),
