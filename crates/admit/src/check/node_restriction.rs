@@ -5,7 +5,7 @@ use stoa_kube::Status;
 
 use crate::default::CONTAINER_LISTS;
 use crate::mutate::mirror_fault;
-use crate::value::{at, is_empty, items, pairs, path, text};
+use crate::value::{at, is_empty, is_same, items, pairs, path, text};
 use crate::{Operation, Request, World};
 
 pub(super) fn check(
@@ -87,7 +87,8 @@ fn pod_status(node: &str, object: &Value, old: Option<&Value>) -> Option<String>
         (&["status", "resourceClaimStatuses"], "resource claim statues"),
         (&["status", "extendedResourceClaimStatus"], "extended resource claim status"),
     ];
-    let changed = own_by_others.iter().find(|(place, _)| path(stored, place) != path(object, place));
+    // A list that is empty is one that is not there.
+    let changed = own_by_others.iter().find(|(place, _)| !is_same(path(stored, place), path(object, place)));
     changed.map(|(_, what)| format!("node {node:?} cannot update {what}"))
 }
 
@@ -268,7 +269,12 @@ mod tests {
             assert!(!judge(Create, "pods", "", "m", pod, None), "{field}");
         }
         let mut claiming = mirror("n1");
+        let mut none = mirror("n1");
+        none["status"] = json!({"resourceClaimStatuses": []});
+        assert!(judge(Update, "pods", "status", "m", none.clone(), Some(mirror("n1"))));
+        assert!(judge(Update, "pods", "status", "m", mirror("n1"), Some(none.clone())));
         claiming["status"] = json!({"resourceClaimStatuses": claims});
+        assert!(!judge(Update, "pods", "status", "m", none, Some(claiming.clone())));
         assert!(judge(Update, "pods", "status", "m", claiming.clone(), Some(claiming.clone())));
         assert!(!judge(Update, "pods", "status", "m", claiming, Some(mirror("n1"))));
         assert!(judge(Delete, "pods", "", "m", mirror("n1"), Some(mirror("n1"))));
