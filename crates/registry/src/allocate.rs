@@ -13,7 +13,7 @@ use stoa_admit::service::{
 };
 use stoa_kube::{Cause, Resource, Status};
 use stoa_store::{Key, Range};
-use stoa_units::Stamped;
+use stoa_units::{Revision, Stamped};
 
 const ADDRESSES: &str = "clusterips";
 /// Where the records of node ports are.
@@ -29,6 +29,27 @@ pub trait PortKeeper: Send + Sync {
 
 /// Records to make or remove with a service.
 pub(crate) type Records = Vec<(Key, Stamped)>;
+
+/// What a write of a service takes and gives back.
+#[derive(Default)]
+pub(crate) struct Allocation {
+    /// Records to make.
+    pub(crate) puts: Records,
+    /// Records to remove.
+    pub(crate) deletes: Records,
+    /// The added range that an address was taken of, as it was: once it is being deleted nothing may be taken of it, or its
+    /// controller would let it go while a service holds an address of it.
+    pub(crate) guards: Vec<(Key, Revision)>,
+}
+
+/// A range that was added to the first, and the object that says so.
+struct AddedRange {
+    cidr: ServiceCidr,
+    guard: (Key, Revision),
+}
+
+/// An address, and the added range that it is of.
+type Drawn = (Ipv4Addr, Option<(Key, Revision)>);
 
 /// Whether objects of the resource hold addresses and ports.
 pub(crate) fn is_allocated(resource: &Resource) -> bool {
@@ -71,24 +92,20 @@ fn held(service: &Value) -> BTreeSet<Key> {
 
 impl Registry {
     /// Gives a new service what it asks for or needs.
-    pub(crate) fn allocate_new(&self, service: &mut Value) -> Result<Records, Status> {
+    pub(crate) fn allocate_new(&self, service: &mut Value) -> Result<Allocation, Status> {
         refuse(service, stoa_admit::validate_addresses(None, service))?;
         self.allocate(service, &BTreeSet::new())
     }
 
-    /// Gives a changed service what it newly needs. Returns the records to make and those to remove.
-    pub(crate) fn allocate_changed(
-        &self,
-        old: &Value,
-        new: &mut Value,
-    ) -> Result<(Records, Records), Status> {
+    /// Gives a changed service what it newly needs.
+    pub(crate) fn allocate_changed(&self, old: &Value, new: &mut Value) -> Result<Allocation, Status> {
         refuse(new, stoa_admit::validate_addresses(Some(old), new))?;
         keep_health_port(old, new);
         let before = held(old);
         let made = self.allocate(new, &before)?;
         let after = held(new);
         let gone = before.difference(&after).cloned().collect::<Vec<_>>();
-        Ok((made, self.records_of(gone, &owner(old))))
+        Ok(Allocation { deletes: self.records_of(gone, &owner(old)), ..made })
     }
 
     /// The records that go with a service.
@@ -102,15 +119,17 @@ impl Registry {
         keys.into_iter().filter_map(|key| own(&key).map(|e| (key, Stamped::plain(e.value)))).collect()
     }
 
-    fn allocate(&self, service: &mut Value, before: &BTreeSet<Key>) -> Result<Records, Status> {
+    fn allocate(&self, service: &mut Value, before: &BTreeSet<Key>) -> Result<Allocation, Status> {
         let mut taken: BTreeSet<Key> = BTreeSet::new();
+        let mut guards = Vec::new();
         let mut causes = Vec::new();
         let mut needs = needs(service);
         // What is asked for by number goes first, so that no draw takes it.
         needs.node_ports.sort_by_key(|n| n.port.is_none());
         match self.address(service, &needs.address, before) {
             Ok(None) => {}
-            Ok(Some(address)) => {
+            Ok(Some((address, guard))) => {
+                guards.extend(guard);
                 taken.insert(address_key(address));
                 set_address(service, IpAddr::V4(address));
             }
@@ -136,7 +155,8 @@ impl Registry {
         }
         refuse(service, causes)?;
         let value = Stamped::plain(owner(service));
-        Ok(taken.into_iter().filter(|k| !before.contains(k)).map(|k| (k, value.clone())).collect())
+        let puts = taken.into_iter().filter(|k| !before.contains(k)).map(|k| (k, value.clone())).collect();
+        Ok(Allocation { puts, deletes: Vec::new(), guards })
     }
 
     fn address(
@@ -144,7 +164,7 @@ impl Registry {
         service: &Value,
         wanted: &Address,
         before: &BTreeSet<Key>,
-    ) -> Result<Option<Ipv4Addr>, Cause> {
+    ) -> Result<Option<Drawn>, Cause> {
         let asked = match wanted {
             Address::None => return Ok(None),
             Address::Any => return self.draw_address().map(Some).ok_or_else(address_exhausted),
@@ -152,17 +172,19 @@ impl Registry {
         };
         let IpAddr::V4(address) = asked else { return Err(address_outside(service, asked)) };
         if before.contains(&address_key(address)) {
-            return Ok(Some(address));
+            return Ok(Some((address, None)));
         }
-        let is_in_range = self.options().service_cidr.contains(address)
-            || self.more_ranges().iter().any(|r| r.contains(address));
-        if !is_in_range {
-            return Err(address_outside(service, asked));
-        }
+        let guard = match self.options().service_cidr.contains(address) {
+            true => None,
+            false => match self.more_ranges().into_iter().find(|r| r.cidr.contains(address)) {
+                Some(range) => Some(range.guard),
+                None => return Err(address_outside(service, asked)),
+            },
+        };
         if !self.is_free(address) {
             return Err(address_taken(service, asked));
         }
-        Ok(Some(address))
+        Ok(Some((address, guard)))
     }
 
     fn node_port(
@@ -232,22 +254,32 @@ impl Registry {
 
     /// The ranges that were added to the first, but for those that are being deleted. Few clusters have any: they are looked at
     /// when the first range is of no use.
-    fn more_ranges(&self) -> Vec<ServiceCidr> {
+    fn more_ranges(&self) -> Vec<AddedRange> {
         let prefix = Key::prefix("networking.k8s.io", "servicecidrs", "");
         let found = self.store().range(Range { prefix: &prefix, ..Range::default() });
-        let entries = found.map(|page| page.entries).unwrap_or_default();
-        let objects = entries.iter().filter_map(|e| serde_json::from_slice::<Value>(&e.value).ok());
-        let staying = objects.filter(|c| c["metadata"]["deletionTimestamp"].is_null());
-        let cidrs = staying.flat_map(|c| c["spec"]["cidrs"].as_array().cloned().unwrap_or_default());
-        let ranges = cidrs.filter_map(|c| ServiceCidr::of_any_size(c.as_str()?));
-        ranges.filter(|r| *r != self.options().service_cidr).collect()
+        let mut ranges = Vec::new();
+        for entry in found.map(|page| page.entries).unwrap_or_default() {
+            let object = serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
+            if !object["metadata"]["deletionTimestamp"].is_null() {
+                continue;
+            }
+            let cidrs = object["spec"]["cidrs"].as_array().into_iter().flatten();
+            let cidrs = cidrs.filter_map(|c| ServiceCidr::of_any_size(c.as_str()?));
+            let added = cidrs.filter(|c| *c != self.options().service_cidr);
+            ranges.extend(added.map(|cidr| AddedRange { cidr, guard: (entry.key.clone(), entry.modified) }));
+        }
+        ranges
     }
 
-    fn draw_address(&self) -> Option<Ipv4Addr> {
+    fn draw_address(&self) -> Option<Drawn> {
         let first = self.options().service_cidr;
         // Its first address is the `kubernetes` service's.
-        self.draw_from(first, first.nth(0))
-            .or_else(|| self.more_ranges().into_iter().find_map(|r| self.draw_from(r, first.nth(0))))
+        let never = first.nth(0);
+        if let Some(address) = self.draw_from(first, never) {
+            return Some((address, None));
+        }
+        let mut added = self.more_ranges().into_iter();
+        added.find_map(|range| Some((self.draw_from(range.cidr, never)?, Some(range.guard))))
     }
 
     fn draw_from(&self, cidr: ServiceCidr, never: Ipv4Addr) -> Option<Ipv4Addr> {

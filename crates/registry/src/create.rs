@@ -103,15 +103,16 @@ impl Registry {
         let place = Target { resource: stored, name: &name, ..target };
         let request = admission::request(self, ctx, place, Operation::Create);
         let world = self.world();
-        let guards = self.namespace_guard(resource, target.namespace);
+        let mut guards = self.namespace_guard(resource, target.namespace);
         stoa_admit::default(stored, &mut object.0);
         let managed = managed.or_else(|| created_by(ctx, place, &object.0, request.now));
         stoa_admit::prepare_create(&request, &mut object.0);
         stoa_admit::mutate(&request, &mut object.0, &world)?;
-        let puts = match allocate::is_allocated(stored) {
+        let allocation = match allocate::is_allocated(stored) {
             true => self.allocate_new(&mut object.0)?,
-            false => Vec::new(),
+            false => Default::default(),
         };
+        guards.extend(allocation.guards);
         let mut causes = stoa_admit::validate_create(&request, &object.0);
         if (resource.group, resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(None, &object.0, &mut causes);
@@ -129,7 +130,7 @@ impl Registry {
             object.meta_mut().insert("managedFields".into(), managed);
         }
         let key = self.key(resource, target.namespace, &name);
-        Ok(Prepared { warnings, guards, puts, ..Prepared::put(key, Revision::ZERO, object.0) })
+        Ok(Prepared { warnings, guards, puts: allocation.puts, ..Prepared::put(key, Revision::ZERO, object.0) })
     }
 
     fn fill_metadata(&self, target: Target<'_>, object: &mut Object) -> Result<(), Status> {

@@ -127,7 +127,7 @@ impl Registry {
         stoa_admit::prepare_update(&request, old, &mut new.0);
         stoa_admit::mutate(&request, &mut new.0, &world)?;
         let allocates = allocate::is_allocated(stored) && target.subresource.is_empty();
-        let records = match allocates {
+        let allocation = match allocates {
             true => self.allocate_changed(old, &mut new.0)?,
             false => Default::default(),
         };
@@ -163,7 +163,8 @@ impl Registry {
             return Ok(Plan::Same);
         }
         let mut prepared = Prepared::put(entry.key.clone(), entry.modified, new.0);
-        (prepared.puts, prepared.deletes) = records;
+        (prepared.puts, prepared.deletes) = (allocation.puts, allocation.deletes);
+        prepared.guards = allocation.guards;
         prepared.warnings = warnings;
         Ok(Plan::Write(Box::new(prepared)))
     }

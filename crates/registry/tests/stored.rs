@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use std::sync::Arc;
 use stoa_kube::{Resource, Status, resources};
-use stoa_registry::{Context, Options, Registry, Target};
+use stoa_registry::{Context, DeleteOptions, Options, Registry, Target};
 use stoa_store::{Key, Store, Txn};
 use stoa_units::{Stamped, SystemClock};
 
@@ -105,4 +105,30 @@ async fn services_get_addresses_of_ranges_of_any_size() {
         let outside = cidr.replace("/8", "").replace("/30", "");
         assert!(c.create("", "services", service(&outside)).await.is_err(), "{outside}");
     }
+}
+
+/// What is left of the window between looking at a range and writing the service: nothing.
+#[tokio::test]
+async fn a_range_that_goes_while_a_service_is_on_its_way_gives_no_address() {
+    let c = Cluster::start().await;
+    let range = json!({"metadata": {"name": "r", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": ["12.0.0.0/24"]}});
+    c.create("networking.k8s.io", "servicecidrs", range).await.unwrap();
+    let service = |name: &str, address: &str| {
+        json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 1}]}})
+    };
+    let services = Target::new(find("", "services"), "default", "");
+    let prepare = |object| c.registry.prepare_create(&c.ctx, services, object).unwrap();
+    let (of_it, of_the_first) = (prepare(service("a", "12.0.0.2")), prepare(service("b", "")));
+    let target = Target::new(find("networking.k8s.io", "servicecidrs"), "", "r");
+    c.registry.delete(&c.ctx, target, &DeleteOptions::now()).await.unwrap();
+    let range = Key::object("networking.k8s.io", "servicecidrs", "", "r");
+    match c.store.commit(of_it.to_txn()).await {
+        Err(stoa_store::Error::Conflict { key, .. }) => assert_eq!(key, range),
+        other => panic!("{other:?}"),
+    }
+    c.store.commit(of_the_first.to_txn()).await.unwrap();
+    // Who looks again sees that the range is going.
+    assert!(c.create("", "services", service("a", "12.0.0.2")).await.is_err());
+    c.create("", "services", service("a", "")).await.unwrap();
 }
