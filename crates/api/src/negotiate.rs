@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use std::borrow::Cow;
 use stoa_kube::Status;
 
 /// The media types that objects are served in.
@@ -117,7 +118,7 @@ pub(crate) fn page(headers: &HeaderMap, kind: &str) -> Result<Page, Status> {
     wanted.sort_by_key(|(media, q)| (std::cmp::Reverse(*q), media.wildness()));
     let found = wanted.iter().filter(|(_, q)| *q > 0).find_map(|(media, _)| {
         let asked = (media.param("as"), media.param("g"), media.param("v"));
-        let encoding = match media.name {
+        let encoding = match &*media.name {
             "text/plain" | "text/*" | "*/*" if asked == ("", "", "") => return Some(Page::Text),
             "application/json" | "application/*" | "*/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
@@ -149,23 +150,33 @@ pub(crate) fn pick(headers: &HeaderMap, served: &[&str]) -> Option<usize> {
     wanted.find_map(|(media, _)| served.iter().position(|name| matches(media, name)))
 }
 
+/// A media range. Its name and those of its parameters are written in any case (RFC 9110, 8.3.1), and are in lower case here.
 struct Media<'a> {
-    name: &'a str,
-    params: Vec<(&'a str, &'a str)>,
+    name: Cow<'a, str>,
+    params: Vec<(Cow<'a, str>, &'a str)>,
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    match text.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(text.to_ascii_lowercase()),
+        false => Cow::Borrowed(text),
+    }
 }
 
 impl<'a> Media<'a> {
     /// With its quality in thousandths.
     fn parse(text: &'a str) -> (Media<'a>, u16) {
         let mut parts = text.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
+        let name = lower_case(parts.next().unwrap_or_default());
         let mut quality = 1000;
         let mut params = Vec::new();
         for part in parts {
             let (k, v) = part.split_once('=').unwrap_or((part, ""));
-            match k {
-                "q" => quality = v.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16),
-                _ => params.push((k, v)),
+            match lower_case(k) {
+                k if k == "q" => {
+                    quality = v.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16)
+                }
+                k => params.push((k, v)),
             }
         }
         (Media { name, params }, quality)
@@ -177,7 +188,7 @@ impl<'a> Media<'a> {
 
     /// How little the name says.
     fn wildness(&self) -> u8 {
-        match self.name {
+        match &*self.name {
             "*/*" => 2,
             name if name.ends_with("/*") => 1,
             _ => 0,
@@ -185,7 +196,7 @@ impl<'a> Media<'a> {
     }
 
     fn accepted(&self) -> Option<Accepted> {
-        let encoding = match self.name {
+        let encoding = match &*self.name {
             "application/json" | "application/*" | "*/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
             PROTOBUF => Encoding::Protobuf,
@@ -224,7 +235,7 @@ pub(crate) enum Content {
 
 /// The form of a request's body.
 pub(crate) fn content(headers: &HeaderMap) -> Result<Content, Status> {
-    match media_type(headers) {
+    match &*media_type(headers) {
         "" | "application/json" => Ok(Content::Json),
         "application/yaml" => Ok(Content::Yaml),
         PROTOBUF => Ok(Content::Protobuf),
@@ -232,10 +243,10 @@ pub(crate) fn content(headers: &HeaderMap) -> Result<Content, Status> {
     }
 }
 
-/// A body's media type without its parameters.
-fn media_type(headers: &HeaderMap) -> &str {
+/// A body's media type without its parameters, in lower case.
+fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
-    text.split(';').next().unwrap_or_default().trim()
+    lower_case(text.split(';').next().unwrap_or_default().trim())
 }
 
 /// Whether the body is what somebody applies.
@@ -246,7 +257,7 @@ pub(crate) fn is_apply(headers: &HeaderMap) -> bool {
 /// The kind of a patch by its media type.
 pub(crate) fn patch_kind(headers: &HeaderMap) -> Result<stoa_registry::PatchKind, Status> {
     use stoa_registry::PatchKind;
-    match media_type(headers) {
+    match &*media_type(headers) {
         "application/json-patch+json" => Ok(PatchKind::Json),
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
@@ -260,7 +271,7 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).any(|text| {
         text.split(',').any(|part| {
             let (media, quality) = Media::parse(part);
-            matches!(media.name, "gzip" | "*") && quality > 0
+            matches!(&*media.name, "gzip" | "*") && quality > 0
         })
     })
 }
@@ -273,6 +284,26 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, text.parse().unwrap());
         accept(&headers).ok().map(|a| (a.encoding, a.view))
+    }
+
+    #[test]
+    fn a_body_says_what_it_is_in_any_case() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, text.parse().unwrap());
+            headers
+        };
+        assert_eq!(content(&of("Application/JSON; Charset=UTF-8")).unwrap(), Content::Json);
+        assert_eq!(content(&of("application/Vnd.Kubernetes.Protobuf")).unwrap(), Content::Protobuf);
+        assert!(content(&of("text/JSON")).is_err());
+        let kind = patch_kind(&of("application/Merge-Patch+JSON")).unwrap();
+        assert_eq!(kind, stoa_registry::PatchKind::Merge);
+        assert!(is_apply(&of("Application/apply-patch+YAML")));
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, "GZip".parse().unwrap());
+        assert!(takes_gzip(&headers));
+        headers.insert(ACCEPT, "A/C, A/B".parse().unwrap());
+        assert_eq!(pick(&headers, &["a/b", "a/c"]), Some(1));
     }
 
     #[test]
@@ -323,6 +354,14 @@ mod tests {
                 Some((Json, View::PartialList)),
             ),
             ("application/json;stream=watch", Some((Json, View::Object))),
+            ("Application/YAML, application/json;Q=0.5", Some((Yaml, View::Object))),
+            ("Application/*", Some((Json, View::Object))),
+            (
+                "APPLICATION/JSON;AS=Table;V=v1;G=meta.k8s.io,application/yaml;q=0.9",
+                Some((Json, View::Table)),
+            ),
+            // Of what a parameter says the case counts.
+            ("application/json;as=table;v=v1;g=meta.k8s.io", None),
             ("application/cbor", None),
             ("application/json;q=0", None),
         ] {

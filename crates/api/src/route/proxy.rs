@@ -205,9 +205,10 @@ fn incoming(response: Response<Incoming>, root: Root) -> Answer {
         parts.headers.remove(name);
     }
     let text = |name: HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
-    let is_page =
-        text(CONTENT_TYPE).and_then(|t| t.split(';').next()).is_some_and(|t| t.trim() == "text/html")
-            && !parts.headers.contains_key(CONTENT_ENCODING);
+    let is_page = text(CONTENT_TYPE)
+        .and_then(|t| t.split(';').next())
+        .is_some_and(|t| t.trim().eq_ignore_ascii_case("text/html"))
+        && !parts.headers.contains_key(CONTENT_ENCODING);
     let moved = text(LOCATION).map(|l| root.lead(l));
     parts.version = Version::default();
     if let Some(moved) = moved {
