@@ -298,6 +298,7 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Er
         ("storage.k8s.io", "volumeattachments") => driver::attachment_status(new, errors),
         ("resource.k8s.io", "resourceclaims") => device::claim_status(old, new, errors),
         ("flowcontrol.apiserver.k8s.io", _) => flow::status(new, errors),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => definition::status(new, errors),
         _ => {}
     }
 }

@@ -1,8 +1,10 @@
 //! Webhooks, policies, definitions and services of the API: a good object, a change to it, and what is said.
 
 use serde_json::{Value, json};
+use stoa_kube::Cause;
 
 use super::kinds::table;
+use super::request;
 use super::rules::{causes, changes};
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -260,6 +262,27 @@ fn definition(change: impl FnOnce(&mut Value)) -> Vec<String> {
         "metadata.name: Invalid value: \"x\": must be spec.names.plural+\".\"+spec.group"
     );
     found
+}
+
+#[test]
+fn the_names_that_a_definition_took_are_names() {
+    let with = |status: Value| json!({"metadata": {"name": "x", "resourceVersion": "1"}, "spec": {"group": "a.b"}, "status": status});
+    let told = |status: Value| -> Vec<String> {
+        let group = "apiextensions.k8s.io";
+        let plain = request(crate::Operation::Update, group, "customresourcedefinitions", "", "x");
+        let r = crate::Request { subresource: "status", ..plain };
+        crate::validate_update(&r, &with(json!({})), &with(status)).iter().map(Cause::to_string).collect()
+    };
+    let names = json!({"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList", "shortNames": ["f"]});
+    assert_eq!(told(json!({"acceptedNames": names, "storedVersions": ["v1"]})), Vec::<String>::new());
+    // Conditions, and what is said to be stored, are a controller's and a migrator's to say.
+    let odd = json!({"conditions": [{"type": "x", "status": "Maybe"}], "storedVersions": ["v9"]});
+    assert_eq!(told(odd), Vec::<String>::new());
+    let names = json!({"plural": "Foos", "kind": "Foo", "listKind": "Foo", "shortNames": ["f", "1"]});
+    let found = told(json!({"acceptedNames": names}));
+    let fields: Vec<&str> = found.iter().filter_map(|cause| cause.split(": ").next()).collect();
+    let at = ["plural", "shortNames[1]", "listKind"].map(|field| format!("status.acceptedNames.{field}"));
+    assert_eq!(fields, at, "{found:?}");
 }
 
 #[test]

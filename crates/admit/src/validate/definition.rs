@@ -58,9 +58,17 @@ pub(super) fn definition(old: &Value, object: &Value, errors: &mut Errors) {
         columns(list, SPEC.child("additionalPrinterColumns"), errors);
     }
     conversion(at(spec, "conversion"), SPEC.child("conversion"), errors);
-    stored_versions(object, errors);
     change(at(old, "spec"), spec, is_established(old), errors);
+    status(object, errors);
+    stored_versions(object, errors);
     approval(old, object, errors);
+}
+
+/// What a definition's status says: of the names that were taken, what those that are wished for are held to. A stock server takes
+/// whatever else it says.
+pub(super) fn status(object: &Value, errors: &mut Errors) {
+    let names = at(at(object, "status"), "acceptedNames");
+    check_names(names, Path::root("status").child("acceptedNames"), errors);
 }
 
 fn is_established(object: &Value) -> bool {
