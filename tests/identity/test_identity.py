@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 
+import pytest
 from conftest import KUBECTL, until
 
 
-def request(tmp_path, user, group):
+def request(tmp_path, user, group, curve="prime256v1"):
     key, csr = tmp_path / "k.pem", tmp_path / "r.pem"
     subprocess.run(
-        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key,
+        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{curve}", "-nodes", "-keyout", key,
          "-out", csr, "-subj", f"/O={group}/O=second/CN={user}"],
         check=True, capture_output=True,
     )
@@ -34,8 +35,10 @@ def as_user(cluster, *args, check=True):
     return done.stdout + done.stderr
 
 
-def test_a_certificate_is_asked_for_approved_and_used(cluster, tmp_path):
-    key, csr = request(tmp_path, "jane", "dev")
+# The second is one that few libraries know.
+@pytest.mark.parametrize("curve", ["prime256v1", "secp521r1"])
+def test_a_certificate_is_asked_for_approved_and_used(cluster, tmp_path, curve):
+    key, csr = request(tmp_path, "jane", "dev", curve)
     name = "jane-e2e"
     cluster.apply({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
@@ -53,6 +56,8 @@ def test_a_certificate_is_asked_for_approved_and_used(cluster, tmp_path):
     assert {"dev", "second"} <= set(who["status"]["userInfo"]["groups"])
     cluster.kubectl("delete", "csr", name)
 
+
+def test_whose_certificate_nobody_signs(cluster, tmp_path):
     _, csr = request(tmp_path, "eve", "system:masters")
     refused = cluster.kubectl("apply", "-f", "-", check=False, stderr=True, input=json.dumps({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "eve-e2e"},

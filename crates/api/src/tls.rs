@@ -2,7 +2,6 @@
 
 use crate::state::State;
 use crate::{Error, Options};
-use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -41,7 +40,7 @@ fn verifier(pems: &[&str]) -> Result<Option<Arc<dyn ClientCertVerifier>>, Error>
             roots.add(certificate).map_err(Error::Tls)?;
         }
     }
-    let provider = Arc::new(ring::default_provider());
+    let provider = stoa_pki::server_provider();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .allow_unauthenticated()
         .build()
@@ -50,7 +49,7 @@ fn verifier(pems: &[&str]) -> Result<Option<Arc<dyn ClientCertVerifier>>, Error>
 }
 
 pub(crate) fn config(options: &Options) -> Result<(ServerConfig, Verifiers), Error> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = stoa_pki::server_provider();
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?;

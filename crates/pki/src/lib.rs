@@ -11,8 +11,10 @@ mod judged;
 mod kubeconfig;
 mod legacy;
 mod oidc;
+mod pem;
 mod request;
 mod token;
+mod wide;
 
 pub use authority::{
     Authority, Identity, SERVER_DAYS_LEFT_MIN, SubjectName, authority_hash, der_hash, make_request,
@@ -24,3 +26,4 @@ pub use kubeconfig::render_kubeconfig;
 pub use oidc::{ForeignKeys, Foreigner, Reading};
 pub use request::{CertificateRequest, certificate_end, chain_fault, read_request};
 pub use token::{Audiences, BoundObject, Claims, ServiceAccount, TokenSigner, Verified};
+pub use wide::server_provider;

@@ -1,7 +1,8 @@
 //! Certificate requests: what they ask for, and the certificates that are issued for them. The certificate is put together here
 //! rather than by the library, because a subject may name several organisations: they are the user's groups.
 
-use crate::{Authority, Error};
+use crate::wide::{Hash, is_signed_by};
+use crate::{Authority, Error, pem};
 use rcgen::{PKCS_ECDSA_P256_SHA256, SigningKey};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,7 +11,10 @@ use stoa_units::Time;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
-use x509_parser::oid_registry::{OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER};
+use x509_parser::oid_registry::{
+    OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P521, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
+    OID_SIG_ECDSA_WITH_SHA512, OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::AttributeTypeAndValue;
 
@@ -42,8 +46,7 @@ fn der(pem: &str) -> Result<Vec<u8>, Error> {
     if pem.len() > REQUEST_BYTES_MAX {
         return Err(Error::NotARequest("it is too long".into()));
     }
-    let first = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, block)| block);
-    let request = first.filter(|block| block.label == LABEL);
+    let request = pem::blocks(pem).next().filter(|block| block.label == LABEL);
     request
         .map(|block| block.contents)
         .ok_or_else(|| Error::NotARequest(format!("PEM block type must be {LABEL}")))
@@ -56,8 +59,33 @@ fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, Error> {
     if !rest.is_empty() {
         return Err(refuse("something follows it".into()));
     }
-    request.verify_signature().map_err(|e| refuse(e.to_string()))?;
+    match wide_curve_hash(&request) {
+        Some(hash) => {
+            let info = &request.certification_request_info;
+            let key = &info.subject_pki.subject_public_key.data;
+            if !is_signed_by(key, hash, info.raw, &request.signature_value.data) {
+                return Err(refuse("signature verification error".into()));
+            }
+        }
+        None => request.verify_signature().map_err(|e| refuse(e.to_string()))?,
+    }
     Ok(request)
+}
+
+/// How a request for a key on P-521 is signed, if it is one.
+fn wide_curve_hash(request: &X509CertificationRequest<'_>) -> Option<Hash> {
+    let key = &request.certification_request_info.subject_pki.algorithm;
+    let curve = key.parameters.as_ref()?.as_oid().ok()?;
+    if key.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY || curve != OID_NIST_EC_P521 {
+        return None;
+    }
+    let signed = &request.signature_algorithm.algorithm;
+    let known = [
+        (OID_SIG_ECDSA_WITH_SHA256, Hash::Sha256),
+        (OID_SIG_ECDSA_WITH_SHA384, Hash::Sha384),
+        (OID_SIG_ECDSA_WITH_SHA512, Hash::Sha512),
+    ];
+    known.into_iter().find(|(oid, _)| oid == signed).map(|(_, hash)| hash)
 }
 
 /// What extensions a request asks for. Each may be asked for once, in whichever attribute.
@@ -283,13 +311,23 @@ fn to_pem(label: &str, der: &[u8]) -> String {
 /// What is wrong with a text that should be certificates (PEM), one after the other; what is no block at all may stand between them.
 pub fn chain_fault(pem: &str) -> Option<String> {
     let mut count = 0;
-    // A block that cannot be read is none.
-    for block in x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes()).flatten() {
+    for block in pem::blocks(pem) {
         if block.label != "CERTIFICATE" {
             return Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
-        if let Err(e) = block.parse_x509() {
-            return Some(e.to_string());
+        if block.has_headers {
+            return Some("no PEM block headers are permitted".to_owned());
+        }
+        if block.contents.is_empty() {
+            return Some("found CERTIFICATE PEM block containing 0 certificates".to_owned());
+        }
+        // A block may hold several.
+        let mut rest = &block.contents[..];
+        while !rest.is_empty() {
+            match x509_parser::parse_x509_certificate(rest) {
+                Ok((after, _)) => rest = after,
+                Err(e) => return Some(e.to_string()),
+            }
         }
         count += 1;
     }
@@ -365,6 +403,13 @@ mod tests {
         assert_eq!(chain_fault(&format!("{cert}{other}")), Some(why.clone()));
         let broken = "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n";
         assert_eq!(chain_fault(&format!("{cert}{broken}{other}")), Some(why));
+        let headed = cert.replacen('\n', "\na: b\n\n", 1);
+        let why = "no PEM block headers are permitted".to_owned();
+        assert_eq!(chain_fault(&format!("{cert}{headed}")), Some(why));
+        let both = to_pem("CERTIFICATE", &[der.clone(), der.clone()].concat());
+        assert_eq!(chain_fault(&both), None);
+        let none = "found CERTIFICATE PEM block containing 0 certificates".to_owned();
+        assert_eq!(chain_fault(&to_pem("CERTIFICATE", &[])), Some(none));
         // A verifier that knows nothing but the authority accepts it.
         let mut roots = rustls::RootCertStore::empty();
         roots.add(crate::authority::first_der(ca.cert_pem()).unwrap().into()).unwrap();
@@ -419,6 +464,33 @@ mod tests {
         let disguised = good.replace("CERTIFICATE REQUEST", "SOMETHING ELSE");
         assert!(read_request(&format!("{disguised}{forged}")).is_err());
         assert!(read_request(&format!("{disguised}{good}")).is_err());
+    }
+
+    #[test]
+    fn keys_on_the_widest_curve_are_taken_however_they_sign() {
+        let made = [
+            include_str!("../testdata/p521_sha256.pem"),
+            include_str!("../testdata/p521_sha384.pem"),
+            include_str!("../testdata/p521_sha512.pem"),
+        ];
+        for pem in made {
+            let asked = read_request(pem).unwrap();
+            assert_eq!((&*asked.user, &asked.groups[..]), ("jane", &["dev".to_string()][..]));
+            let whole = der(pem).unwrap();
+            // Somebody else's name under the same signature; another signature; another hash.
+            let at = whole.windows(4).position(|w| w == b"jane").unwrap();
+            for (i, byte) in [(at, b'J'), (whole.len() - 1, whole[whole.len() - 1] ^ 1)] {
+                let mut forged = whole.clone();
+                forged[i] = byte;
+                assert!(read_request(&to_pem(LABEL, &forged)).is_err(), "{i}");
+            }
+            let hash = whole.windows(7).rposition(|w| w == [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3]).unwrap() + 7;
+            for other in (1..=4).filter(|other| *other != whole[hash]) {
+                let mut forged = whole.clone();
+                forged[hash] = other;
+                assert!(read_request(&to_pem(LABEL, &forged)).is_err(), "{other}");
+            }
+        }
     }
 
     #[test]

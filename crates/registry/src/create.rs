@@ -130,7 +130,12 @@ impl Registry {
             object.meta_mut().insert("managedFields".into(), managed);
         }
         let key = self.key(resource, target.namespace, &name);
-        Ok(Prepared { warnings, guards, puts: allocation.puts, ..Prepared::put(key, Revision::ZERO, object.0) })
+        Ok(Prepared {
+            warnings,
+            guards,
+            puts: allocation.puts,
+            ..Prepared::put(key, Revision::ZERO, object.0)
+        })
     }
 
     fn fill_metadata(&self, target: Target<'_>, object: &mut Object) -> Result<(), Status> {

@@ -114,9 +114,7 @@ async fn a_range_that_goes_while_a_service_is_on_its_way_gives_no_address() {
     let range = json!({"metadata": {"name": "r", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
         "spec": {"cidrs": ["12.0.0.0/24"]}});
     c.create("networking.k8s.io", "servicecidrs", range).await.unwrap();
-    let service = |name: &str, address: &str| {
-        json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 1}]}})
-    };
+    let service = |name: &str, address: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 1}]}});
     let services = Target::new(find("", "services"), "default", "");
     let prepare = |object| c.registry.prepare_create(&c.ctx, services, object).unwrap();
     let (of_it, of_the_first) = (prepare(service("a", "12.0.0.2")), prepare(service("b", "")));
