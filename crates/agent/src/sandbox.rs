@@ -7,6 +7,7 @@ use crate::events::Kind;
 use crate::machine::{PublishedPort, chain};
 use crate::observed::Sandbox;
 use crate::pod;
+use crate::refuse::sysctl_name;
 use crate::worker::{RETRY_AFTER, Worker};
 use crate::{etc_files, limits};
 use std::collections::BTreeMap;
@@ -137,7 +138,7 @@ impl Worker {
         let sysctls = spec.and_then(|s| s.security_context.as_ref()).and_then(|c| c.sysctls.as_ref());
         let own_users = spec.and_then(|s| s.host_users) == Some(false);
         let mut sysctls: BTreeMap<String, String> =
-            sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect();
+            sysctls.into_iter().flatten().map(|s| (sysctl_name(&s.name), s.value.clone())).collect();
         if own_users {
             // The network belongs to the machine, so root of the pod's own ids has no privilege in it. These two are
             // what containers use it for.

@@ -83,6 +83,12 @@ impl Registry {
         }
         self.check_may_create(ctx, target)?;
         let mut object = self.patched(ctx, target, body, None)?;
+        if let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(Status::conflict(target.resource, target.name, &why));
+        }
         let managed = take_managed(&mut object);
         if has_turn {
             return self.create_in_turn(ctx, target, object, managed).await;
