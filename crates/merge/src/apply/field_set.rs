@@ -175,6 +175,11 @@ impl FieldSet {
     }
 }
 
+/// The path element of a field or a key.
+pub(super) fn field(name: &str) -> String {
+    ["f:", name].concat()
+}
+
 /// A path element with its JSON in one form only, so that equal elements are equal texts.
 fn canonical(element: &str) -> Option<String> {
     let (kind, rest) = element.split_once(':')?;
