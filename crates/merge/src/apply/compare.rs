@@ -96,10 +96,13 @@ fn printed(path: &[String]) -> String {
 /// A place with every part that it has.
 fn whole(value: &Value, place: Place<'_>) -> FieldSet {
     let below = match (place, value) {
-        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => map
-            .iter()
-            .map(|(key, child)| (field_set::field(key), whole(child, place.key(key).unwrap_or(Place::Leaf))))
-            .collect(),
+        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => {
+            let mut below = BTreeMap::new();
+            for (key, child) in map {
+                below.insert(field_set::field(key), whole(child, place.key(key).unwrap_or(Place::Leaf)));
+            }
+            below
+        }
         (Place::Set | Place::Keyed(..), Value::Array(list)) => {
             let mut below = BTreeMap::new();
             // Elements that cannot be named own nothing; of several with one name the first counts.
