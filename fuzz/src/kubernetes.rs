@@ -98,7 +98,8 @@ pub fn apply(data: &[u8]) {
     if applied["metadata"]["managedFields"].is_array() {
         live["metadata"]["managedFields"] = applied["metadata"]["managedFields"].clone();
     }
-    let Ok(first) = stoa_merge::apply(Some(live.clone()), &applied, &manager("a"), Force::Yes, Time::EPOCH, ty)
+    let Ok(first) =
+        stoa_merge::apply(Some(live.clone()), &applied, &manager("a"), Force::Yes, Time::EPOCH, ty)
     else {
         let _ = stoa_merge::apply(Some(live), &deployment(), &manager("a"), Force::No, Time::EPOCH, ty);
         return;

@@ -31,7 +31,8 @@ fn recorded_patches_give_the_recorded_answers() {
     for pair in names.windows(2) {
         let before = &spec(pair[0])["response"];
         let exchange = spec(pair[1]);
-        let got = strategic(before.clone(), &exchange["request"]["body"], ty("apps.v1.Deployment")).expect("merges");
+        let got = strategic(before.clone(), &exchange["request"]["body"], ty("apps.v1.Deployment"))
+            .expect("merges");
         assert_eq!(got["spec"], exchange["response"]["spec"], "{}", pair[1]);
     }
     let first = spec(names[0]);
@@ -110,7 +111,8 @@ fn element_order_is_set_and_unnamed_elements_keep_theirs() {
 
 #[test]
 fn primitive_lists_lose_and_gain_members() {
-    let meta = |original: Value, patch: Value| strategic(original.clone(), &patch, ty("apis.meta.v1.ObjectMeta"));
+    let meta =
+        |original: Value, patch: Value| strategic(original.clone(), &patch, ty("apis.meta.v1.ObjectMeta"));
     let original = json!({"finalizers": ["a", "b", "c"]});
     assert_eq!(
         meta(original.clone(), json!({"$deleteFromPrimitiveList/finalizers": ["b", "z"]})),
