@@ -63,3 +63,18 @@ def test_names_and_resolver(pods):
     resolv = pods.sh("named", "cat /etc/resolv.conf")
     until(lambda: any("is too long (64 characters is the max" in m for _, m in pods.events("long")), what="the complaint")
     assert resolv == "search example.org\nnameserver 192.0.2.53\noptions ndots:2\n"
+
+
+def test_a_command_that_cannot_be_run_is_told_of_in_a_runtimes_words(pods):
+    missing = {"name": "missing", "command": ["no-such-command"]}
+    denied = {"name": "denied", "command": ["/etc/passwd"]}
+    pods.create(pod("ends", missing, denied, restartPolicy="Never"), pod("runs", "sleep 1000"))
+    status = pods.phase("ends", "Failed")
+    head = "OCI runtime create failed: unable to start container process: error during container init: "
+    for name, why in [("missing", 'exec: "no-such-command": executable file not found in $PATH'), ("denied", 'exec: "/etc/passwd": permission denied')]:
+        ended = container(status, name)["state"]["terminated"]
+        assert (ended["reason"], ended["exitCode"], ended["message"]) == ("StartError", 128, head + why)
+    pods.ready("runs")
+    said = pods.kubectl("exec", "runs", "--", "no-such-command", check=False, stderr=True)
+    assert "Internal error occurred: error executing command in container: failed to exec in container: failed to start exec" in said
+    assert said.rstrip().endswith('OCI runtime exec failed: exec failed: unable to start container process: exec: "no-such-command": executable file not found in $PATH')
