@@ -1,6 +1,7 @@
 //! The book itself: agents, claims, totals by role, and the log of what changed.
 
 use crate::book::{Book, add_amounts, subtract_amounts};
+use crate::offered::Offered;
 use crate::pool::{Pool, PoolKind};
 use crate::short::lacking;
 use crate::{Agent, Claim, Holder, Short};
@@ -75,6 +76,7 @@ pub struct Ledger {
     pub(crate) draws: HashMap<Holder, Vec<(Arc<str>, Resources)>>,
     total: Resources,
     reserved_ports: PortSet,
+    offered: Offered,
     generation: u64,
     /// Every page under the generation of its last change, so that readers cost O(changes).
     log: BTreeMap<u64, AgentId>,
@@ -97,7 +99,15 @@ impl Ledger {
         if page.capacity.as_ref() == Some(&agent.capacity) && page.active == agent.active {
             return;
         }
-        if let Some(old) = page.capacity.replace(agent.capacity) {
+        let old = page.capacity.replace(agent.capacity);
+        let ports =
+            |capacity: &Option<Resources>| capacity.as_ref().map(|c| c.ports.clone()).unwrap_or_default();
+        let (before, after) = (ports(&old), ports(&page.capacity));
+        if before != after {
+            self.offered.remove(&before);
+            self.offered.add(&after);
+        }
+        if let Some(old) = old {
             subtract_amounts(&mut self.total, &old);
         }
         page.active = agent.active;
@@ -114,6 +124,7 @@ impl Ledger {
         let Some(old) = page.capacity.take() else { return Vec::new() };
         page.active = false;
         subtract_amounts(&mut self.total, &old);
+        self.offered.remove(&old.ports);
         let offers: Vec<OfferId> = offers_of(page).cloned().collect();
         for offer in &offers {
             self.release(&Holder::Offer(offer.clone()));
@@ -188,7 +199,7 @@ impl Ledger {
 
     /// Whether some agent gives a port to frameworks.
     pub fn is_offerable(&self, port: u16) -> bool {
-        self.pages.values().any(|p| p.capacity.as_ref().is_some_and(|c| c.ports.contains(port)))
+        self.offered.has(port)
     }
 
     fn touch_offerers(&mut self, port: u16) {

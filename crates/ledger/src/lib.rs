@@ -16,6 +16,7 @@
 mod book;
 mod holder;
 mod ledger;
+mod offered;
 mod pool;
 mod short;
 

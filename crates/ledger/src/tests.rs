@@ -185,6 +185,10 @@ fn compare(ledger: &Ledger, model: &Model) {
     }
     let total = ledger.usages().fold(Resources::default(), |s, (_, u)| s.plus(&u.pods).plus(&u.offers));
     assert_eq!(total, sum, "the roles' sums are the agents' sums");
+    for port in 30_998..31_012 {
+        let is_offered = model.agents.values().any(|a| a.capacity.ports.contains(port));
+        assert_eq!(ledger.is_offerable(port), is_offered, "{port}");
+    }
     let capacity = model.agents.values().fold(Resources::default(), |s, a| s.plus(&a.capacity));
     assert_eq!(*ledger.total(), Resources { ports: PortSet::EMPTY, ..capacity });
 }
@@ -304,4 +308,13 @@ fn a_ports_owner_is_a_service_a_task_or_nobody() {
     ledger.unreserve_port(31_001);
     assert_eq!(ledger.free(&a).ports, ports(31_001, 31_003));
     assert!(ledger.is_offerable(31_003) && !ledger.is_offerable(30_000));
+    // It is the agents' own business which ports they give; another agent may give the same.
+    let narrow = Resources { milli_cpu: 4000, ports: ports(31_002, 31_002), ..Resources::default() };
+    ledger.set_agent(Agent { id: "b".into(), capacity: narrow.clone(), active: true });
+    ledger.set_agent(Agent { id: a.clone(), capacity: narrow, active: true });
+    assert!(ledger.is_offerable(31_002) && !ledger.is_offerable(31_003));
+    ledger.remove_agent(&a);
+    assert!(ledger.is_offerable(31_002));
+    ledger.remove_agent(&"b".into());
+    assert!(!ledger.is_offerable(31_002));
 }

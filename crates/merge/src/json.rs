@@ -15,7 +15,7 @@ pub const OPERATIONS_MAX: usize = 10_000;
 pub const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Applies a JSON patch, which is all or nothing.
-pub fn json_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
+pub fn json_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let parsed =
         decode::parse(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?.value;
     if !parsed.is_array() {
@@ -28,11 +28,12 @@ pub fn json_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError
         )));
     }
     let operations = operations(parsed)?;
+    let mut result = document.clone();
     let mut copied_bytes = 0;
     for operation in &operations {
-        operate(&mut document, operation, &mut copied_bytes).map_err(PatchError::Refused)?;
+        operate(&mut result, operation, &mut copied_bytes).map_err(PatchError::Refused)?;
     }
-    Ok(document)
+    Ok(result)
 }
 
 /// What is no object is no operation; an operation that makes no sense is one that cannot be carried out.
@@ -228,12 +229,13 @@ fn size_bytes(value: &Value) -> usize {
 }
 
 /// Applies a merge patch: maps merge, null deletes, everything else replaces.
-pub fn merge_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
+pub fn merge_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let patch =
         decode::parse(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?.value;
     if !patch.is_object() {
         return Err(wrong_type(&patch, "map[string]interface {}"));
     }
-    json_patch::merge(&mut document, &patch);
-    Ok(document)
+    let mut result = document.clone();
+    json_patch::merge(&mut result, &patch);
+    Ok(result)
 }

@@ -172,10 +172,7 @@ impl Master {
         }
         stock.plain.pods = pods;
         for (offer, _) in &found {
-            state.offers.remove(offer);
-            if let Some(f) = state.frameworks.get_mut(id) {
-                f.offers.remove(offer);
-            }
+            state.take_offer(offer);
         }
         Ok(Taken {
             agent: first.agent,
@@ -374,9 +371,7 @@ impl Master {
                 if state.frameworks.get(id).is_some_and(|f| !f.is_removed()) {
                     state.charge(record);
                 }
-                if let Some(f) = state.frameworks.get_mut(id) {
-                    f.tasks.insert(key.1, Task::new(record.clone()));
-                }
+                state.put_task(key, Task::new(record.clone()));
             }
         }
         entry
@@ -510,9 +505,7 @@ impl Master {
             for record in &r.records {
                 state.allocator.discharge(&record.share());
                 state.leave_pod(record);
-                if let Some(f) = state.frameworks.get_mut(id) {
-                    f.tasks.remove(record.id());
-                }
+                state.take_task(&(id.clone(), record.id().clone()));
             }
             if let Some(executor) = &r.executor {
                 state.forget_executor(&executor.uid);

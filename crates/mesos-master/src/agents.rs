@@ -261,8 +261,8 @@ impl Master {
 impl State {
     /// Whether every task on an agent has ended and its framework knows.
     fn is_empty(&self, agent: &AgentId) -> bool {
-        let all = self.frameworks.values().flat_map(|f| f.tasks.values());
-        !all.into_iter().any(|t| t.record.agent == *agent && t.record.completed.is_none())
+        let mut tasks = self.tasks_on.on(agent).filter_map(|key| self.task(key));
+        tasks.all(|t| t.record.completed.is_some())
     }
 
     /// What a task becomes whose agent is no more.

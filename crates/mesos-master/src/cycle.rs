@@ -122,9 +122,6 @@ impl Master {
                     continue;
                 }
                 state.allocator.charge(holder, &grant.framework, &grant.role, &grant.resources);
-                if let Some(f) = state.frameworks.get_mut(&grant.framework) {
-                    f.offers.insert(id.clone());
-                }
                 made.entry(grant.framework.clone()).or_default().push(id.clone());
                 let offer = Offer {
                     framework: grant.framework,
@@ -134,7 +131,7 @@ impl Master {
                     draws: grant.draws,
                     made: now,
                 };
-                state.offers.insert(id, offer);
+                state.put_offer(id, offer);
             }
         }
         for (framework, ids) in made {

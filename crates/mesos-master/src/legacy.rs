@@ -174,10 +174,12 @@ impl Master {
             return respond::empty(StatusCode::FORBIDDEN);
         }
         match path {
-            "/state" => json(&self.view_state(viewer)),
+            "/state" => self.view_state(viewer, |state| respond::jsonp(state, get("jsonp"))),
             "/state-summary" => json(&self.view_summary(viewer)),
             "/slaves" => json(&self.view_slaves(get("slave_id"))),
-            "/frameworks" => json(&self.view_frameworks(get("framework_id"), viewer)),
+            "/frameworks" => {
+                self.view_frameworks(get("framework_id"), viewer, |all| respond::jsonp(all, get("jsonp")))
+            }
             "/roles" => json(&self.view_roles(viewer)),
             "/metrics/snapshot" => json(&self.view_metrics()),
             "/system/stats" => json(&crate::view::view_system()),

@@ -13,6 +13,7 @@
 
 mod accept;
 mod agents;
+mod by_agent;
 mod check;
 mod command;
 mod cycle;
@@ -43,6 +44,7 @@ mod scheduler;
 mod server;
 mod service;
 mod sharing;
+mod show;
 mod state;
 mod stream;
 mod subscribe;

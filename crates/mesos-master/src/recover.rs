@@ -118,8 +118,8 @@ impl Master {
             restore_ended(&mut task, now);
             if let Some(f) = state.frameworks.get_mut(&key.0) {
                 f.completed.extend(task.record.completed.map(|at| (at, key.1.clone())));
-                f.tasks.insert(key.1.clone(), task);
             }
+            state.put_task(key.clone(), task);
             if must_die {
                 state.kill_task(&key, None);
             }

@@ -1,6 +1,7 @@
 //! What a running master knows, under one lock: frameworks with their tasks, outstanding offers, agents, who waits for
 //! which update. Nothing here waits; writes to the store are left in `dirty` and `kills` for `persist` to carry out.
 
+use crate::by_agent::ByAgent;
 use crate::executor::Executor;
 use crate::feed::Watchers;
 use crate::feedback::Operations;
@@ -115,7 +116,11 @@ pub(crate) enum Tell {
 #[derive(Debug)]
 pub(crate) struct State {
     pub frameworks: BTreeMap<FrameworkId, Framework>,
+    /// Read only: `put_offer` and `take_offer` change it, and `offers_on` with it.
     pub offers: HashMap<OfferId, Offer>,
+    pub offers_on: ByAgent<OfferId>,
+    /// Every framework's tasks by their agents: `put_task` and `take_task` change them.
+    pub tasks_on: ByAgent<TaskKey>,
     pub agents: BTreeMap<AgentId, Agent>,
     /// The tasks of each pod: one, or a group. Those under custom executors are not here.
     pub pods: HashMap<NamespacedName, Vec<TaskKey>>,
@@ -163,6 +168,8 @@ impl State {
         State {
             frameworks: BTreeMap::new(),
             offers: HashMap::new(),
+            offers_on: ByAgent::default(),
+            tasks_on: ByAgent::default(),
             agents: BTreeMap::new(),
             pods: HashMap::new(),
             executors: BTreeMap::new(),
@@ -198,6 +205,23 @@ impl State {
         self.frameworks.get_mut(&key.0)?.tasks.get_mut(&key.1)
     }
 
+    /// Enters a task of a framework that there is.
+    pub fn put_task(&mut self, key: TaskKey, task: Task) {
+        let Some(f) = self.frameworks.get_mut(&key.0) else { return };
+        let agent = task.record.agent.clone();
+        if let Some(before) = f.tasks.insert(key.1.clone(), task) {
+            self.tasks_on.remove(&before.record.agent, &key);
+        }
+        self.tasks_on.insert(&agent, key);
+    }
+
+    /// Takes a task out.
+    pub fn take_task(&mut self, key: &TaskKey) -> Option<Task> {
+        let task = self.frameworks.get_mut(&key.0)?.tasks.remove(&key.1)?;
+        self.tasks_on.remove(&task.record.agent, key);
+        Some(task)
+    }
+
     // ---- events
 
     /// Sends an event; a framework that cannot take it is disconnected by the next sweep.
@@ -222,15 +246,31 @@ impl State {
 
     // ---- offers
 
-    /// Takes an offer back. What it held is free again; nothing is refused by that.
-    pub fn drop_offer(&mut self, ledger: &mut Ledger, id: &OfferId, tell: Tell) -> Option<Offer> {
+    /// Enters an offer.
+    pub fn put_offer(&mut self, id: OfferId, offer: Offer) {
+        if let Some(f) = self.frameworks.get_mut(&offer.framework) {
+            f.offers.insert(id.clone());
+        }
+        self.offers_on.insert(&offer.agent, id.clone());
+        self.offers.insert(id, offer);
+    }
+
+    /// Takes an offer out.
+    pub fn take_offer(&mut self, id: &OfferId) -> Option<Offer> {
         let offer = self.offers.remove(id)?;
-        let holder = Holder::Offer(id.clone());
-        ledger.release(&holder);
-        self.allocator.discharge(&holder);
+        self.offers_on.remove(&offer.agent, id);
         if let Some(f) = self.frameworks.get_mut(&offer.framework) {
             f.offers.remove(id);
         }
+        Some(offer)
+    }
+
+    /// Takes an offer back. What it held is free again; nothing is refused by that.
+    pub fn drop_offer(&mut self, ledger: &mut Ledger, id: &OfferId, tell: Tell) -> Option<Offer> {
+        let offer = self.take_offer(id)?;
+        let holder = Holder::Offer(id.clone());
+        ledger.release(&holder);
+        self.allocator.discharge(&holder);
         if tell == Tell::Rescind {
             self.send(&offer.framework, &Event::rescind(id.clone()));
         }
@@ -239,8 +279,7 @@ impl State {
 
     /// Takes back all offers of an agent.
     pub fn drop_offers_of_agent(&mut self, ledger: &mut Ledger, agent: &AgentId) {
-        let ids: Vec<OfferId> =
-            self.offers.iter().filter(|(_, o)| o.agent == *agent).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<OfferId> = self.offers_on.on(agent).cloned().collect();
         for id in ids {
             self.drop_offer(ledger, &id, Tell::Rescind);
         }
@@ -431,10 +470,11 @@ impl State {
 
     /// Forgets an ended task whose record is about to be overwritten by that of another of the same id. False if there was none.
     pub fn evict_task(&mut self, key: &TaskKey) -> bool {
-        let Some(f) = self.frameworks.get_mut(&key.0) else { return false };
-        let Some(task) = f.tasks.remove(&key.1) else { return false };
+        let Some(task) = self.take_task(key) else { return false };
         if let Some(at) = task.record.completed {
-            f.completed.remove(&(at, key.1.clone()));
+            if let Some(f) = self.frameworks.get_mut(&key.0) {
+                f.completed.remove(&(at, key.1.clone()));
+            }
             self.forget.remove(&(at.plus(self.retention), key.clone()));
         }
         if self.leave_pod(&task.record) && !task.record.is_entry() {

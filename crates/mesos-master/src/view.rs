@@ -4,7 +4,8 @@
 use crate::framework::Framework;
 use crate::master::Master;
 use crate::pod::FRAMEWORK_LABEL;
-use crate::report::{AGENT_CAPABILITIES, Viewer, executors_of, held, is_offer, is_pod, object};
+use crate::report::{AGENT_CAPABILITIES, Viewer, held, is_offer, is_pod, object};
+use crate::show::{Shape, Shown, Whole, WithTasks};
 use crate::state::{Agent, State};
 use crate::task::Task;
 use serde_json::{Map, Value, json};
@@ -16,7 +17,7 @@ use stoa_mesos::mark::Format;
 use stoa_mesos::resource::{flat, list};
 use stoa_mesos::{Mark, Resource, TaskState};
 use stoa_store::Key;
-use stoa_units::{AgentId, NamespacedName, Quantity, Resources, Time};
+use stoa_units::{AgentId, NamespacedName, OfferId, Quantity, Resources, Time};
 
 /// The name and id of the built-in framework.
 pub(crate) const KUBERNETES: &str = "kubernetes";
@@ -70,31 +71,13 @@ impl Master {
         pods.filter_map(|p| pod_task(&p)).collect()
     }
 
-    /// `/state`.
-    pub fn view_state(&self, viewer: Viewer<'_>) -> Value {
+    /// `/state`, which is handed over to be written while nothing changes.
+    pub fn view_state<R>(&self, viewer: Viewer<'_>, write: impl FnOnce(&Whole<'_>) -> R) -> R {
         let pods = self.pod_tasks();
         let state = self.state.lock();
         let ledger = self.ledger.lock();
-        let mut out = self.view_head(&state);
-        out.insert("slaves".into(), view_agents(&state, &ledger, &pods).into());
-        out.insert("recovered_slaves".into(), json!([]));
-        let mut frameworks: Vec<Value> = state
-            .frameworks
-            .values()
-            .filter(|f| !f.is_removed() && viewer.may_view_framework(f))
-            .map(|f| view_framework(&state, f, Tasks::Shown, viewer))
-            .collect();
-        if viewer.may_view_pods() {
-            frameworks.push(self.view_kubernetes(&pods, Tasks::Shown));
-        }
-        out.insert("frameworks".into(), frameworks.into());
-        let completed = state.frameworks.values().filter(|f| f.is_removed() && viewer.may_view_framework(f));
-        let completed: Vec<Value> =
-            completed.map(|f| view_framework(&state, f, Tasks::Shown, viewer)).collect();
-        out.insert("completed_frameworks".into(), completed.into());
-        out.insert("orphan_tasks".into(), json!([]));
-        out.insert("unregistered_frameworks".into(), json!([]));
-        out.into()
+        let head = self.view_head(&state);
+        write(&Whole { master: self, viewer, state: &state, ledger: &ledger, pods: &pods, head })
     }
 
     fn view_head(&self, state: &State) -> Map<String, Value> {
@@ -136,15 +119,24 @@ impl Master {
             .frameworks
             .values()
             .filter(|f| !f.is_removed() && viewer.may_view_framework(f))
-            .map(|f| view_framework(&state, f, Tasks::Counted, viewer))
+            .map(|f| {
+                let mut out = view_framework(&state, f);
+                for none in ["executors", "completed_executors"] {
+                    out[none] = json!([]);
+                }
+                count_states(&mut out, f.tasks.values().map(|t| t.state));
+                out
+            })
             .collect();
         if viewer.may_view_pods() {
-            frameworks.push(self.view_kubernetes(&pods, Tasks::Counted));
+            let mut out = self.view_kubernetes(&pods);
+            count_states(&mut out, pods.iter().map(|p| p.state));
+            frameworks.push(out);
         }
         object([
             ("hostname", self.options.hostname.as_str().into()),
             ("cluster", self.options.cluster.as_str().into()),
-            ("slaves", view_agents(&state, &ledger, &pods).into()),
+            ("slaves", view_agents(&state, &ledger, &pods).collect::<Vec<_>>().into()),
             ("frameworks", frameworks.into()),
         ])
     }
@@ -153,29 +145,36 @@ impl Master {
     pub fn view_slaves(&self, only: Option<&str>) -> Value {
         let pods = self.pod_tasks();
         let state = self.state.lock();
-        let mut slaves = view_agents(&state, &self.ledger.lock(), &pods);
-        slaves.retain(|s| only.is_none_or(|id| s["id"] == id));
+        let ledger = self.ledger.lock();
+        let slaves = view_agents(&state, &ledger, &pods).filter(|s| only.is_none_or(|id| s["id"] == id));
+        let slaves: Vec<Value> = slaves.collect();
         object([("slaves", slaves.into()), ("recovered_slaves", json!([]))])
     }
 
-    /// `/frameworks`.
-    pub fn view_frameworks(&self, only: Option<&str>, viewer: Viewer<'_>) -> Value {
+    /// `/frameworks`, which is handed over to be written while nothing changes.
+    pub fn view_frameworks<R>(
+        &self,
+        only: Option<&str>,
+        viewer: Viewer<'_>,
+        write: impl FnOnce(&BTreeMap<&str, Vec<Shown<'_>>>) -> R,
+    ) -> R {
         let pods = self.pod_tasks();
         let state = self.state.lock();
         let (mut active, mut completed) = (Vec::new(), Vec::new());
         let is_meant = |f: &&Framework| only.is_none_or(|id| f.record.id.as_str() == id);
-        for f in state.frameworks.values().filter(is_meant).filter(|f| viewer.may_view_framework(f)) {
-            let list = if f.is_removed() { &mut completed } else { &mut active };
-            list.push(view_framework(&state, f, Tasks::Shown, viewer));
+        for framework in state.frameworks.values().filter(is_meant).filter(|f| viewer.may_view_framework(f)) {
+            let list = if framework.is_removed() { &mut completed } else { &mut active };
+            list.push(Shown::Framework(WithTasks { state: &state, framework, viewer }));
         }
         if only.is_none_or(|id| id == KUBERNETES) && viewer.may_view_pods() {
-            active.push(self.view_kubernetes(&pods, Tasks::Shown));
+            active.push(Shown::Kubernetes { master: self, pods: &pods });
         }
-        object([
-            ("frameworks", active.into()),
-            ("completed_frameworks", completed.into()),
-            ("unregistered_frameworks", json!([])),
-        ])
+        let all = [
+            ("frameworks", active),
+            ("completed_frameworks", completed),
+            ("unregistered_frameworks", Vec::new()),
+        ];
+        write(&BTreeMap::from(all))
     }
 
     /// Every task, oldest first, for `/tasks`.
@@ -299,36 +298,20 @@ impl Master {
         out.into()
     }
 
-    fn view_kubernetes(&self, pods: &[PodTask], tasks: Tasks) -> Value {
+    /// The built-in framework without its tasks.
+    pub fn view_kubernetes(&self, pods: &[PodTask]) -> Value {
         let live = pods.iter().filter(|p| !p.state.is_terminal());
         let used = live.clone().fold(Resources::default(), |sum, p| sum.plus(&p.resources));
         let roles: std::collections::BTreeSet<&str> = pods.iter().map(|p| p.role.as_str()).collect();
-        let mut out = json!({
+        json!({
             "id": KUBERNETES, "name": KUBERNETES, "pid": "", "user": "root", "failover_timeout": 0.0,
             "checkpoint": true, "registered_time": seconds(self.started), "unregistered_time": 0.0,
             "active": true, "connected": true, "recovered": false, "hostname": self.options.hostname,
             "webui_url": "", "capabilities": ["MULTI_ROLE", "PARTITION_AWARE"], "roles": roles,
             "resources": flat(&used), "used_resources": flat(&used), "offered_resources": flat(&Resources::default()),
             "offers": [], "executors": [], "labels": [], "unreachable_tasks": [],
-        });
-        match tasks {
-            Tasks::Shown => {
-                let (done, live): (Vec<&PodTask>, Vec<&PodTask>) =
-                    pods.iter().partition(|p| p.state.is_terminal());
-                out["tasks"] = live.into_iter().map(view_pod_task).collect();
-                out["completed_tasks"] = done.into_iter().map(view_pod_task).collect();
-            }
-            Tasks::Counted => count_states(&mut out, pods.iter().map(|p| p.state)),
-        }
-        out
+        })
     }
-}
-
-/// Whether a framework is shown with its tasks or with their numbers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tasks {
-    Shown,
-    Counted,
 }
 
 fn count_states(out: &mut Value, states: impl Iterator<Item = TaskState>) {
@@ -354,7 +337,8 @@ fn count_states(out: &mut Value, states: impl Iterator<Item = TaskState>) {
     }
 }
 
-fn view_framework(state: &State, f: &Framework, tasks: Tasks, viewer: Viewer<'_>) -> Value {
+/// A framework without its tasks, offers and executors.
+pub(crate) fn view_framework(state: &State, f: &Framework) -> Value {
     let info = &f.record.info;
     let used = f.live_tasks().fold(Resources::default(), |sum, t| sum.plus(&t.record.resources));
     let offered = f
@@ -376,7 +360,7 @@ fn view_framework(state: &State, f: &Framework, tasks: Tasks, viewer: Viewer<'_>
         "principal": info.principal.clone().unwrap_or_default(),
         "capabilities": info.capabilities.iter().map(|c| c.kind.as_str()).collect::<Vec<_>>(),
         "resources": flat(&used.plus(&offered)), "used_resources": flat(&used), "offered_resources": flat(&offered),
-        "executors": [], "completed_executors": [], "labels": info.labels.as_ref().map(|l| l.labels.clone()).unwrap_or_default(),
+        "labels": info.labels.as_ref().map(|l| l.labels.clone()).unwrap_or_default(),
         "offer_constraints": f.record.offer_constraints.clone().unwrap_or_else(|| json!({})),
     });
     if info.has(stoa_mesos::Capability::MultiRole) {
@@ -384,32 +368,17 @@ fn view_framework(state: &State, f: &Framework, tasks: Tasks, viewer: Viewer<'_>
     } else {
         out["role"] = info.subscribed_roles().into_iter().next().unwrap_or_default().into();
     }
-    let view_offer = |id: &stoa_units::OfferId| {
-        let o = state.offers.get(id)?;
-        Some(json!({"id": id.as_str(), "framework_id": o.framework.as_str(), "slave_id": o.agent.as_str(),
-            "allocation_info": {"role": &*o.role}, "resources": flat(&o.resources)}))
-    };
-    match tasks {
-        Tasks::Shown => {
-            let (done, live): (Vec<&Task>, Vec<&Task>) =
-                f.tasks.values().filter(|t| viewer.may_view_task(f, t)).partition(|t| t.state.is_terminal());
-            let (away, live): (Vec<&Task>, Vec<&Task>) = live.into_iter().partition(|t| t.is_unreachable);
-            out["tasks"] = live.iter().map(|t| view_task(t, f)).collect();
-            out["unreachable_tasks"] = away.iter().map(|t| view_task(t, f)).collect();
-            out["completed_tasks"] = done.iter().map(|t| view_task(t, f)).collect();
-            out["offers"] = f.offers.iter().filter_map(view_offer).collect();
-            let (over, live): (Vec<_>, Vec<_>) =
-                executors_of(state, f, viewer).into_iter().partition(|e| e.is_over);
-            out["executors"] = live.iter().map(view_executor).collect();
-            out["completed_executors"] = over.iter().map(view_executor).collect();
-        }
-        Tasks::Counted => count_states(&mut out, f.tasks.values().map(|t| t.state)),
-    }
     out
 }
 
+pub(crate) fn view_offer(state: &State, id: &OfferId) -> Option<Value> {
+    let o = state.offers.get(id)?;
+    Some(json!({"id": id.as_str(), "framework_id": o.framework.as_str(), "slave_id": o.agent.as_str(),
+        "allocation_info": {"role": &*o.role}, "resources": flat(&o.resources)}))
+}
+
 /// An executor in the flat form: whatever it is in v1, with ids as texts.
-fn view_executor(e: &crate::report::Shown) -> Value {
+pub(crate) fn view_executor(e: &crate::report::Shown) -> Value {
     let mut out = e.info.clone();
     for id in ["executor_id", "framework_id"] {
         out[id] = out[id]["value"].take();
@@ -425,47 +394,8 @@ fn view_executor(e: &crate::report::Shown) -> Value {
     out
 }
 
-fn view_task(task: &Task, f: &Framework) -> Value {
-    let r = &task.record;
-    let mut out = json!({
-        "id": r.id().as_str(), "name": r.task.name, "framework_id": r.framework.as_str(),
-        "executor_id": if matches!(r.part, crate::task::Part::Whole) { String::new() } else { r.executor_id().to_string() },
-        "slave_id": r.agent.as_str(), "state": task.state.as_str(), "resources": flat(&r.resources),
-        "limits": {}, "role": r.role, "user": r.task.command.as_ref().and_then(|c| c.user.as_ref()).unwrap_or(&f.record.info.user),
-        "statuses": [],
-        // Where its output is, in the other face's words.
-        "pod": {"namespace": r.namespace, "name": r.pod},
-    });
-    out["statuses"] = task.statuses().iter().map(view_status).collect();
-    for (key, value) in [
-        ("labels", r.task.labels.as_ref().and_then(|l| serde_json::to_value(&l.labels).ok())),
-        ("discovery", r.task.discovery.clone()),
-        ("container", r.task.container.as_ref().and_then(|c| serde_json::to_value(c).ok())),
-        ("health_check", r.task.health_check.clone()),
-        ("check", r.task.check.clone()),
-    ] {
-        if let Some(value) = value {
-            out[key] = value;
-        }
-    }
-    for (name, limit) in &r.task.limits {
-        out["limits"][name] = serde_json::to_value(limit.value).unwrap_or_default();
-    }
-    out
-}
-
-fn view_status(s: &stoa_mesos::TaskStatus) -> Value {
-    let mut shown = json!({"state": s.state.as_str(), "timestamp": s.timestamp.map_or(0.0, |t| t.0)});
-    for (key, value) in [
-        ("container_status", s.container_status.as_ref().and_then(|c| serde_json::to_value(c).ok())),
-        ("check_status", s.check_status.as_ref().and_then(|c| serde_json::to_value(c).ok())),
-        ("healthy", s.healthy.map(Value::from)),
-    ] {
-        if let Some(value) = value {
-            shown[key] = value;
-        }
-    }
-    shown
+fn view_task(task: &Task, framework: &Framework) -> Value {
+    serde_json::to_value(Shape { task, framework }).unwrap_or_default()
 }
 
 /// `/system/stats`: the machine that the master is on.
@@ -496,7 +426,7 @@ fn system() -> Vec<(String, f64)> {
     out
 }
 
-fn view_pod_task(p: &PodTask) -> Value {
+pub(crate) fn view_pod_task(p: &PodTask) -> Value {
     let labels: Vec<Value> = p.labels.iter().map(|(k, v)| json!({"key": k, "value": v})).collect();
     json!({
         "id": p.id, "name": p.name, "framework_id": KUBERNETES, "executor_id": "", "slave_id": p.agent,
@@ -545,22 +475,23 @@ pub(crate) fn pod_task(pod: &Pod) -> Option<PodTask> {
     })
 }
 
-fn view_agents(state: &State, ledger: &Ledger, pods: &[PodTask]) -> Vec<Value> {
+/// Every agent with the numbers of its tasks, each made when it is asked for.
+pub(crate) fn view_agents<'a>(
+    state: &'a State,
+    ledger: &'a Ledger,
+    pods: &'a [PodTask],
+) -> impl Iterator<Item = Value> + use<'a> {
     let mut states: HashMap<&str, Vec<TaskState>> = HashMap::with_capacity(state.agents.len());
     let of_tasks = state.frameworks.values().flat_map(|f| f.tasks.values());
     let of_tasks = of_tasks.map(|t| (t.record.agent.as_str(), t.state));
     for (agent, state) in of_tasks.chain(pods.iter().map(|p| (p.agent.as_str(), p.state))) {
         states.entry(agent).or_default().push(state);
     }
-    state
-        .agents
-        .iter()
-        .map(|(id, agent)| {
-            let mut out = view_agent(state, id, agent, ledger);
-            count_states(&mut out, states.remove(id.as_str()).into_iter().flatten());
-            out
-        })
-        .collect()
+    state.agents.iter().map(move |(id, agent)| {
+        let mut out = view_agent(state, id, agent, ledger);
+        count_states(&mut out, states.remove(id.as_str()).into_iter().flatten());
+        out
+    })
 }
 
 fn view_agent(state: &State, id: &AgentId, agent: &Agent, ledger: &Ledger) -> Value {

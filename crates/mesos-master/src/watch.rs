@@ -329,9 +329,10 @@ pub(crate) fn fate(state: &State, framework: &FrameworkId, agent: &AgentId) -> T
     if is_aware { state.fate_of(agent) } else { TaskState::Lost }
 }
 
+/// The tasks on an agent that have not ended.
 pub(crate) fn tasks_on(state: &State, agent: &AgentId) -> Vec<TaskKey> {
-    let all = state.frameworks.iter().flat_map(|(id, f)| f.live_tasks().map(move |t| (id, t)));
-    all.filter(|(_, t)| t.record.agent == *agent).map(|(id, t)| (id.clone(), t.record.id().clone())).collect()
+    let is_live = |key: &&TaskKey| state.task(key).is_some_and(|t| !t.state.is_terminal());
+    state.tasks_on.on(agent).filter(is_live).cloned().collect()
 }
 
 fn tell_unreachable(state: &mut State, agent: &AgentId, now: Time) {

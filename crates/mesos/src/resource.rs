@@ -6,6 +6,7 @@
 
 use crate::framework::{Labels, Opaque};
 use crate::json::{Double, Empty, Int};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use stoa_units::{PortRange, PortSet, Resources};
 
 names! {
@@ -382,19 +383,38 @@ pub fn list(amount: &Resources, allocated_to: Option<&str>) -> Vec<Resource> {
 /// The flat object of the legacy endpoints: `{"cpus":8.0,"mem":…,"ports":"[31000-32000]"}`. The four common names are
 /// always there.
 pub fn flat(amount: &Resources) -> serde_json::Value {
-    let number = |milli: u64| serde_json::Value::from(milli as f64 / 1000.0);
-    let mut out = serde_json::Map::new();
-    out.insert("cpus".into(), number(amount.milli_cpu));
-    out.insert("mem".into(), number(bytes_to_milli_mebi(amount.memory_bytes)));
-    out.insert("disk".into(), number(bytes_to_milli_mebi(amount.disk_bytes)));
-    out.insert("gpus".into(), number(0));
-    for (name, milli) in &amount.extended {
-        out.insert(name.to_string(), number(*milli));
+    serde_json::to_value(Flat(amount)).unwrap_or_default()
+}
+
+/// The same, written without being made first.
+#[derive(Clone, Copy, Debug)]
+pub struct Flat<'r>(pub &'r Resources);
+
+impl Serialize for Flat<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let number = |milli: u64| milli as f64 / 1000.0;
+        let amount = self.0;
+        let mut out = s.serialize_map(None)?;
+        // What is said last of a name is what counts.
+        let is_more = |name: &str| amount.extended.iter().any(|(n, _)| **n == *name);
+        for (name, milli) in [
+            ("cpus", amount.milli_cpu),
+            ("mem", bytes_to_milli_mebi(amount.memory_bytes)),
+            ("disk", bytes_to_milli_mebi(amount.disk_bytes)),
+            ("gpus", 0),
+        ] {
+            if !is_more(name) {
+                out.serialize_entry(name, &number(milli))?;
+            }
+        }
+        for (name, milli) in &amount.extended {
+            out.serialize_entry(&**name, &number(*milli))?;
+        }
+        if !amount.ports.is_empty() {
+            out.serialize_entry("ports", &amount.ports.to_string())?;
+        }
+        out.end()
     }
-    if !amount.ports.is_empty() {
-        out.insert("ports".into(), amount.ports.to_string().into());
-    }
-    out.into()
 }
 
 /// Mesos' text form, as its messages show amounts: `cpus:1; mem:32; ports:[31000-31001]`.

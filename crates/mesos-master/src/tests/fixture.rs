@@ -6,7 +6,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_kube::resources;
@@ -14,7 +14,7 @@ use stoa_ledger::{Agent, Ledger};
 use stoa_mesos::recordio::Decoder;
 use stoa_registry::{Context, Registry, Target};
 use stoa_store::{Key, Range, Store};
-use stoa_units::{ManualClock, PortRange, PortSet, Resources, Time};
+use stoa_units::{AgentId, ManualClock, PortRange, PortSet, Resources, Time};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -43,6 +43,27 @@ pub(super) fn capacity() -> Resources {
         pods: 110,
         ports: PortSet::from_ranges([PortRange { begin: 31000, end: 32000 }]),
         ..Default::default()
+    }
+}
+
+/// Each story ends with a look at what is looked up by agent: it is what there is.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let state = self.master.state.lock();
+        let mut tasks: BTreeMap<AgentId, BTreeSet<_>> = BTreeMap::new();
+        for task in state.frameworks.values().flat_map(|f| f.tasks.values()) {
+            let key = (task.record.framework.clone(), task.record.id().clone());
+            tasks.entry(task.record.agent.clone()).or_default().insert(key);
+        }
+        let mut offers: BTreeMap<AgentId, BTreeSet<_>> = BTreeMap::new();
+        for (id, offer) in &state.offers {
+            offers.entry(offer.agent.clone()).or_default().insert(id.clone());
+        }
+        assert_eq!(state.tasks_on.all(), &tasks.into_iter().collect());
+        assert_eq!(state.offers_on.all(), &offers.into_iter().collect());
     }
 }
 
