@@ -73,12 +73,22 @@ impl Cluster {
 
     /// User and system CPU time so far.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("odd stat")?.1.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        // USER_HZ is 100 on every Linux that has /proc in this form.
-        Ok(Duration::from_millis(ticks * 10))
+        cpu_of(self.pid())
     }
+
+    /// Its data.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// User and system CPU time of a process so far.
+pub fn cpu_of(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').context("odd stat")?.1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    // USER_HZ is 100 on every Linux that has /proc in this form.
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// The command lines of the machine's processes.

@@ -40,6 +40,11 @@ impl Credentials {
         let server = cluster["server"].as_str().context("no server")?;
         Ok(Credentials { authority: server.trim_start_matches("https://").to_string(), tls: Arc::new(tls) })
     }
+
+    /// The same for a server elsewhere that shows the same certificate.
+    pub fn at(&self, authority: &str) -> Credentials {
+        Credentials { authority: authority.to_owned(), tls: self.tls.clone() }
+    }
 }
 
 /// One HTTP/2 connection; clones share it.

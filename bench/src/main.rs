@@ -3,6 +3,7 @@
 
 mod agent;
 mod api;
+mod bare;
 mod clock;
 mod cluster;
 mod connection;
@@ -15,13 +16,16 @@ use std::path::PathBuf;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    rustls::crypto::ring::default_provider().install_default().ok();
+    if args.next_if(|first| first == bare::ARGUMENT).is_some() {
+        return bare::serve(&PathBuf::from(args.next().context("the cluster's directory is missing")?)).await;
+    }
     let stoa = PathBuf::from(args.next().context("usage: stoa-bench STOA [DIR] [pods|api|agent|store…]")?)
         .canonicalize()?;
     let base = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let wanted: Vec<String> = args.collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|w| w == what);
-    rustls::crypto::ring::default_provider().install_default().ok();
     let dir = tempfile::Builder::new().prefix("stoa-bench-").tempdir_in(&base)?;
     let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/images.sh");
     println!("stoa-bench on {} cores, {}", std::thread::available_parallelism()?, base.display());

@@ -74,11 +74,11 @@ pub fn patch(data: &[u8]) {
     let document = deployment();
     let ty = schema::builtin().named("apps.v1.Deployment");
     match (kind, ty) {
-        (0, _) => drop(stoa_merge::json_patch(&document, text)),
-        (1, _) => drop(stoa_merge::merge_patch(&document, text)),
+        (0, _) => drop(stoa_merge::json_patch(document, text)),
+        (1, _) => drop(stoa_merge::merge_patch(document, text)),
         (_, Some(ty)) => {
             if let Ok(patch) = serde_json::from_slice::<Value>(text) {
-                let _ = stoa_merge::strategic(&document, &patch, ty);
+                let _ = stoa_merge::strategic(document, &patch, ty);
             }
         }
         _ => {}
@@ -98,13 +98,14 @@ pub fn apply(data: &[u8]) {
     if applied["metadata"]["managedFields"].is_array() {
         live["metadata"]["managedFields"] = applied["metadata"]["managedFields"].clone();
     }
-    let Ok(first) = stoa_merge::apply(Some(&live), &applied, &manager("a"), Force::Yes, Time::EPOCH, ty)
+    let Ok(first) =
+        stoa_merge::apply(Some(live.clone()), &applied, &manager("a"), Force::Yes, Time::EPOCH, ty)
     else {
-        let _ = stoa_merge::apply(Some(&live), &deployment(), &manager("a"), Force::No, Time::EPOCH, ty);
+        let _ = stoa_merge::apply(Some(live), &deployment(), &manager("a"), Force::No, Time::EPOCH, ty);
         return;
     };
     let second = stoa_merge::track_update(Some(&first), deployment(), &manager("b"), Time::EPOCH, ty);
-    let _ = stoa_merge::apply(Some(&second), &applied, &manager("a"), Force::No, Time::EPOCH, ty);
+    let _ = stoa_merge::apply(Some(second), &applied, &manager("a"), Force::No, Time::EPOCH, ty);
 }
 
 /// Selectors of labels and of fields, and the token of a list.

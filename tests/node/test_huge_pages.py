@@ -41,9 +41,16 @@ def test_huge_pages_are_capacity_and_a_volume(paged):
                 pod("more", {"name": "c0", "script": "sleep 1000", **limits("6Mi")}),
                 pod("forced", {"name": "c0", "script": "sleep 1000", **limits("6Mi")}, nodeName=paged.json("get", "nodes")["items"][0]["metadata"]["name"]))
     pods.ready("fits")
+    assert pods.sh("fits", "stat -c %a /huge") == "755\n"
     until(lambda: "hugetlbfs" in (said := pods.logs("fits")) and "pagesize=2M" in said, what="the mount")
     status = pods.until("more", lambda s: s.get("conditions"), what="the scheduler's word")
     assert "Insufficient hugepages-2Mi" in str(status["conditions"])
     status = pods.phase("forced", "Failed")
     assert status["reason"] == "OutOfhugepages-2Mi", status
     pods.kubectl("delete", "pod", "fits", "more", "forced", "--timeout=30s")
+    # A group of the pod's own may write there; nobody else but root.
+    pods.create(pod("grouped", {"name": "c0", "script": "sleep 1000", **limits("4Mi"), **mount}, securityContext={"fsGroup": 77, "runAsUser": 7},
+                    volumes=[{"name": "huge", "emptyDir": {"medium": "HugePages"}}]))
+    pods.ready("grouped")
+    assert pods.sh("grouped", "stat -c %a:%g /huge; touch /huge/x && stat -c %u:%g /huge/x") == "2775:77\n7:77\n"
+    pods.kubectl("delete", "pod", "grouped", "--timeout=30s")

@@ -1,5 +1,6 @@
 """How containers of a pod begin, live and end, in which order, and what is told of it."""
 
+import json
 import pathlib
 import subprocess
 import tempfile
@@ -101,16 +102,22 @@ def test_whoever_watches_a_crashing_pod_sees_every_end(pods):
         ("crash", {"script": "exit 3"}, "Error"), ("absent", {"command": ["/no/such/command"]}, "RunContainerError"),
         ("hooked", {"script": "trap 'exit 0' TERM; sleep 1000 & wait", "lifecycle": hook}, "PostStartHookError"),
     ]:
+        # From a moment before there is a pod: a watch that begins later may miss its ends.
+        path = f"/api/v1/namespaces/{pods.namespace}/pods"
+        since = json.loads(pods.kubectl("get", "--raw", path))["metadata"]["resourceVersion"]
         pods.create(pod(name, {"name": "c", **c}))
-        with pods.cluster.popen("-n", pods.namespace, "get", "pod", name, "-w", "--no-headers", stdout=subprocess.PIPE) as watch:
+        asked = f"{path}?watch=1&timeoutSeconds=60&resourceVersion={since}&fieldSelector=metadata.name={name}"
+        with pods.cluster.popen("get", "--raw", asked, stdout=subprocess.PIPE) as watch:
             seen = []
             # The second end is followed by a rest.
-            while seen[-1:] != [["CrashLoopBackOff", "1"]]:
+            while seen[-1:] != [["CrashLoopBackOff", 1]]:
                 line = watch.stdout.readline()
                 assert line, seen
-                seen.append(line.split()[2:4])
+                now = container(json.loads(line)["object"]["status"], "c")
+                reasons = [state["reason"] for state in now.get("state", {}).values() if "reason" in state]
+                seen.append([*reasons, now.get("restartCount")])
             watch.terminate()
-        assert seen[-2] == [words, "1"], seen
+        assert seen[-2] == [words, 1], seen
 
 
 def test_a_crashing_container_rests_and_a_deadline_ends_a_pod(pods):

@@ -25,6 +25,25 @@ def test_a_pod_may_have_the_machines_processes_and_host_name(pods):
     assert "stoa" in pods.sh("host", "cat /proc/[0-9]*/comm 2>/dev/null | sort -u")
     assert pods.sh("host", "hostname").strip() == node
     assert "Kubernetes-managed hosts file." not in pods.sh("host", "cat /etc/hosts")
+    assert pods.sh("host", "cat /etc/hostname; env | grep ^HOSTNAME=").split() == [node, f"HOSTNAME={node}"]
+
+
+def test_hosts_is_written_at_every_start_of_a_container(pods):
+    """What a pod changes in /etc/hosts holds until a container of it starts; its resolver's file keeps what it was given."""
+    waits = "until [ -e /go ]; do sleep 0.1; done"
+    fixed = {"name": "fixed", "script": "sleep 1000", "securityContext": {"readOnlyRootFilesystem": True}}
+    pods.create(pod("edits", waits, fixed), pod("host", waits, hostNetwork=True))
+    pods.ready("edits", "host")
+    written = {name: pods.sh(name, "cat /etc/hosts", "c0") for name in ("edits", "host")}
+    # Another container has the same file, which it may write to although its root is read-only.
+    pods.sh("edits", "echo 192.0.2.8 mine >> /etc/hosts", "fixed")
+    pods.sh("host", "echo 192.0.2.8 mine >> /etc/hosts")
+    for name, text in written.items():
+        assert text.startswith("# Kubernetes-managed hosts file")
+        assert pods.sh(name, "echo '# mine' >> /etc/resolv.conf; cat /etc/hosts; touch /go", "c0") == text + "192.0.2.8 mine\n"
+        pods.until(name, lambda s: container(s, "c0").get("restartCount") == 1 and container(s, "c0")["ready"], what="a restart")
+        assert pods.sh(name, "cat /etc/hosts", "c0") == text
+        assert pods.sh(name, "cat /etc/resolv.conf", "c0").endswith("# mine\n")
 
 
 def test_names_and_resolver(pods):
@@ -44,3 +63,18 @@ def test_names_and_resolver(pods):
     resolv = pods.sh("named", "cat /etc/resolv.conf")
     until(lambda: any("is too long (64 characters is the max" in m for _, m in pods.events("long")), what="the complaint")
     assert resolv == "search example.org\nnameserver 192.0.2.53\noptions ndots:2\n"
+
+
+def test_a_command_that_cannot_be_run_is_told_of_in_a_runtimes_words(pods):
+    missing = {"name": "missing", "command": ["no-such-command"]}
+    denied = {"name": "denied", "command": ["/etc/passwd"]}
+    pods.create(pod("ends", missing, denied, restartPolicy="Never"), pod("runs", "sleep 1000"))
+    status = pods.phase("ends", "Failed")
+    head = "OCI runtime create failed: unable to start container process: error during container init: "
+    for name, why in [("missing", 'exec: "no-such-command": executable file not found in $PATH'), ("denied", 'exec: "/etc/passwd": permission denied')]:
+        ended = container(status, name)["state"]["terminated"]
+        assert (ended["reason"], ended["exitCode"], ended["message"]) == ("StartError", 128, head + why)
+    pods.ready("runs")
+    said = pods.kubectl("exec", "runs", "--", "no-such-command", check=False, stderr=True)
+    assert "Internal error occurred: error executing command in container: failed to exec in container: failed to start exec" in said
+    assert said.rstrip().endswith('OCI runtime exec failed: exec failed: unable to start container process: exec: "no-such-command": executable file not found in $PATH')

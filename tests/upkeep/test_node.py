@@ -69,6 +69,10 @@ def test_the_node_answers_through_the_api_server(cluster, namespace):
     assert (running["kind"], mine[0]["spec"]["containers"]) == (
         "PodList", [{"name": "c", "image": pod("x")["spec"]["containers"][0]["image"], "resources": {}}])
     assert "\nprocess_start_time_seconds " in read("metrics/probes")
+    assert read("healthz") == "ok"
+    slis = read("metrics/slis")
+    assert 'kubernetes_healthcheck{name="syncloop",type="healthz"} 1\n' in slis
+    assert 'kubernetes_healthchecks_total{name="ping",status="success",type="healthz"} ' in slis
     listing = read("logs/")
     assert listing.startswith("<!doctype html>") and "</pre>" in listing
     post = lambda path: cluster.kubectl("create", "--raw", f"/api/v1/nodes/{name}/proxy/{path}", "-f", "-", input="", check=False, stderr=True)

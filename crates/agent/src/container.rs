@@ -123,6 +123,15 @@ pub(crate) fn termination_log(pod_dir: &Path, container: &str, attempt: u32) -> 
     pod_dir.join("containers").join(container).join(format!("{attempt}.termination-log"))
 }
 
+const HOSTS_PATH: &str = "/etc/hosts";
+
+/// Whether the container has the pod's `hosts` where it looks for it: not on the machine's own root, and not where a volume
+/// of its own is mounted there.
+pub(crate) fn has_hosts(container: &Container) -> bool {
+    container.image.as_deref() != Some(HOST_IMAGE)
+        && container.volume_mounts.iter().flatten().all(|m| m.mount_path != HOSTS_PATH)
+}
+
 /// Where a task's sandbox is in its container, in Mesos' words.
 const SANDBOX: &str = "/mnt/mesos/sandbox";
 
@@ -200,7 +209,7 @@ pub(crate) fn build(pod: &Pod, container: &Container, found: Found<'_>) -> Resul
     out.output_dir = (is_task || is_host).then(|| found.sandbox.clone());
     if !is_host {
         let termination = termination_log(found.pod_dir, name, found.attempt);
-        own_files(pod, container, found.pod_dir, &termination, &mut out.mounts);
+        own_files(container, found.pod_dir, &termination, &mut out.mounts);
     }
     security(own, shared, found.seccomp_dir, &mut out)?;
     out.tty = container.tty == Some(true);
@@ -317,20 +326,19 @@ fn mounts(pod: &Pod, container: &Container, found: &[(PathBuf, bool)]) -> Result
 }
 
 /// The pod's files of `/etc` and the container's termination log, unless a volume is mounted there.
-fn own_files(pod: &Pod, container: &Container, pod_dir: &Path, termination: &Path, mounts: &mut Vec<Mount>) {
+fn own_files(container: &Container, pod_dir: &Path, termination: &Path, mounts: &mut Vec<Mount>) {
     let log =
         container.termination_message_path.as_deref().filter(|p| !p.is_empty()).unwrap_or(TERMINATION_PATH);
     let etc = pod_dir.join("etc");
     let read_only =
         container.security_context.as_ref().and_then(|c| c.read_only_root_filesystem) == Some(true);
-    let mut own = vec![
-        ("/etc/hosts", etc.join("hosts"), read_only),
+    let own = [
+        // A kubelet hands this one in as a volume of its own, so that it is written to whatever the root is.
+        (HOSTS_PATH, etc.join("hosts"), false),
         ("/etc/resolv.conf", etc.join("resolv.conf"), read_only),
+        ("/etc/hostname", etc.join("hostname"), read_only),
+        (log, termination.to_owned(), false),
     ];
-    if !pod::is_host_network(pod) {
-        own.push(("/etc/hostname", etc.join("hostname"), read_only));
-    }
-    own.push((log, termination.to_owned(), false));
     for (destination, source, read_only) in own {
         let destination = PathBuf::from(destination);
         if mounts.iter().any(|m| m.destination == destination) {
@@ -492,6 +500,31 @@ mod tests {
         let at: Vec<_> = spec.mounts.iter().map(|m| m.destination.to_str().unwrap()).collect();
         assert_eq!(at, ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/dev/termination-log"]);
         assert_eq!(spec.annotations[NOTE_RESTARTS], "2");
+    }
+
+    #[test]
+    fn hosts_may_be_written_on_a_read_only_root_and_a_volume_may_stand_for_it() {
+        let mut spec = json!({"hostNetwork": true, "containers": [{"name": "c", "image": "i",
+            "securityContext": {"readOnlyRootFilesystem": true}}]});
+        let written: Vec<_> = build_one(spec.clone(), 0)
+            .unwrap()
+            .mounts
+            .into_iter()
+            .map(|m| (m.destination.display().to_string(), m.read_only))
+            .collect();
+        let want = [
+            ("/etc/hosts", false),
+            ("/etc/resolv.conf", true),
+            ("/etc/hostname", true),
+            ("/dev/termination-log", false),
+        ];
+        assert_eq!(written, want.map(|(path, read_only)| (path.to_owned(), read_only)));
+        spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/etc/hosts"}]);
+        let mounts = build_one(spec.clone(), 0).unwrap().mounts;
+        let own: Vec<_> = mounts.iter().filter(|m| m.destination == Path::new("/etc/hosts")).collect();
+        assert!(own.len() == 1 && matches!(&own[0].source, Source::Bind(from) if from == Path::new("/v/v")));
+        let container: Container = serde_json::from_value(spec["containers"][0].clone()).unwrap();
+        assert!(!has_hosts(&container));
     }
 
     #[test]

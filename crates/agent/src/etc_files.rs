@@ -19,14 +19,14 @@ pub(crate) struct ClusterDns {
     pub(crate) domain: String,
 }
 
-/// The pod's host name.
-pub(crate) fn hostname(pod: &Pod, node: &str, dns: &ClusterDns) -> String {
+/// The pod's host name; on the machine's network it is the machine's.
+pub(crate) fn hostname(pod: &Pod, machine: &str, dns: &ClusterDns) -> String {
     let spec = pod.spec.as_ref();
     if let Some(name) = spec.and_then(|s| s.hostname_override.as_deref()).filter(|n| !n.is_empty()) {
         return name.to_owned();
     }
     if pod::is_host_network(pod) {
-        return node.to_owned();
+        return machine.to_owned();
     }
     if spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true)
         && let Some(name) = fqdn(pod, dns)

@@ -72,10 +72,15 @@ pub(crate) async fn answer(shared: &Shared, method: &str, path: &str, query: &st
         "metrics/resource" | "metrics" => (METRICS, summary::resource(shared)),
         "metrics/cadvisor" => (METRICS, summary::cadvisor(shared)),
         "metrics/probes" => (METRICS, shared.probes.render(shared.begun)),
+        "metrics/slis" => (METRICS, shared.health.render(shared.begun)),
         "pods" => (JSON, pods(shared).to_string()),
         "runningpods" => (JSON, running_pods(shared).to_string()),
         "configz" => (JSON, configz(shared).to_string()),
-        "healthz" | "healthz/ping" | "healthz/log" | "healthz/syncloop" => (TEXT, "ok".to_owned()),
+        "healthz" => {
+            shared.health.asked();
+            (TEXT, "ok".to_owned())
+        }
+        "healthz/ping" | "healthz/log" | "healthz/syncloop" => (TEXT, "ok".to_owned()),
         _ => return Page::not_found(),
     };
     Page::new(200, media_type, text)

@@ -1,8 +1,10 @@
-//! How often probes were made and how long they took: `metrics/probes`, with a kubelet's names and labels.
+//! How often probes were made and how long they took: `metrics/probes`; and how checks of the agent's own health went:
+//! `metrics/slis`. With a kubelet's names and labels.
 
 use crate::summary::{Family, Stability};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stoa_units::Time;
 use stoa_wire::PodRef;
@@ -94,9 +96,52 @@ impl ProbeCounts {
             ];
             f.line(TOTAL, &labels, *count as f64, None);
         }
-        let start = "process_start_time_seconds";
-        f.head_at(Stability::Alpha, start, "gauge", "Start time of the process since unix epoch in seconds.");
-        f.line(start, &[], begun.0.as_millisecond() as f64 / 1e3, None);
+        f.start(begun);
+        f.out
+    }
+}
+
+/// What `/healthz` looks at, as a kubelet names it.
+const CHECKS: [&str; 3] = ["log", "ping", "syncloop"];
+
+/// How checks of health went, each time that somebody asked for all of them: `metrics/slis`. An agent that answers is well.
+#[derive(Debug, Default)]
+pub(crate) struct HealthCounts(AtomicU64);
+
+impl HealthCounts {
+    /// Somebody asked.
+    pub(crate) fn asked(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of it, as Prometheus reads it.
+    pub(crate) fn render(&self, begun: Time) -> String {
+        let times = self.0.load(Ordering::Relaxed);
+        let mut f = Family::default();
+        if times > 0 {
+            let name = "kubernetes_healthcheck";
+            f.head_at(
+                Stability::Stable,
+                name,
+                "gauge",
+                "This metric records the result of a single healthcheck.",
+            );
+            for check in CHECKS {
+                f.line(name, &[("name", check), ("type", "healthz")], 1.0, None);
+            }
+            let name = "kubernetes_healthchecks_total";
+            f.head_at(
+                Stability::Stable,
+                name,
+                "counter",
+                "This metric records the results of all healthcheck.",
+            );
+            for check in CHECKS {
+                let labels = [("name", check), ("status", "success"), ("type", "healthz")];
+                f.line(name, &labels, times as f64, None);
+            }
+        }
+        f.start(begun);
         f.out
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn check_ability(pod: &Pod, ability: &Ability<'_>) -> Option<Doom> {
 fn forbidden_sysctl<'a>(pod: &'a Pod, allowed: &[String]) -> Option<&'a str> {
     let context = pod.spec.as_ref()?.security_context.as_ref()?;
     let fits = |name: &str| {
-        let name = name.replace('/', ".");
+        let name = sysctl_name(name);
         SAFE_SYSCTLS.contains(&name.as_str())
             || allowed.iter().any(|a| match a.strip_suffix('*') {
                 Some(prefix) => name.starts_with(prefix),
@@ -142,6 +142,19 @@ fn forbidden_sysctl<'a>(pod: &'a Pod, allowed: &[String]) -> Option<&'a str> {
     };
     let mut names = context.sysctls.iter().flatten().map(|s| s.name.as_str());
     names.find(|name| !fits(name))
+}
+
+/// A kernel parameter's name with dots between its parts, which may have been given with slashes.
+pub(crate) fn sysctl_name(name: &str) -> String {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
+        Some(b'/') => name.chars().map(swap).collect(),
+        _ => name.to_owned(),
+    }
 }
 
 /// Whether any profile but `Unconfined` is asked for.
@@ -449,6 +462,18 @@ mod tests {
             (reason.as_str(), message.as_str()),
             ("SysctlForbidden", "forbidden sysctl: \"kernel.msgmax\" not allowlisted")
         );
+    }
+
+    #[test]
+    fn kernel_parameters_may_be_named_with_slashes() {
+        for (given, name) in [
+            ("net/ipv4/ip_local_port_range", "net.ipv4.ip_local_port_range"),
+            ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+            ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(sysctl_name(given), name);
+        }
     }
 
     #[test]

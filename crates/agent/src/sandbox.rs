@@ -7,6 +7,7 @@ use crate::events::Kind;
 use crate::machine::{PublishedPort, chain};
 use crate::observed::Sandbox;
 use crate::pod;
+use crate::refuse::sysctl_name;
 use crate::worker::{RETRY_AFTER, Worker};
 use crate::{etc_files, limits};
 use std::collections::BTreeMap;
@@ -67,15 +68,16 @@ impl Worker {
             (Network::Namespace(attached.netns), attached.ips)
         };
         let dns = self.shared.cluster.lock().dns.clone();
-        self.hostname = etc_files::hostname(&self.pod, &self.shared.options.name, &dns);
+        self.hostname = etc_files::hostname(&self.pod, &machine_name(), &dns);
         let length = self.hostname.len();
         if length > etc_files::KERNEL_HOSTNAME_LEN_MAX {
             let (name, max) = (&self.hostname, etc_files::KERNEL_HOSTNAME_LEN_MAX);
             let why = format!(
-                "Failed to construct FQDN from Pod hostname and cluster domain, FQDN {name} is too long ({max} characters is the max, {length} characters requested)"
+                "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({max} characters is the max, {length} characters requested)"
             );
             return Err(failed(self, why));
         }
+        self.write_etc(&pod_dir, &dns).map_err(|e| failed(self, e.to_string()))?;
         let spec = self.pod_spec(network);
         self.pod_limits = spec.limits.clone();
         self.shared.machine.create_pod(spec).await.map_err(|e| failed(self, chain(&e)))?;
@@ -90,7 +92,6 @@ impl Worker {
                 self.shared.publish_ports(&uid, ports).await.map_err(|e| failed(self, e))?;
             }
         }
-        self.write_etc(&pod_dir, &ips, &dns).map_err(|e| failed(self, e.to_string()))?;
         self.make_volumes(&ips).await.map_err(|waiting| if waiting { PENDING_AFTER } else { backoff })?;
         Ok(ips)
     }
@@ -137,7 +138,7 @@ impl Worker {
         let sysctls = spec.and_then(|s| s.security_context.as_ref()).and_then(|c| c.sysctls.as_ref());
         let own_users = spec.and_then(|s| s.host_users) == Some(false);
         let mut sysctls: BTreeMap<String, String> =
-            sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect();
+            sysctls.into_iter().flatten().map(|s| (sysctl_name(&s.name), s.value.clone())).collect();
         if own_users {
             // The network belongs to the machine, so root of the pod's own ids has no privilege in it. These two are
             // what containers use it for.
@@ -187,24 +188,37 @@ impl Worker {
             .collect()
     }
 
-    fn write_etc(&self, pod_dir: &Path, ips: &[String], dns: &etc_files::ClusterDns) -> std::io::Result<()> {
+    /// `hostname` and `resolv.conf` belong to the surroundings: a pod that changed them keeps them until those are made anew.
+    fn write_etc(&self, pod_dir: &Path, dns: &etc_files::ClusterDns) -> std::io::Result<()> {
         let etc = pod_dir.join("etc");
         std::fs::create_dir_all(&etc)?;
-        let node = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        // Containers have these files mounted: they are written in place, not replaced, and `hosts` only once,
-        // since a container may have added lines of its own.
-        let write = |name: &str, text: String| {
-            let path = etc.join(name);
-            if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
-                return Ok(());
-            }
-            std::fs::write(path, text)
-        };
-        if !etc.join("hosts").exists() {
-            write("hosts", etc_files::hosts(&self.pod, ips, &node("/etc/hosts"), dns))?;
+        let (hostname, resolv_conf) = (etc.join("hostname"), etc.join("resolv.conf"));
+        if self.shared.machine.pods().contains(&self.reference.uid)
+            && hostname.exists()
+            && resolv_conf.exists()
+        {
+            return Ok(());
         }
-        write("hostname", format!("{}\n", self.hostname))?;
-        write("resolv.conf", etc_files::resolv_conf(&self.pod, &node("/etc/resolv.conf"), dns))
+        std::fs::write(hostname, format!("{}\n", self.hostname))?;
+        let node = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        std::fs::write(resolv_conf, etc_files::resolv_conf(&self.pod, &node, dns))
+    }
+
+    /// `hosts` is written at every start of a container, as a kubelet does: what a pod changed in it holds until then. In place,
+    /// for the pod's other containers have it mounted.
+    pub(crate) fn write_hosts(&self, pod_dir: &Path, ips: &[String]) -> std::io::Result<()> {
+        let dns = self.shared.cluster.lock().dns.clone();
+        let node = match pod::is_host_network(&self.pod) {
+            true => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+            false => String::new(),
+        };
+        std::fs::create_dir_all(pod_dir.join("etc"))?;
+        let text = etc_files::hosts(&self.pod, ips, &node, &dns);
+        let path = pod_dir.join("etc/hosts");
+        if std::fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+            return Ok(());
+        }
+        std::fs::write(path, text)
     }
 
     /// What the downward API tells of this pod.
@@ -293,4 +307,9 @@ impl Worker {
         }
         self.refresh_volumes().await;
     }
+}
+
+/// What the machine calls itself, which need not be what its node is called.
+fn machine_name() -> String {
+    nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }

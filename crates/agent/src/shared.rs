@@ -9,7 +9,7 @@ use crate::machine::{Machine, PublishedPort};
 use crate::mesos::{Executors, Fetcher, Sessions, Standalone, Tasks};
 use crate::options::Options;
 use crate::outbox::Outbox;
-use crate::probe_counts::ProbeCounts;
+use crate::probe_counts::{HealthCounts, ProbeCounts};
 use crate::refuse::{Claim, Marks};
 use crate::services::Book;
 use crate::statics::Statics;
@@ -124,6 +124,7 @@ pub(crate) struct Shared {
     pub(crate) cpus: Cpus,
     pub(crate) sampler: Sampler,
     pub(crate) probes: ProbeCounts,
+    pub(crate) health: HealthCounts,
     /// When this agent began.
     pub(crate) begun: Time,
     ports: tokio::sync::Mutex<HashMap<String, Vec<PublishedPort>>>,
@@ -146,6 +147,7 @@ impl Shared {
             cpus,
             sampler: Sampler::default(),
             probes: ProbeCounts::default(),
+            health: HealthCounts::default(),
             begun: Clock::now(&*options.clock),
             volumes: Volumes::new(options.pods_dir()),
             tasks: Tasks::default(),

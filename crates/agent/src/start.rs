@@ -109,6 +109,9 @@ impl Worker {
             self.observed.seen(name).map_or((0, 0), |s| (s.attempts, s.restarts + u32::from(s.attempts > 0)));
         let pod_dir = self.shared.volumes.pod_dir(&self.reference.uid);
         let pod_dir = pod_dir.map_err(|e| self.refuse(part, name, chain(&e)))?;
+        if container::has_hosts(container) {
+            self.write_hosts(&pod_dir, &ips).map_err(|e| self.refuse(part, name, e.to_string()))?;
+        }
         let log_path = self.shared.log_path(&self.reference, name, attempt);
         let sandbox = self.container_sandbox(name);
         let termination = container::termination_log(&pod_dir, name, attempt);

@@ -117,6 +117,14 @@ impl Family {
         let at = at.map_or(String::new(), |t| format!(" {}", t.0.as_millisecond()));
         let _ = writeln!(self.out, "{name}{labels} {value}{at}");
     }
+
+    /// What each of a kubelet's registries ends with.
+    pub(crate) fn start(&mut self, begun: Time) {
+        let name = "process_start_time_seconds";
+        let help = "Start time of the process since unix epoch in seconds.";
+        self.head_at(Stability::Alpha, name, "gauge", help);
+        self.line(name, &[], begun.0.as_millisecond() as f64 / 1e3, None);
+    }
 }
 
 fn escape(text: &str) -> String {

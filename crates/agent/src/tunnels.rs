@@ -149,7 +149,7 @@ pub(crate) async fn serve(
         Opened::Exec { id, spec, stdout, stderr } => {
             let session = match shared.machine.exec(&id, spec).await {
                 Ok(session) => session,
-                Err(error) => return finish(&output, failure(&chain(&error))).await,
+                Err(error) => return finish(&output, exec_failure(&chain(&error))).await,
             };
             let feed = tokio::spawn(feed(input, session.stdin, session.resize));
             let out = pump(session.stdout, Channel::Stdout, wanted(stdout, &output));
@@ -159,7 +159,7 @@ pub(crate) async fn serve(
             let status = match code {
                 Ok(0) => json!({"metadata": {}, "status": "Success"}),
                 Ok(code) => exit_status(code),
-                Err(error) => failure(&chain(&error)),
+                Err(error) => exec_failure(&chain(&error)),
             };
             finish(&output, status).await;
         }
@@ -237,6 +237,14 @@ async fn finish(output: &mpsc::Sender<Frame>, status: serde_json::Value) {
 
 fn failure(message: &str) -> serde_json::Value {
     json!({"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500})
+}
+
+/// A command that could not be run, as a kubelet tells it.
+fn exec_failure(message: &str) -> serde_json::Value {
+    let cause = format!("error executing command in container: {message}");
+    let mut status = failure(&format!("Internal error occurred: {cause}"));
+    status["details"] = json!({"causes": [{"message": cause}]});
+    status
 }
 
 fn exit_status(code: i32) -> serde_json::Value {

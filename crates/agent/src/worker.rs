@@ -5,7 +5,7 @@ use crate::events::{Kind, Place};
 use crate::finished;
 use crate::images::{self, Pulls};
 use crate::kill::Killing;
-use crate::observed::{Doom, Ended, Observed, Sandbox};
+use crate::observed::{Doom, Ended, Life, Observed, Sandbox};
 use crate::plan::{self, Action};
 use crate::pod::{self, Part};
 use crate::probe::{Probed, Probing};
@@ -265,8 +265,12 @@ impl Worker {
     /// What of a pod may change while it runs: labels and annotations (files tell of them) and images.
     async fn spec_changed(&mut self, before: &Pod) {
         let (old, new) = (&before.metadata, &self.pod.metadata);
-        if (&old.labels, &old.annotations) != (&new.labels, &new.annotations) {
+        let is_told_anew = (&old.labels, &old.annotations) != (&new.labels, &new.annotations);
+        if is_told_anew {
             self.refresh_volumes().await;
+        }
+        if is_told_anew || before.spec != self.pod.spec {
+            self.retry_config(self.shared.now());
         }
         if self.observed.doom.is_some() {
             return;
@@ -282,6 +286,17 @@ impl Worker {
         for name in changed {
             let message = format!("Container {name} definition changed, will be restarted");
             self.kill(&name, pod::grace(&self.pod), &message);
+        }
+    }
+
+    /// What was wrong with the pod may be right now: containers that could not be made of it need not wait.
+    fn retry_config(&mut self, now: Time) {
+        for seen in self.observed.containers.values_mut() {
+            if let Life::Refused { reason, retry_at, .. } = &mut seen.life
+                && reason == "CreateContainerConfigError"
+            {
+                *retry_at = now;
+            }
         }
     }
 
@@ -403,7 +418,7 @@ impl Worker {
             .containers
             .values()
             .filter_map(|s| match &s.life {
-                crate::observed::Life::Running { id, started_at } => Some((id.clone(), Some(*started_at))),
+                Life::Running { id, started_at } => Some((id.clone(), Some(*started_at))),
                 _ => None,
             })
             .collect();
@@ -524,7 +539,7 @@ impl Worker {
                     let live = LiveContainer {
                         running: seen.and_then(|s| s.running_id().map(str::to_owned)),
                         started_at: seen.and_then(|s| match &s.life {
-                            crate::observed::Life::Running { started_at, .. } => Some(*started_at),
+                            Life::Running { started_at, .. } => Some(*started_at),
                             _ => None,
                         }),
                         image: c.image.clone().unwrap_or_default(),

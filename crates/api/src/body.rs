@@ -5,6 +5,7 @@ use crate::options::{BODY_BYTES_MAX, BODY_READ_TIMEOUT};
 use crate::yaml;
 use bytes::{Bytes, BytesMut};
 use http::Request;
+use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -44,14 +45,17 @@ async fn read(body: Incoming) -> Result<Bytes, Status> {
                     Status::bad_request(format!("cannot read the request's body: {e}"))
                 }
             })?;
-            if let Ok(data) = frame.into_data() {
-                out.extend_from_slice(&data);
+            let Ok(data) = frame.into_data() else { continue };
+            // Most bodies come in one piece, which is taken as it is.
+            if out.is_empty() && limited.is_end_stream() {
+                return Ok(data);
             }
+            out.extend_from_slice(&data);
         }
-        Ok(())
+        Ok(out.freeze())
     };
     match tokio::time::timeout(BODY_READ_TIMEOUT, reading).await {
-        Ok(done) => done.map(|()| out.freeze()),
+        Ok(done) => done,
         Err(_) => Err(Status::timeout("the request's body did not arrive in time")),
     }
 }

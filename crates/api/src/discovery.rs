@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use stoa_kube::{Resource, Status, Subresource, resources};
 
 /// The Kubernetes version whose API this is.
@@ -93,12 +94,24 @@ impl Forms {
     }
 }
 
+/// The aggregated documents: of the core group, and of all others. They depend on nothing but the program.
+static CORE: LazyLock<Forms> = LazyLock::new(|| Forms::new(aggregated(true)));
+static NAMED: LazyLock<Forms> = LazyLock::new(|| Forms::new(aggregated(false)));
+
+fn aggregated(core: bool) -> Vec<Value> {
+    groups().iter().filter(|g| g.0.is_empty() == core).map(aggregated_group).collect()
+}
+
+/// Makes what is kept for every client, so that the first one does not wait for it.
+pub(crate) fn prepare() {
+    LazyLock::force(&CORE);
+    LazyLock::force(&NAMED);
+}
+
 /// The documents that do not change while the server runs.
 pub(crate) struct Documents {
     api: Value,
     apis: Value,
-    api_aggregated: Forms,
-    apis_aggregated: Forms,
     pub(crate) version: Value,
 }
 
@@ -106,15 +119,11 @@ impl Documents {
     pub(crate) fn new(version: &str, address: SocketAddr) -> Documents {
         let groups = groups();
         let named: Vec<Value> = groups.iter().filter(|g| !g.0.is_empty()).map(legacy_group).collect();
-        let core: Vec<Value> = groups.iter().filter(|g| g.0.is_empty()).map(aggregated_group).collect();
-        let rest: Vec<Value> = groups.iter().filter(|g| !g.0.is_empty()).map(aggregated_group).collect();
         let (major, minor, git) = KUBERNETES;
         Documents {
             api: json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [
                 {"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]}),
             apis: json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named}),
-            api_aggregated: Forms::new(core),
-            apis_aggregated: Forms::new(rest),
             version: json!({"major": major, "minor": minor, "emulationMajor": major, "emulationMinor": minor,
                 "minCompatibilityMajor": major, "minCompatibilityMinor": minor,
                 "gitVersion": format!("{git}+stoa.{version}"), "gitCommit": "", "gitTreeState": "clean",
@@ -125,8 +134,7 @@ impl Documents {
 
     /// Answers `/api` and `/apis` in either form.
     pub(crate) fn root(&self, core: bool, accepted: Accepted, headers: &HeaderMap) -> Answer {
-        let (legacy, aggregated) =
-            if core { (&self.api, &self.api_aggregated) } else { (&self.apis, &self.apis_aggregated) };
+        let (legacy, aggregated) = if core { (&self.api, &CORE) } else { (&self.apis, &NAMED) };
         if accepted.view == View::Discovery {
             return match accepted.encoding {
                 Encoding::Protobuf => aggregated.protobuf.answer(headers),

@@ -2,11 +2,13 @@
 //! request waits for another, the limits of the door bound them all alike.
 
 use crate::state::State;
-use http::{HeaderMap, HeaderValue};
-use serde_json::Value;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::RwLock;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use stoa_authz::User;
-use stoa_store::Key;
+use stoa_kube::Meta;
+use stoa_store::{Key, Store};
+use stoa_units::Revision;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
@@ -41,24 +43,44 @@ pub(crate) fn of(user: &User) -> Flow {
 impl Flow {
     /// Says so.
     pub(crate) fn say(self, state: &State, headers: &mut HeaderMap) {
+        let store = state.registry.store();
         for (header, plural, name) in [
             ("x-kubernetes-pf-flowschema-uid", "flowschemas", self.schema),
             ("x-kubernetes-pf-prioritylevel-uid", "prioritylevelconfigurations", self.level),
         ] {
-            if let Ok(uid) = HeaderValue::from_str(&uid(state, plural, name)) {
-                headers.insert(header, uid);
+            if let Some(uid) = state.flows.of(&**store, plural, name) {
+                headers.insert(HeaderName::from_static(header), uid);
             }
         }
     }
 }
 
-/// The uid of the object if somebody made it, and a lasting one otherwise.
-fn uid(state: &State, plural: &str, name: &str) -> String {
-    let entry = state.registry.store().get(&Key::object(GROUP, plural, "", name));
-    let made = entry.and_then(|e| serde_json::from_slice::<Value>(&e.value).ok());
-    if let Some(uid) = made.as_ref().and_then(|o| o["metadata"]["uid"].as_str()) {
-        return uid.to_string();
+/// The kind and name of an object, and at which revision it was read, if it is there.
+type Told = (&'static str, &'static str, Option<Revision>, HeaderValue);
+
+/// The ids that were told, as every answer tells two: there are no more of them than stock flows.
+#[derive(Debug, Default)]
+pub(crate) struct Uids(RwLock<Vec<Told>>);
+
+impl Uids {
+    /// The uid of the object if somebody made it, and a lasting one otherwise.
+    fn of(&self, store: &dyn Store, plural: &'static str, name: &'static str) -> Option<HeaderValue> {
+        let entry = store.get(&Key::object(GROUP, plural, "", name));
+        let at = entry.as_ref().map(|e| e.modified);
+        let told = self.0.read().iter().find(|(p, n, r, _)| (*p, *n, *r) == (plural, name, at)).cloned();
+        if let Some((.., uid)) = told {
+            return Some(uid);
+        }
+        let made = entry.and_then(|e| Meta::read(&e.value).ok()).map(|meta| meta.uid);
+        let uid = HeaderValue::from_str(&made.unwrap_or_else(|| lasting_uid(plural, name))).ok()?;
+        let mut known = self.0.write();
+        known.retain(|(p, n, ..)| (*p, *n) != (plural, name));
+        known.push((plural, name, at, uid.clone()));
+        Some(uid)
     }
+}
+
+fn lasting_uid(plural: &str, name: &str) -> String {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
         (plural, name, salt).hash(&mut hasher);

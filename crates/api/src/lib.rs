@@ -50,3 +50,10 @@ pub use options::Options;
 pub use request::{RequestInfo, Target};
 pub use service::{Handles, Service};
 pub use tokens::ServiceAccountTokens;
+
+/// Makes the tables and documents that every server has, which otherwise whoever asks first waits for. It takes some
+/// milliseconds and needs nothing: a thread can do it while a server starts.
+pub fn prepare() {
+    stoa_kube::schema::builtin();
+    discovery::prepare();
+}

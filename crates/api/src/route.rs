@@ -51,7 +51,7 @@ pub(crate) async fn serve(state: Arc<State>, peer: Arc<Peer>, request: Request<I
         Ok(info) => info,
         Err(status) => {
             let mut answer = refusal(&status, encoding);
-            answer.headers_mut().insert(AUDIT_ID, audit_id);
+            answer.headers_mut().insert(AUDIT_ID, unlike_others(audit_id));
             return answer;
         }
     };
@@ -82,7 +82,7 @@ pub(crate) async fn serve(state: Arc<State>, peer: Arc<Peer>, request: Request<I
     if zips && is_large && may_compress(&info) {
         answer = compress(answer);
     }
-    answer.headers_mut().insert(AUDIT_ID, audit_id);
+    answer.headers_mut().insert(AUDIT_ID, unlike_others(audit_id));
     flow.say(&state, answer.headers_mut());
     let known = info.resource().and_then(find);
     let verb = if info.resource().is_some() && known.is_none() { "other" } else { info.verb.as_str() };
@@ -95,6 +95,12 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(AUDIT_ID).filter(|v| !v.is_empty() && v.len() <= AUDIT_ID_BYTES_MAX);
     let new = || HeaderValue::from_str(&uuid::Uuid::new_v4().to_string());
     given.cloned().or_else(|| new().ok()).unwrap_or_else(|| HeaderValue::from_static("-"))
+}
+
+/// A value that comes once: HTTP/2 does not put it into the table of headers to be referred to, where it would only drive out others.
+fn unlike_others(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// What a pod says is the pod's to compress.

@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) flags: BTreeMap<String, String>,
     /// Since when there is a door.
     pub(crate) started: Time,
+    /// By what ids flows are told.
+    pub(crate) flows: crate::flow::Uids,
     /// What nodes used a moment ago.
     pub(crate) figures: crate::route::Figures,
     /// Ends watches and logs when the door closes.
@@ -64,6 +66,7 @@ impl State {
             token_issuer: options.token_issuer.clone(),
             flags: options.flags.clone(),
             started,
+            flows: Default::default(),
             figures: Default::default(),
             closing: CancellationToken::new(),
         })

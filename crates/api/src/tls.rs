@@ -93,7 +93,12 @@ pub(crate) fn peer(connection: &rustls::ServerConnection, state: &State) -> Peer
     let is_proxy = believed && issued_by(&state.verifiers.proxies);
     // With one authority the handshake has said it already.
     let is_client = state.verifiers.proxies.is_none() || issued_by(&state.verifiers.clients);
-    let user = (is_client && !subject.user.is_empty()).then(|| User::new(subject.user, subject.groups));
+    let user = (is_client && !subject.user.is_empty()).then(|| {
+        let mut user = User::new(subject.user, subject.groups);
+        let credential = format!("X509SHA256={}", stoa_pki::der_hash(leaf));
+        user.extra.insert("authentication.kubernetes.io/credential-id".into(), vec![credential]);
+        user
+    });
     let is_unknown = user.is_none();
     Peer { user, is_proxy, is_unknown }
 }

@@ -73,6 +73,8 @@ async fn a_proxy_is_believed_by_its_certificate_only() {
     // A user's certificate is a user's, whatever the headers say.
     let (_, user) = whoami(&s, Who::Certificate("bob", "dev"), &headers).await;
     assert_eq!(user["username"], "bob");
+    let credential = user["extra"]["authentication.kubernetes.io/credential-id"][0].as_str().unwrap();
+    assert_eq!(credential.strip_prefix("X509SHA256=").unwrap().len(), 64);
     // Without any certificate it is a guest, and a guest may not even ask who it is.
     assert_eq!(whoami(&s, Who::Nobody, &headers).await.0, 403);
 }

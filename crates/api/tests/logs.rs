@@ -62,6 +62,14 @@ async fn a_log_is_plain_text_as_it_comes() {
     assert_eq!(&log.bytes[..], b"one\ntwo\n");
     assert_eq!(&s.get(&format!("{PODS}/p/log?tailLines=1")).await.bytes[..], b"two\n");
     assert_eq!(s.get(&format!("{PODS}/p/log?tailLines=-1")).await.code, 422);
+    // Those beside it do not make the only container of a pod one of several.
+    let beside = json!({"metadata": {"name": "i"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x"}],
+        "initContainers": [{"name": "before", "image": "x"}]}});
+    assert_eq!(s.post(PODS, beside).await.code, 201);
+    let status = json!({"status": {"containerStatuses": [
+        {"name": "c", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": running}]}});
+    assert_eq!(s.merge(&format!("{PODS}/i/status"), status).await.code, 200);
+    assert_eq!(&s.get(&format!("{PODS}/i/log")).await.bytes[..], b"one\ntwo\n");
     pod(&s, "q", &["gone"], running).await;
     assert_eq!(s.get(&format!("{PODS}/q/log")).await.code, 400);
 }

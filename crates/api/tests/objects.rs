@@ -401,6 +401,11 @@ async fn an_apply_says_what_it_applies() {
         let refused = sent(&s, "PATCH", &path, "application/apply-patch+yaml", body).await;
         assert_eq!(refused, (400, why.to_owned(), Vec::new()), "{body}");
     }
+    // What is meant for one object makes no other.
+    let other = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, uid: u}}";
+    let refused = sent(&s, "PATCH", &path, "application/apply-patch+yaml", other).await;
+    let why = "Operation cannot be fulfilled on configmaps \"a\": uid mismatch: the provided object specified uid u, and no existing object was found";
+    assert_eq!((refused.0, refused.1.as_str()), (409, why));
     // Who applies is asked before what.
     let nobody = sent(&s, "PATCH", &format!("{MAPS}/a?dryRun=x"), "application/apply-patch+yaml", "").await;
     assert_eq!(

@@ -9,22 +9,25 @@ const RECORDED: &str = include_str!("../data/bootstrap-rbac.json");
 
 /// The cluster roles, roles and bindings of a new cluster, as objects ready to be created.
 pub fn bootstrap_objects() -> Vec<Value> {
-    let recorded: Value = serde_json::from_str(RECORDED).unwrap_or_default();
+    let mut recorded: Value = serde_json::from_str(RECORDED).unwrap_or_default();
     // Roles before the bindings that name them.
     let kinds = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
-    kinds
-        .iter()
-        .flat_map(|kind| recorded[*kind].as_array().into_iter().flatten().map(|flat| to_object(kind, flat)))
-        .collect()
+    let mut out = Vec::new();
+    for kind in kinds {
+        let Value::Array(recorded) = recorded[kind].take() else { continue };
+        out.extend(recorded.into_iter().map(|flat| to_object(kind, flat)));
+    }
+    out
 }
 
 /// The recorded form keeps metadata flat beside the rules.
-fn to_object(kind: &str, flat: &Value) -> Value {
+fn to_object(kind: &str, flat: Value) -> Value {
     let mut object = json!({ "apiVersion": format!("{RBAC_GROUP}/v1"), "kind": kind, "metadata": {} });
-    for (key, value) in flat.as_object().into_iter().flatten() {
+    let Value::Object(flat) = flat else { return object };
+    for (key, value) in flat {
         match key.as_str() {
-            "name" | "namespace" | "labels" | "annotations" => object["metadata"][key] = value.clone(),
-            _ => object[key] = value.clone(),
+            "name" | "namespace" | "labels" | "annotations" => object["metadata"][key] = value,
+            _ => object[key] = value,
         }
     }
     object

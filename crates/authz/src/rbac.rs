@@ -98,16 +98,26 @@ impl Rbac {
     /// Adds or replaces a ClusterRole.
     pub fn set_cluster_role(&mut self, role: &Value) {
         let name = object_name(role).to_owned();
-        self.cluster_roles.insert(name.clone(), Rule::list_of(role).into());
-        self.aggregation.set(&name, role);
-        self.aggregation.refresh(&mut self.cluster_roles);
+        let own: Arc<[Rule]> = Rule::list_of(role).into();
+        let stale = self.aggregation.set(&name, role, own.clone());
+        if !self.aggregation.aggregates(&name) {
+            self.cluster_roles.insert(name, own);
+        }
+        self.gather(stale);
     }
 
     /// Removes a ClusterRole.
     pub fn remove_cluster_role(&mut self, name: &str) {
         self.cluster_roles.remove(name);
-        self.aggregation.remove(name);
-        self.aggregation.refresh(&mut self.cluster_roles);
+        let stale = self.aggregation.remove(name);
+        self.gather(stale);
+    }
+
+    fn gather(&mut self, stale: Vec<String>) {
+        for name in stale {
+            let rules = self.aggregation.gathered(&name);
+            self.cluster_roles.insert(name, rules);
+        }
     }
 
     /// Adds or replaces a Role.

@@ -66,8 +66,11 @@ pub enum Error {
     #[error("image `{0}` is in use by a container")]
     InUse(String),
     /// The user that an image or pod names is not in the image.
-    #[error("no user `{0}` in the image's /etc/passwd or /etc/group")]
+    #[error("unable to find user {0}: no matching entries in passwd file")]
     NoUser(String),
+    /// The group that an image or pod names is not in the image.
+    #[error("unable to find group {0}: no matching entries in group file")]
+    NoGroup(String),
 }
 
 pub(crate) fn file<'a>(

@@ -80,14 +80,14 @@ fn resolve(passwd: &str, group: &str, spec: &str) -> Result<ResolvedUser, Error>
     let mut login = None;
     match (&account, number) {
         (Some(f), _) => {
-            let bad = || Error::NoUser(spec.to_string());
+            let bad = || Error::NoUser(name.to_string());
             user.uid = f[2].parse().map_err(|_| bad())?;
             user.gid = f[3].parse().map_err(|_| bad())?;
             user.home = if f[5].is_empty() { "/".to_string() } else { f[5].to_string() };
             login = Some(f[0]);
         }
         (None, Some(n)) => user.uid = n,
-        (None, None) => return Err(Error::NoUser(spec.to_string())),
+        (None, None) => return Err(Error::NoUser(name.to_string())),
     }
     let groups = || group.lines().map(|l| l.split(':').collect::<Vec<_>>()).filter(|f| f.len() >= 4);
     if let Some(g) = group_name.filter(|g| !g.is_empty()) {
@@ -96,7 +96,7 @@ fn resolve(passwd: &str, group: &str, spec: &str) -> Result<ResolvedUser, Error>
             Err(_) => groups()
                 .find(|f| f[0] == g)
                 .and_then(|f| f[2].parse().ok())
-                .ok_or_else(|| Error::NoUser(spec.to_string()))?,
+                .ok_or_else(|| Error::NoGroup(g.to_string()))?,
         };
     }
     if let Some(login) = login {
@@ -123,7 +123,8 @@ mod tests {
         assert_eq!(of("1000").unwrap(), (1000, 1000, vec![4, 33], home("/home/app")));
         assert_eq!(of("app:www").unwrap(), (1000, 33, vec![4], home("/home/app")));
         assert_eq!(of("7:9").unwrap(), (7, 9, vec![], home("/")));
-        assert!(of("ghost").is_err());
-        assert!(of("app:ghost").is_err());
+        let why = |s: &str| of(s).unwrap_err().to_string();
+        assert_eq!(why("ghost:app"), "unable to find user ghost: no matching entries in passwd file");
+        assert_eq!(why("app:ghost"), "unable to find group ghost: no matching entries in group file");
     }
 }

@@ -16,6 +16,9 @@ pub use path::field_path;
 
 const SCHEMA_TSV: &str = include_str!("../data/schema.tsv");
 
+/// Longest name of a type that is looked up; none in the table is longer, which a test sees to.
+const TYPE_NAME_LEN_MAX: usize = 128;
+
 /// The built-in types.
 pub fn builtin() -> &'static Schema {
     static TABLE: OnceLock<Schema> = OnceLock::new();
@@ -92,6 +95,8 @@ struct Flags {
     omit: Omit,
     atomic: bool,
     granular: bool,
+    pointer: bool,
+    written_unset: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +122,8 @@ struct TypeRow {
     atomic: bool,
     /// Unknown fields are kept (custom resources may ask for that).
     open: bool,
+    /// Whether Go writes one of its fields although nobody set it.
+    writes_unset: bool,
 }
 
 /// A table of types.
@@ -223,7 +230,14 @@ impl Schema {
 
     /// The type of a kind.
     pub fn type_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Type<'_>> {
-        self.named(&type_name(group, version, kind))
+        // Every request asks this several times over: the name is put together without an allocation.
+        let mut name = [0; TYPE_NAME_LEN_MAX];
+        let mut len = 0;
+        for part in [package(group), ".", version, ".", kind] {
+            name.get_mut(len..len + part.len())?.copy_from_slice(part.as_bytes());
+            len += part.len();
+        }
+        self.named(std::str::from_utf8(&name[..len]).ok()?)
     }
 
     /// The type of a resource's objects. Every built-in resource has one; an unknown one has the type of bare metadata.
@@ -245,8 +259,12 @@ impl Schema {
 
 /// The table's name of a kind's type: the group's first label, the version and the kind.
 pub fn type_name(group: &str, version: &str, kind: &str) -> String {
-    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
-    format!("{package}.{version}.{kind}")
+    format!("{}.{version}.{kind}", package(group))
+}
+
+/// How the table calls a group.
+fn package(group: &str) -> &str {
+    if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) }
 }
 
 impl<'a> Type<'a> {
@@ -298,6 +316,11 @@ impl<'a> Type<'a> {
     /// Whether fields that it does not name are kept.
     pub fn keeps_unknown(self) -> bool {
         self.row().open
+    }
+
+    /// Whether Go writes any of its fields although nobody set it.
+    pub fn writes_unset(self) -> bool {
+        self.row().writes_unset
     }
 
     /// Its unions in JSON, as OpenAPI shows them; mostly empty.
@@ -383,7 +406,13 @@ impl<'a> Field<'a> {
 
     /// Whether Go can tell its absence from its zero value.
     pub fn is_pointer(self) -> bool {
-        self.go_type().starts_with('*')
+        self.row.flags.pointer
+    }
+
+    /// Whether Go writes it although nobody set it. A schema that came from no Go type (a custom resource's) writes nothing by
+    /// itself.
+    pub fn is_written_unset(self) -> bool {
+        self.row.flags.written_unset
     }
 
     /// When Go leaves it out.

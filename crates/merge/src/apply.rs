@@ -89,7 +89,7 @@ impl ApplyError {
 /// Applies a configuration to the live object, or makes a new one of it. `applied` is the body as it was sent, without any
 /// defaults: what it names is what the manager owns. The result still has to be decoded, defaulted and validated.
 pub fn apply(
-    live: Option<&Value>,
+    live: Option<Value>,
     applied: &Value,
     manager: &Manager<'_>,
     force: Force,
@@ -100,11 +100,12 @@ pub fn apply(
         return Err(ApplyError::Malformed("metadata.managedFields must be nil".to_owned()));
     }
     let place = Place::Struct(ty);
+    let is_live = live.is_some();
     let (old, mut managed) = match live {
-        Some(value) => split(value.clone()),
+        Some(value) => split(value),
         None => (empty_object(applied, ty), Managed::default()),
     };
-    if live.is_some() && managed.is_empty() {
+    if is_live && managed.is_empty() {
         let set = tracked(field_set_of(&old, place, Twins::Allowed).unwrap_or_default(), manager.subresource);
         managed.put(Entry {
             manager: BEFORE_FIRST_APPLY.to_owned(),
@@ -119,19 +120,22 @@ pub fn apply(
     let set = tracked(field_set_of(applied, place, Twins::Refused).map_err(bad)?, manager.subresource);
     let mut merged = merge(Some(&old), applied, place).map_err(bad)?;
     let before = managed.take(manager, Operation::Apply);
-    let last = before.as_ref().map(|e| e.fields.clone()).unwrap_or_default();
-    // What was applied before, is not applied now, and nobody else owns, goes.
-    let mut owned = set.clone();
-    managed.entries().for_each(|e| owned.add(e.fields.clone()));
-    let gone = last.with_named_fields(place).without(&owned.with_named_fields(place));
-    merged = remove(merged, &gone, place).unwrap_or_else(|| json!({}));
-    // What the removal has emptied it has dropped; an empty list or map that is applied stays.
-    merged = merge(Some(&merged), applied, place).map_err(bad)?;
+    // What was applied before, is not applied now, and nobody else owns, goes. Mostly the same fields are applied again.
+    if let Some(last) = before.as_ref().map(|e| &e.fields).filter(|last| **last != set) {
+        let mut owned = set.clone();
+        managed.entries().for_each(|e| owned.add(e.fields.clone()));
+        let gone = last.with_named_fields(place).without(&owned.with_named_fields(place));
+        merged = remove(merged, &gone, place).unwrap_or_else(|| json!({}));
+        // What the removal has emptied it has dropped; an empty list or map that is applied stays.
+        merged = merge(Some(&merged), applied, place).map_err(bad)?;
+    }
 
     let changes = compare(Some(&old), Some(&merged), place).stripped(manager.subresource);
-    let conflicts = managed.conflicts(&changes, manager.api_version);
-    if force == Force::No && !conflicts.is_empty() {
-        return Err(ApplyError::Conflict(conflicts));
+    if force == Force::No {
+        let conflicts = managed.conflicts(&changes, manager.api_version);
+        if !conflicts.is_empty() {
+            return Err(ApplyError::Conflict(conflicts));
+        }
     }
     managed.release(&changes, manager.api_version);
     let is_changed = old != merged;

@@ -15,7 +15,7 @@ pub const OPERATIONS_MAX: usize = 10_000;
 pub const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Applies a JSON patch, which is all or nothing.
-pub fn json_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+pub fn json_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
     let parsed =
         decode::parse(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?.value;
     if !parsed.is_array() {
@@ -28,12 +28,11 @@ pub fn json_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
         )));
     }
     let operations = operations(parsed)?;
-    let mut result = document.clone();
     let mut copied_bytes = 0;
     for operation in &operations {
-        operate(&mut result, operation, &mut copied_bytes).map_err(PatchError::Refused)?;
+        operate(&mut document, operation, &mut copied_bytes).map_err(PatchError::Refused)?;
     }
-    Ok(result)
+    Ok(document)
 }
 
 /// What is no object is no operation; an operation that makes no sense is one that cannot be carried out.
@@ -229,13 +228,12 @@ fn size_bytes(value: &Value) -> usize {
 }
 
 /// Applies a merge patch: maps merge, null deletes, everything else replaces.
-pub fn merge_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+pub fn merge_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
     let patch =
         decode::parse(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?.value;
     if !patch.is_object() {
         return Err(wrong_type(&patch, "map[string]interface {}"));
     }
-    let mut result = document.clone();
-    json_patch::merge(&mut result, &patch);
-    Ok(result)
+    json_patch::merge(&mut document, &patch);
+    Ok(document)
 }

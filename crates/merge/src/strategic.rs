@@ -19,14 +19,14 @@ const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const SET_ORDER: &str = "$setElementOrder/";
 
 /// Applies a strategic merge patch to an object of the given type.
-pub fn strategic(document: &Value, patch: &Value, ty: Type<'_>) -> Result<Value, PatchError> {
+pub fn strategic(document: Value, patch: &Value, ty: Type<'_>) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
         let found = go::kind(patch);
         let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
         return Err(PatchError::Malformed(why));
     };
     let original = match document {
-        Value::Object(map) => map.clone(),
+        Value::Object(map) => map,
         _ => Map::new(),
     };
     merge_map(original, patch.clone(), Place::Struct(ty)).map(Value::Object)

@@ -16,6 +16,7 @@ fn find(group: &str, version: &str, plural: &str) -> Result<&'static Resource, S
 
 impl Registry {
     /// Makes what is missing. Much at once: a first start then waits for the disk a few times, not once for each object.
+    /// Comes before [`Registry::start_authorizer`], which then reads the first roles once.
     pub async fn bootstrap(&self) -> Result<(), Status> {
         let namespaces = find("", "v1", "namespaces")?;
         let make = |name: &&str| self.ensure(namespaces, "", json!({"metadata": {"name": name}}));
@@ -112,13 +113,7 @@ impl Registry {
         }
         let ctx = Context::system("bootstrap");
         match self.create(&ctx, Target::new(resource, namespace, ""), object).await {
-            Ok(written) => {
-                // The authorizer must know the first roles before the first request, not when its watch gets to it.
-                if resource.group == stoa_authz::RBAC_GROUP {
-                    self.authorizer.observe(&self.key(resource, namespace, &name), &written.bytes);
-                }
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             // Another process was faster.
             Err(status) if status.is(stoa_kube::reason::ALREADY_EXISTS) => Ok(()),
             Err(status) => Err(status),

@@ -42,12 +42,15 @@ impl Registry {
         object: Value,
         managed: Option<Value>,
     ) -> Result<Written, Status> {
+        let is_generated = is_generated(&object);
+        // Where somebody is faster, a name or an address is drawn anew for what was sent. Everything else need not be kept.
+        let sent = (is_generated || allocate::is_allocated(target.resource))
+            .then(|| (object.clone(), managed.clone()));
+        let mut prepared = self.prepare_managed(ctx, target, object, managed)?;
         for _ in 0..GENERATE_NAME_TRIES_MAX {
-            let mut prepared = self.prepare_managed(ctx, target, object.clone(), managed.clone())?;
-            let name = prepared.key.name().to_string();
             if ctx.is_dry_run() {
                 if self.store().get(&prepared.key).is_some() {
-                    return Err(Status::already_exists(target.resource, &name));
+                    return Err(Status::already_exists(target.resource, prepared.key.name()));
                 }
                 let bytes = Value::to_string(&prepared.object).into();
                 return Ok(prepared.written(target.resource, bytes, Revision::ZERO, Change::Created));
@@ -58,17 +61,32 @@ impl Registry {
                     prepared.warnings.dedup();
                     return Ok(prepared.written(target.resource, bytes, commit.revision, Change::Created));
                 }
-                Err(Error::Conflict { key, .. }) if key == prepared.key => {
-                    if !is_generated(&object) {
-                        return Err(Status::already_exists(target.resource, &name));
-                    }
+                Err(Error::Conflict { key, .. }) if key == prepared.key && !is_generated => {
+                    return Err(Status::already_exists(target.resource, key.name()));
                 }
-                // The namespace changed, or somebody took the address just drawn: look again.
+                // The name is taken, the namespace changed, or somebody took the address just drawn: look again.
                 Err(Error::Conflict { .. }) => {}
                 Err(e) => return Err(error::status(e)),
             }
+            match sent.clone() {
+                Some((object, managed)) => {
+                    prepared = self.prepare_managed(ctx, target, object, managed)?;
+                }
+                None => self.check_again(ctx, target, &mut prepared)?,
+            }
         }
         Err(Status::server_timeout(target.resource, "create", 1))
+    }
+
+    /// Judges a create once more because its namespace is no longer what it was: nothing else that was decided hangs on it.
+    fn check_again(&self, ctx: &Context, target: Target<'_>, prepared: &mut Prepared) -> Result<(), Status> {
+        let stored = convert::stored(target.resource).unwrap_or(target.resource);
+        let place = Target { resource: stored, name: prepared.key.name(), ..target };
+        let request = admission::request(self, ctx, place, Operation::Create);
+        let guards = self.namespace_guard(target.resource, target.namespace);
+        stoa_admit::check(&request, &prepared.object, None, &self.world())?;
+        prepared.guards = guards;
+        Ok(())
     }
 
     /// Takes an object through everything but the commit, so that the commit can be one of several in a transaction. A conflict

@@ -18,8 +18,8 @@ pub(crate) fn patched(
     ctx: &Context,
     target: Target<'_>,
     patched: Value,
+    shown: impl FnOnce() -> String,
 ) -> Result<(Value, Vec<String>), Status> {
-    let shown = patched.clone();
     let before = format!(" cannot be handled as a {}: ", target.resource.kind);
     let namespace = patched["metadata"]["namespace"].as_str().unwrap_or_default();
     if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
@@ -29,7 +29,7 @@ pub(crate) fn patched(
         )));
     }
     object(ctx, target, patched).map_err(|refused| match refused.message.split_once(&before) {
-        Some((_, why)) => Status::invalid("", "", "", vec![Cause::invalid("patch", shown.to_string(), why)]),
+        Some((_, why)) => Status::invalid("", "", "", vec![Cause::invalid("patch", shown(), why)]),
         None => refused,
     })
 }

@@ -46,15 +46,21 @@ impl Registry {
                 }
             };
             let old = read(&entry)?;
-            let mut served = convert::to_served(resource, old.clone())?;
-            // A patch may test the revision it was made for.
-            served["metadata"]["resourceVersion"] = entry.modified.to_string().into();
-            let mut patched = self.patched(ctx, target, &body, Some(&served))?;
-            let managed = match body {
-                Body::Apply(_) => Managed::Set(take_managed(&mut patched)),
-                _ => Managed::Track,
+            let patch = || -> Result<(Value, Managed), Status> {
+                let mut served = convert::to_served(resource, old.clone())?;
+                // A patch may test the revision it was made for.
+                served["metadata"]["resourceVersion"] = entry.modified.to_string().into();
+                let mut patched = self.patched(ctx, target, &body, Some(served))?;
+                let managed = match body {
+                    Body::Apply(_) => Managed::Set(take_managed(&mut patched)),
+                    _ => Managed::Track,
+                };
+                Ok((patched, managed))
             };
-            let (patched, warnings) = decode::patched(ctx, target, patched)?;
+            let (patched, managed) = patch()?;
+            // Who is refused is shown what the patch has made: it is made once more for him rather than kept for all.
+            let shown = || patch().map(|(patched, _)| patched.to_string()).unwrap_or_default();
+            let (patched, warnings) = decode::patched(ctx, target, patched, shown)?;
             decode::check_named(target, &patched)?;
             let patched = Object(convert::to_stored(resource, patched)?);
             if given_revision(resource, &patched)?.is_some_and(|r| r != entry.modified) {
@@ -83,6 +89,12 @@ impl Registry {
         }
         self.check_may_create(ctx, target)?;
         let mut object = self.patched(ctx, target, body, None)?;
+        if let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(Status::conflict(target.resource, target.name, &why));
+        }
         let managed = take_managed(&mut object);
         if has_turn {
             return self.create_in_turn(ctx, target, object, managed).await;
@@ -95,7 +107,7 @@ impl Registry {
         ctx: &Context,
         target: Target<'_>,
         body: &Body,
-        now: Option<&Value>,
+        now: Option<Value>,
     ) -> Result<Value, Status> {
         let ty = schema::builtin().type_of(target.resource);
         match (body, now) {
@@ -197,7 +209,7 @@ impl Body {
     }
 
     /// Applies the patch to a document that nobody applies.
-    pub(crate) fn applied_to(&self, document: &Value, ty: schema::Type<'_>) -> Result<Value, Status> {
+    pub(crate) fn applied_to(&self, document: Value, ty: schema::Type<'_>) -> Result<Value, Status> {
         match self {
             Body::Json(patch) => stoa_merge::json_patch(document, patch),
             Body::Merge(patch) => stoa_merge::merge_patch(document, patch),

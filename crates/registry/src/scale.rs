@@ -49,7 +49,7 @@ impl Registry {
         }
         let body = Body::read(target.resource, patch)?;
         self.set_replicas(ctx, target, Whose::Patched, |now| {
-            let mut patched = Object(body.applied_to(now, ty)?);
+            let mut patched = Object(body.applied_to(now.clone(), ty)?);
             let shown = patched.0.to_string();
             check_scale(&mut patched).map_err(|refused| {
                 match refused.message.split_once(" cannot be handled as a Scale: ") {

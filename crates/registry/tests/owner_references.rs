@@ -16,8 +16,8 @@ async fn registry(owner_references: OwnerReferences) -> Arc<Registry> {
     let store = stoa_store::memory(stoa_store::Options::default());
     let policy = Policy { owner_references, ..Policy::default() };
     let registry = Registry::new(store, Arc::new(SystemClock), Options { policy, ..Options::default() });
-    registry.start_authorizer().unwrap();
     registry.bootstrap().await.unwrap();
+    registry.start_authorizer().unwrap();
     let create = async |group: &str, plural: &str, object: Value| {
         let resource = resources().find(group, "v1", plural).unwrap();
         let namespace = if resource.namespaced { "default" } else { "" };

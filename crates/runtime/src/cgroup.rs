@@ -256,7 +256,27 @@ impl Tree {
                     nix::sys::signal::Signal::SIGKILL,
                 );
             }
+            self.hurry(path);
             std::thread::sleep(REMOVE_PAUSE);
+        }
+    }
+
+    /// Lets what was killed die. A group with a CPU limit may owe minutes of it (a fork bomb, on kernels that stop processes only
+    /// on their way out of a system call), and the killed wait for that as the living do. So the limit of the group goes, and
+    /// that of the one above, which others live in, is set anew, which forgives what it owes.
+    pub(crate) fn hurry(&self, path: &str) {
+        let (file, none) = match self.controller("cpu") {
+            Some(_) => ("cpu.cfs_quota_us", "-1"),
+            None => ("cpu.max", "max"),
+        };
+        let Some(mount) = self.controller("cpu").or(self.unified.as_deref()) else { return };
+        let group = join(mount, path);
+        // A group that is gone by now has nothing to hurry.
+        let _ = fs::write(group.join(file), none);
+        if let Some(above) = group.parent().map(|above| above.join(file))
+            && let Ok(limit) = fs::read_to_string(&above)
+        {
+            let _ = fs::write(above, limit.trim());
         }
     }
 

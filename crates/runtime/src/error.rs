@@ -15,7 +15,9 @@ pub enum Error {
         message: String,
     },
     /// The container was set up but its command could not be run; what a pod's status calls `StartError`.
-    #[error("failed to start container: {message}")]
+    #[error(
+        "OCI runtime create failed: unable to start container process: error during container init: {message}"
+    )]
     Start {
         /// Which.
         id: String,
@@ -25,7 +27,9 @@ pub enum Error {
         code: i32,
     },
     /// The process to be run in a container could not be.
-    #[error("cannot exec in container `{id}`: {message}")]
+    #[error(
+        "failed to exec in container: failed to start exec \"{id}\": OCI runtime exec failed: exec failed: unable to start container process: {message}"
+    )]
     Exec {
         /// Which.
         id: String,

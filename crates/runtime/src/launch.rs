@@ -179,7 +179,10 @@ impl Launch {
             return Err(failure(&io::Error::from(io::ErrorKind::InvalidInput)));
         }
         if !directory.exists() {
-            fs::create_dir_all(directory).map_err(|e| failure(&e))?;
+            fs::create_dir_all(directory).map_err(|e| Failure {
+                code: 126,
+                message: format!("mkdir {}: {}", directory.display(), plain(&e)),
+            })?;
         }
         std::env::set_current_dir(directory).map_err(|e| failure(&e))?;
         // A working directory reached through a leaked descriptor lies outside the root: the kernel then
@@ -258,22 +261,16 @@ impl Launch {
             return failure_of(name, name, &error);
         }
         let path = env.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(PATH_DEFAULT);
-        let mut denied = None;
         for directory in path.split(':') {
             let candidate = Path::new(if directory.is_empty() { "." } else { directory }).join(name);
             let error = try_exec(&candidate);
             match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR) => {}
-                Some(libc::EACCES) => denied = Some((candidate, error)),
+                // What may not be run is looked over, too.
+                Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) => {}
                 _ => return failure_of(name, &candidate.to_string_lossy(), &error),
             }
         }
-        match denied {
-            Some((candidate, error)) => failure_of(name, &candidate.to_string_lossy(), &error),
-            None => {
-                Failure { code: 127, message: format!("exec: {name:?}: executable file not found in $PATH") }
-            }
-        }
+        Failure { code: 127, message: format!("exec: {name:?}: executable file not found in $PATH") }
     }
 
     /// The environment, with `HOME` from the container's own passwd file when nobody set it.
@@ -289,14 +286,16 @@ impl Launch {
     }
 }
 
+/// In the words of runc: the first three are what its search for the command finds, the last is what exec itself says.
 fn failure_of(name: &str, path: &str, error: &io::Error) -> Failure {
     match error.raw_os_error() {
-        Some(libc::ENOENT) => {
-            Failure { code: 127, message: format!("exec: {name:?}: stat {path}: no such file or directory") }
+        Some(libc::ENOENT | libc::ENOTDIR) if !Path::new(path).exists() => {
+            Failure { code: 127, message: format!("exec: {name:?}: stat {path}: {}", plain(error)) }
         }
         Some(libc::EACCES) if Path::new(path).is_dir() => {
             Failure { code: 126, message: format!("exec: {name:?}: is a directory") }
         }
+        Some(libc::EACCES) => Failure { code: 126, message: format!("exec: {name:?}: permission denied") },
         _ => Failure { code: 126, message: format!("exec {path}: {}", plain(error)) },
     }
 }

@@ -120,20 +120,27 @@ fn write_sysctl(name: &str, value: &str, own_network: bool, own_ipc: bool) -> Re
         || name.starts_with("kernel.msg")
         || name == "kernel.sem"
         || name.starts_with("fs.mqueue.");
-    let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'));
-    if !is_plain || name.contains("..") || !((own_network && name.starts_with("net.")) || (own_ipc && is_ipc))
-    {
-        return Err(Error::Invalid {
+    let file = sysctl_file(name)
+        .filter(|_| (own_network && name.starts_with("net.")) || (own_ipc && is_ipc))
+        .ok_or_else(|| Error::Invalid {
             what: "sysctl",
             why: format!("`{name}` is not one of the pod's own namespaces"),
-        });
-    }
-    let path = Path::new("/proc/sys").join(if name.contains('/') {
-        name.to_owned()
-    } else {
-        name.replace('.', "/")
-    });
+        })?;
+    let path = Path::new("/proc/sys").join(file);
     fs::write(&path, value).map_err(Error::io("set sysctl", path))
+}
+
+/// Where a parameter is below `/proc/sys`. Dots part its name; a slash in it is a dot of the file's name, as in that of a VLAN's
+/// device.
+fn sysctl_file(name: &str) -> Option<String> {
+    let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'));
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let file: String = name.chars().map(swap).collect();
+    (is_plain && file.split('/').all(|part| !part.is_empty() && !part.contains(".."))).then_some(file)
 }
 
 /// Undoes [`create`]; what is not there is no error. The pod's containers must have been removed.
@@ -173,5 +180,19 @@ mod tests {
         let options = render_shm_options(&spec, Some("a:b:c:s0:c1,c2")).unwrap();
         assert_eq!(options.to_str().unwrap(), "mode=1777,size=67108864,context=\"a:b:c:s0:c1,c2\"");
         assert!(render_shm_options(&spec, Some("a:b:c:s0\0")).is_err());
+    }
+
+    #[test]
+    fn a_parameter_is_a_file_below_its_own_folder() {
+        for (name, file) in [
+            ("net.ipv4.ip_local_port_range", Some("net/ipv4/ip_local_port_range")),
+            ("net.ipv4.conf.eth0/1.forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
+            ("net.//.kernel.core_pattern", None),
+            ("net..kernel", None),
+            (".net", None),
+            ("net.a b", None),
+        ] {
+            assert_eq!(sysctl_file(name).as_deref(), file, "{name}");
+        }
     }
 }

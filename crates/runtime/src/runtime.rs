@@ -37,6 +37,8 @@ const START_WAIT_MS: u16 = 60_000;
 const STARTS_PER_PROCESSOR: usize = 4;
 /// How long a removal waits for a killed container to be reported as ended.
 const KILL_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+/// A killed container is gone within milliseconds; one that is not is helped on this often.
+const HURRY_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The runtime of one machine's cluster. Cheap to clone.
 #[derive(Clone)]
@@ -513,9 +515,30 @@ impl Runtime {
         let path = self.inner.layout.bundle(id).state();
         let record: Option<Record> = read_json(&path);
         match record.and_then(|r| r.init) {
-            Some(init) => init.signal(signal).map(drop).map_err(Error::io("signal container of", path)),
-            None => Ok(()),
+            Some(init) => init.signal(signal).map(drop).map_err(Error::io("signal container of", path))?,
+            None => return Ok(()),
         }
+        if signal == libc::SIGKILL {
+            self.hurry(id);
+        }
+        Ok(())
+    }
+
+    /// A killed container that lingers is helped on: see [`crate::cgroup::Tree::hurry`].
+    fn hurry(&self, id: &str) {
+        let pod = self.inner.containers.lock().get(id).map(|entry| entry.pod.clone());
+        let (Some(pod), Ok(mut states)) = (pod, self.subscribe(id)) else { return };
+        let (inner, cgroup) = (self.inner.clone(), self.inner.cgroup(&pod, id));
+        tokio::spawn(async move {
+            let begun = tokio::time::Instant::now();
+            while begun.elapsed() < KILL_WAIT {
+                let ended = states.wait_for(|state| matches!(state, State::Exited(_)));
+                if tokio::time::timeout(HURRY_EVERY, ended).await.is_ok() {
+                    return;
+                }
+                inner.tree.hurry(&cgroup);
+            }
+        });
     }
 
     /// Kills everything in a container.

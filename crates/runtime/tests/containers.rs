@@ -43,9 +43,29 @@ async fn a_command_that_is_missing_is_a_start_error() {
     }
     let State::Exited(exit) = bench.runtime.get("c1").unwrap().state else { panic!("not ended") };
     assert_eq!((exit.code, exit.reason), (128, ExitReason::StartError));
-    let mut spec = bench.spec("c2", "");
-    spec.args = vec!["/etc/passwd".into()];
-    assert!(matches!(bench.runtime.start(spec).await, Err(Error::Start { code: 126, .. })));
+    for (at, (command, cwd, code, said)) in [
+        ("/etc/passwd", "", 126, "exec: \"/etc/passwd\": permission denied"),
+        ("/etc", "", 126, "exec: \"/etc\": is a directory"),
+        ("/no/such", "", 127, "exec: \"/no/such\": stat /no/such: no such file or directory"),
+        ("/etc/passwd/x", "", 127, "exec: \"/etc/passwd/x\": stat /etc/passwd/x: not a directory"),
+        ("sh", "/etc/passwd/x", 126, "mkdir /etc/passwd/x: not a directory"),
+        (
+            "sh",
+            "/etc/passwd",
+            126,
+            "chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut spec = bench.spec(&format!("s{at}"), "");
+        (spec.args, spec.cwd) = (vec![command.into()], cwd.into());
+        match bench.runtime.start(spec).await {
+            Err(Error::Start { code: got, message, .. }) => assert_eq!((got, &*message), (code, said)),
+            other => panic!("{command} {cwd}: {other:?}"),
+        }
+    }
     let mut spec = bench.spec("c3", "");
     spec.mounts = vec![bind("/no/such/source", "/mnt", false)];
     assert!(matches!(bench.runtime.start(spec).await, Err(Error::Create { .. })));

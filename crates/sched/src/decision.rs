@@ -48,6 +48,8 @@ pub struct Diagnosis {
     pub reasons: BTreeMap<Cow<'static, str>, usize>,
     /// Nodes on which evictions might help.
     pub curable: usize,
+    /// Whether the pod names claims of devices.
+    pub claims_devices: bool,
     /// Set when the pod may not preempt at all: why not.
     pub not_eligible: Option<&'static str>,
 }
@@ -74,8 +76,13 @@ impl Diagnosis {
             format!("0/{} nodes are available: {}.", self.nodes, texts.join(", "))
         };
         let filter = counts(self.reasons.iter().map(|(r, n)| (*n, &**r)).collect());
+        // What would help after the fact is asked of the claims first.
+        let claims = match self.claims_devices {
+            true => "still not schedulable",
+            false => "no new claims to deallocate",
+        };
         if let Some(why) = self.not_eligible {
-            return format!("{filter} preemption: {why}");
+            return format!("{filter} {claims}, preemption: {why}");
         }
         let mut after = Vec::new();
         if self.curable > 0 {
@@ -84,6 +91,6 @@ impl Diagnosis {
         if self.nodes > self.curable {
             after.push((self.nodes - self.curable, "Preemption is not helpful for scheduling"));
         }
-        format!("{filter} preemption: {}", counts(after))
+        format!("{filter} {claims}, preemption: {}", counts(after))
     }
 }

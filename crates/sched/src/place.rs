@@ -83,7 +83,7 @@ pub fn suits(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> bool {
 fn diagnose(snapshot: &Snapshot, pod: &PodInfo) -> Diagnosis {
     let spread = pod_topology_spread::prepare(snapshot, pod);
     let neighbours = inter_pod_affinity::prepare(snapshot, pod);
-    let mut out = Diagnosis::default();
+    let mut out = Diagnosis { claims_devices: pod.shape.claims_devices, ..Diagnosis::default() };
     for (slot, node) in snapshot.nodes.iter().enumerate() {
         let Some(node) = node else { continue };
         let mut why = reasons(&pod.shape, node, &snapshot.room_for(slot, pod));

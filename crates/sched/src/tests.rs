@@ -90,12 +90,12 @@ fn the_message_counts_reasons_as_the_stock_scheduler_does() {
     ]);
     assert_eq!(
         c.decide(&pod("big", json!({"cpu": "2"}))),
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
     );
     c.run(pod("fill", json!({"cpu": "600m"})));
     assert_eq!(
         c.decide(&pod("half", json!({"cpu": "500m"}))),
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
     );
     let tolerant = json!({"cpu": "2", "tolerations": [{"key": "k", "operator": "Exists"}]});
     assert_eq!(c.decide(&pod("ok", tolerant)), "n2");
@@ -111,7 +111,7 @@ fn a_pod_waits_for_devices_that_nobody_allocates() {
     let claims = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "mine"}]});
     assert_eq!(
         c.decide(&pod("p", claims)),
-        "0/1 nodes are available: 1 cannot allocate all claims. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
     );
     assert_eq!(c.decide(&pod("q", json!({"resourceClaims": []}))), "n1");
 }
@@ -130,7 +130,7 @@ fn selectors_affinity_cordons_and_ports_decide() {
     let expr = |k, op, v| required(json!({"matchExpressions": [{"key": k, "operator": op, "values": v}]}));
     let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
         [{"weight": 50, "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["hdd"]}]}}]}}});
-    let none = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
+    let none = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
     for (spec, want) in [
         (json!({"nodeSelector": {"disk": "hdd"}}), "n2"),
         (json!({"nodeSelector": {"disk": "tape"}}), none),
@@ -154,7 +154,7 @@ fn selectors_affinity_cordons_and_ports_decide() {
     assert_ne!(first, second);
     assert_eq!(
         c.decide(&pod("c", json!({"port": 80}))),
-        "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't have free ports for the requested pod ports. preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod."
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't have free ports for the requested pod ports. no new claims to deallocate, preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod."
     );
 }
 

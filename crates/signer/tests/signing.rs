@@ -33,8 +33,8 @@ async fn world() -> World {
     let authority = Arc::new(Authority::load_or_create(dir.path(), clock.now()).unwrap());
     let store = stoa_store::memory(stoa_store::Options::default());
     let registry = Registry::new(store, clock, stoa_registry::Options::default());
-    registry.start_authorizer().unwrap();
     registry.bootstrap().await.unwrap();
+    registry.start_authorizer().unwrap();
     let stop = CancellationToken::new();
     let handles = Handles { registry: registry.clone(), authority };
     tokio::spawn(Service::new(handles).run(stop.clone()));

@@ -1,6 +1,6 @@
 //! The command line: what the user can say, and nothing of how it is done.
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -432,13 +432,26 @@ pub struct Status {
     pub output: Output,
 }
 
-/// The flags of the command that these arguments name, with their values as they were given or are by default; those that must
-/// stay secret are named only.
-pub fn flags(args: impl IntoIterator<Item = OsString>) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
+/// A command's flags and their values.
+pub type Flags = BTreeMap<String, String>;
+
+/// Reads a command line: what to do, and with which flags.
+///
+/// # Errors
+///
+/// What clap says of a line that is none of ours; help that was asked for, too.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Flags), clap::Error> {
     let mut command = Cli::command();
-    let Ok(matches) = command.try_get_matches_from_mut(args) else { return out };
-    let (mut command, mut matches) = (&command, &matches);
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    let flags = flags(&command, &matches);
+    let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))?;
+    Ok((cli, flags))
+}
+
+/// The flags of the command that was named, with their values as they were given or are by default; those that must stay secret
+/// are named only.
+fn flags(mut command: &clap::Command, mut matches: &clap::ArgMatches) -> Flags {
+    let mut out = Flags::new();
     while let Some((name, inner)) = matches.subcommand() {
         let Some(found) = command.find_subcommand(name) else { break };
         (command, matches) = (found, inner);
@@ -462,7 +475,8 @@ mod tests {
     #[test]
     fn flags_are_shown_as_given_or_by_default() {
         let args = ["stoa", "master", "--api-port", "7000", "--api-san", "a,b"];
-        let flags = flags(args.map(OsString::from));
+        let (cli, flags) = parse(args.map(OsString::from)).unwrap();
+        assert!(matches!(cli.command, Command::Master(m) if m.doors.api_port == 7000));
         let of = |name: &str| flags.get(name).map(String::as_str);
         assert_eq!(
             (of("api-port"), of("mesos-port"), of("api-san")),

@@ -20,8 +20,8 @@ mod status;
 mod token;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser};
-use cli::{Cli, Command};
+use clap::CommandFactory;
+use cli::{Cli, Command, Flags};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,8 +39,8 @@ fn main() -> ExitCode {
         Some("users") => return stoa_runtime::users::main(&args[2..]),
         _ => {}
     }
-    let cli = Cli::parse();
-    match run(cli.command) {
+    let (cli, flags) = cli::parse(args).unwrap_or_else(|e| e.exit());
+    match run(cli.command, flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             report(&e);
@@ -57,10 +57,10 @@ fn report(error: &anyhow::Error) {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command, flags: Flags) -> Result<()> {
     match command {
-        Command::Up(options) => block_on(serve::up(options)),
-        Command::Master(options) => block_on(serve::master(options)),
+        Command::Up(options) => block_on(serve::up(options, flags)),
+        Command::Master(options) => block_on(serve::master(options, flags)),
         Command::Agent(options) => block_on(serve::agent(options)),
         Command::Down(options) => block_on(down::run(options)),
         Command::Token(command) => block_on(token::run(command)),

@@ -1,24 +1,26 @@
 //! A master: the store, the registry over it, and the services that stand on both, wired together.
 
-use crate::cli::Doors;
+use crate::cli::{Doors, Flags};
 use crate::cluster::Cluster;
 use crate::join::BootstrapTokens;
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stoa_ledger::Ledger;
 use stoa_mesos_master as mesos;
-use stoa_pki::{Authority, TokenSigner};
+use stoa_pki::{Authority, Identity, TokenSigner};
 use stoa_registry::{Registry, ServiceCidr};
-use stoa_units::{Clock, SystemClock};
+use stoa_units::{Clock, SystemClock, Time};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The group of administrators.
 const ADMIN_GROUP: &str = "system:masters";
+/// The group of nodes.
+const NODE_GROUP: &str = "system:nodes";
 /// The administrator's user, as in a stock kubeconfig.
 const ADMIN_USER: &str = "kubernetes-admin";
 /// Names by which the API server is reached inside the cluster.
@@ -36,8 +38,10 @@ pub struct Master {
     pub api: SocketAddr,
     /// Where the Mesos API is served.
     pub mesos: SocketAddr,
-    /// The cluster's authority.
-    pub authority: Arc<Authority>,
+    /// The certificate of the cluster's authority.
+    pub ca_pem: String,
+    /// Of the node on this machine, where one was asked for.
+    pub node: Option<Identity>,
     /// The services; each ends when the token is cancelled.
     pub tasks: JoinSet<Result<()>>,
 }
@@ -56,29 +60,30 @@ pub fn reachable(bind: IpAddr) -> IpAddr {
     }
 }
 
-/// Starts a master over a data directory. When this returns, both doors are open.
-pub async fn start(cluster: &Cluster, doors: &Doors, shutdown: CancellationToken) -> Result<Master> {
+/// Starts a master over a data directory, and makes the identity of this machine's node where that is named. When this returns,
+/// both doors are open.
+pub async fn start(
+    cluster: &Cluster,
+    doors: &Doors,
+    flags: Flags,
+    node: Option<&str>,
+    shutdown: CancellationToken,
+) -> Result<Master> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let now = clock.now();
-    let pki = cluster.pki();
-    let authority =
-        Arc::new(Authority::load_or_create(&pki, now).context("cannot load the cluster's authority")?);
-    let signer = Arc::new(TokenSigner::load_or_create(&pki).context("cannot load the token key")?);
     let service_cidr = ServiceCidr::parse(&doors.service_cidr).with_context(|| {
         format!("--service-cidr: `{}` is no IPv4 network such as 10.96.0.0/16", doors.service_cidr)
     })?;
-    let store = stoa_store::open_embedded(&cluster.store(), stoa_store::Options::default())
-        .with_context(|| format!("cannot open the store in {}", cluster.store().display()))?;
-    let advertise = match doors.bind {
-        IpAddr::V4(a) if !a.is_unspecified() => Some((a, doors.api_port)),
-        _ => None,
+    // What waits for the disk on behalf of keys, and the tables, need nothing of the store: they are made while it opens.
+    drop(tokio::task::spawn_blocking(stoa_api::prepare));
+    let asked = KeysAsked {
+        pki: cluster.pki(),
+        now: clock.now(),
+        names: serving_names(doors, service_cidr),
+        node: node.map(str::to_owned),
     };
-    let policy = crate::admission::policy(&doors.admission)?;
-    let options = stoa_registry::Options { service_cidr, advertise, policy, ..Default::default() };
-    let registry = Registry::new(store, clock.clone(), options);
-    let status = |e: stoa_kube::Status| anyhow::anyhow!(e.message);
-    registry.start_authorizer().map_err(status).context("cannot read the roles")?;
-    registry.bootstrap().await.map_err(status).context("cannot make what every cluster has")?;
+    let keys = tokio::task::spawn_blocking(move || asked.make());
+    let registry = open_registry(cluster, doors, service_cidr, clock.clone()).await?;
+    let Keys { authority, signer, serving, admin, node } = keys.await.context("making keys failed")??;
     let tokens = stoa_api::ServiceAccountTokens::new(signer.clone(), registry.clone());
     registry.set_token_issuer(tokens.clone());
 
@@ -99,8 +104,7 @@ pub async fn start(cluster: &Cluster, doors: &Doors, shutdown: CancellationToken
     );
     let door = Arc::new(session.door());
     let opener = door.clone();
-    let api =
-        bind_api(cluster, doors, &authority, &signer, registry.clone(), tokens, door, clock.as_ref()).await?;
+    let api = bind_api(doors, &authority, serving, &signer, flags, registry.clone(), tokens, door).await?;
     let api_address = api.address();
 
     let ledger = Arc::new(Mutex::new(Ledger::default()));
@@ -157,10 +161,87 @@ pub async fn start(cluster: &Cluster, doors: &Doors, shutdown: CancellationToken
     let control_stop = shutdown.clone();
     tasks.spawn(async move { control.run(control_stop).await.context("the controllers ended") });
 
-    let admin = authority.client_identity(&pki, "admin", now, ADMIN_USER, ADMIN_GROUP)?;
     let server = format!("https://{}", SocketAddr::new(reachable(doors.bind), api_address.port()));
     authority.write_kubeconfig(&cluster.kubeconfig(), &server, ADMIN_USER, &admin)?;
-    Ok(Master { api: api_address, mesos: mesos_address, authority, tasks })
+    Ok(Master {
+        api: api_address,
+        mesos: mesos_address,
+        ca_pem: authority.cert_pem().to_string(),
+        node,
+        tasks,
+    })
+}
+
+/// What a cluster's keys are to be made for.
+struct KeysAsked {
+    pki: PathBuf,
+    now: Time,
+    names: (Vec<String>, Vec<IpAddr>),
+    node: Option<String>,
+}
+
+/// The keys of a master, and of the node beside it.
+struct Keys {
+    authority: Arc<Authority>,
+    signer: Arc<TokenSigner>,
+    serving: Identity,
+    admin: Identity,
+    node: Option<Identity>,
+}
+
+impl KeysAsked {
+    /// Reads what is there and makes what lacks. Each new file waits for the disk.
+    fn make(self) -> Result<Keys> {
+        let KeysAsked { pki, now, names: (names, addresses), node } = self;
+        let authority =
+            Authority::load_or_create(&pki, now).context("cannot load the cluster's authority")?;
+        let signer = TokenSigner::load_or_create(&pki).context("cannot load the token key")?;
+        let serving = authority.server_identity(&pki, now, &names, &addresses)?;
+        let admin = authority.client_identity(&pki, "admin", now, ADMIN_USER, ADMIN_GROUP)?;
+        let node = node.map(|name| {
+            let user = format!("system:node:{name}");
+            authority.client_identity(&pki.join("agent"), "node", now, &user, NODE_GROUP)
+        });
+        let node = node.transpose()?;
+        Ok(Keys { authority: Arc::new(authority), signer: Arc::new(signer), serving, admin, node })
+    }
+}
+
+/// Opens the store and the registry over it, with what every cluster has.
+async fn open_registry(
+    cluster: &Cluster,
+    doors: &Doors,
+    service_cidr: ServiceCidr,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Registry>> {
+    let store = stoa_store::open_embedded(&cluster.store(), stoa_store::Options::default())
+        .with_context(|| format!("cannot open the store in {}", cluster.store().display()))?;
+    let advertise = match doors.bind {
+        IpAddr::V4(a) if !a.is_unspecified() => Some((a, doors.api_port)),
+        _ => None,
+    };
+    let policy = crate::admission::policy(&doors.admission)?;
+    let options = stoa_registry::Options { service_cidr, advertise, policy, ..Default::default() };
+    let registry = Registry::new(store, clock, options);
+    let status = |e: stoa_kube::Status| anyhow::anyhow!(e.message);
+    registry.bootstrap().await.map_err(status).context("cannot make what every cluster has")?;
+    registry.start_authorizer().map_err(status).context("cannot read the roles")?;
+    Ok(registry)
+}
+
+/// By which names and addresses the API is served.
+fn serving_names(doors: &Doors, service_cidr: ServiceCidr) -> (Vec<String>, Vec<IpAddr>) {
+    let mut names: Vec<String> = IN_CLUSTER_NAMES.map(String::from).to_vec();
+    names.push(hostname());
+    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), reachable(doors.bind)];
+    addresses.push(IpAddr::V4(service_cidr.nth(0)));
+    for san in &doors.api_san {
+        match san.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => names.push(san.clone()),
+        }
+    }
+    (names, addresses)
 }
 
 /// Frameworks give up offers when a pod needs the room.
@@ -179,26 +260,15 @@ impl stoa_control::Rescinder for Room {
 
 #[allow(clippy::too_many_arguments, reason = "the wiring of one listener, called once")]
 async fn bind_api(
-    cluster: &Cluster,
     doors: &Doors,
     authority: &Authority,
+    serving: Identity,
     signer: &TokenSigner,
+    flags: Flags,
     registry: Arc<Registry>,
     tokens: Arc<stoa_api::ServiceAccountTokens>,
     door: Arc<stoa_session::Door>,
-    clock: &dyn Clock,
 ) -> Result<stoa_api::Service> {
-    let mut names: Vec<String> = IN_CLUSTER_NAMES.map(String::from).to_vec();
-    names.push(hostname());
-    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), reachable(doors.bind)];
-    addresses.push(IpAddr::V4(registry.options().service_cidr.nth(0)));
-    for san in &doors.api_san {
-        match san.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => names.push(san.clone()),
-        }
-    }
-    let serving = authority.server_identity(&cluster.pki(), clock.now(), &names, &addresses)?;
     // The authority goes along, so that a joining agent can recognise it by the hash in its token.
     let chain = format!("{}{}", serving.cert_pem, authority.cert_pem());
     let mut options =
@@ -208,7 +278,7 @@ async fn bind_api(
     options.version = env!("CARGO_PKG_VERSION").to_string();
     options.jwks = Some(signer.jwks().to_string());
     options.token_issuer = Some(signer.issuer().to_string());
-    options.flags = crate::cli::flags(std::env::args_os());
+    options.flags = flags;
     let handles = stoa_api::Handles {
         registry,
         tokens: vec![tokens],

@@ -1,7 +1,7 @@
 //! The commands that stay in the foreground: `up`, `master`, `agent`. Each starts its services, says one line when they
 //! are ready, and stops them on SIGTERM or Ctrl-C. Containers live on.
 
-use crate::cli::{Agent, CpuManagerPolicy, Doors, Machine, Master, Up};
+use crate::cli::{Agent, CpuManagerPolicy, Doors, Flags, Machine, Master, Up};
 use crate::cluster::{Cluster, registries_of};
 use crate::{join, master};
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,6 @@ use std::time::Duration;
 use stoa_agent::OperatorApi;
 use stoa_mesos_master::Anonymous;
 use stoa_pki::Identity;
-use stoa_units::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,25 +21,19 @@ use tokio_util::sync::CancellationToken;
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a one-machine cluster.
-pub async fn up(options: Up) -> Result<()> {
+pub async fn up(options: Up, flags: Flags) -> Result<()> {
     check_root("up")?;
     let cluster = Cluster::open(&options.data.data_dir)?;
     let _lock = cluster.lock().await?;
-    let shutdown = CancellationToken::new();
-    let mut running = master::start(&cluster, &options.doors, shutdown.clone()).await?;
     let name = node_name(&options.machine)?;
-    let identity = running.authority.client_identity(
-        &cluster.pki().join("agent"),
-        "node",
-        SystemClock.now(),
-        &format!("system:node:{name}"),
-        "system:nodes",
-    )?;
+    let shutdown = CancellationToken::new();
+    let mut running = master::start(&cluster, &options.doors, flags, Some(&name), shutdown.clone()).await?;
+    let identity = running.node.take().context("no identity was made for the node")?;
     let url =
         format!("https://{}", SocketAddr::new(master::reachable(options.doors.bind), running.api.port()));
     let mut agent = agent_options(&cluster, &name, &options.machine)?;
     agent.masters = vec![url];
-    agent.ca_pem = running.authority.cert_pem().to_string();
+    agent.ca_pem = std::mem::take(&mut running.ca_pem);
     agent.resources = options.agent_resources;
     agent.attributes = options.attributes;
     if options.machine.eviction_hard.is_none() {
@@ -66,11 +59,11 @@ const EVICTION_OF_A_SHARED_MACHINE: &str =
     "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%,imagefs.available<1Gi,pid.available<5%";
 
 /// Runs a master.
-pub async fn master(options: Master) -> Result<()> {
+pub async fn master(options: Master, flags: Flags) -> Result<()> {
     let cluster = Cluster::open(&options.data.data_dir)?;
     let _lock = cluster.lock().await?;
     let shutdown = CancellationToken::new();
-    let running = master::start(&cluster, &options.doors, shutdown.clone()).await?;
+    let running = master::start(&cluster, &options.doors, flags, None, shutdown.clone()).await?;
     say_ready(&cluster, &options.doors, &running)?;
     until_stopped(running.tasks, shutdown, None).await
 }

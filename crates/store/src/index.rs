@@ -337,8 +337,6 @@ impl Index {
     }
 
     pub(crate) fn hold(&self, range: Range<'_>) -> Result<Page<Entries>, Error> {
-        let pin = self.pin(range.at)?;
-        let order = self.maps.read().order.clone();
         let end = prefix_end(range.prefix);
         let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let lower = match range.after {
@@ -346,9 +344,20 @@ impl Index {
             _ => Bound::Included(range.prefix),
         };
         // A bound that lies beyond the end is an empty range, not a panic.
-        if matches!((lower, upper), (Bound::Excluded(l), Bound::Excluded(u)) if l >= u) {
+        let is_nowhere = matches!((lower, upper), (Bound::Excluded(l), Bound::Excluded(u)) if l >= u);
+        if range.at.is_none() {
+            // Most questions of a write (is there a quota, a limit?) end here. The revision is read first: what comes after it
+            // is not asked for.
+            let revision = self.revision();
+            if is_nowhere || self.maps.read().order.range::<_, str>((lower, upper)).next().is_none() {
+                return Ok(Page { entries: Entries::default(), revision, remaining: 0 });
+            }
+        }
+        let pin = self.pin(range.at)?;
+        if is_nowhere {
             return Ok(Page { entries: Entries::default(), revision: pin.at, remaining: 0 });
         }
+        let order = self.maps.read().order.clone();
         let slots = order.range::<_, str>((lower, upper));
         let mut found =
             slots.filter_map(|(_, slot)| slot.at(pin.at).map(|version| Held { slot: slot.clone(), version }));

@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 use crate::frame;
+use crate::hub::Group;
 use crate::log::{AppendError, Log};
 use crate::queue::{Queue, Reply, Request, Taken};
 use crate::shared::{Shared, wake};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use stoa_units::{Revision, Time};
+use tokio::runtime::Handle;
 
 /// How often an idle store looks whether history has become too old.
 const IDLE: Duration = Duration::from_secs(5);
@@ -25,6 +27,8 @@ pub(crate) struct Writer {
     pub(crate) log_bytes: Arc<AtomicU64>,
     pub(crate) checkpoints: Checkpoints,
     frame: frame::Writer,
+    /// Whose tasks wait, if the store was opened within one.
+    runtime: Option<Handle>,
     /// Set when it is no longer known what is on disk.
     lost: Option<String>,
 }
@@ -44,6 +48,10 @@ struct Verdicts {
 }
 
 impl Verdicts {
+    fn len(&self) -> usize {
+        self.commits.len() + self.compactions.len()
+    }
+
     // A caller that no longer waits has dropped its end; that is its own business.
     fn send(self) {
         for (reply, verdict) in self.commits {
@@ -65,6 +73,30 @@ impl Verdicts {
     }
 }
 
+/// What a batch has to tell, and whom. It is told when this is dropped, and so in any case.
+struct News {
+    verdicts: Verdicts,
+    groups: Vec<Arc<Group>>,
+}
+
+impl News {
+    /// Tells it. Tasks that this thread wakes are queued one by one under a lock, and run by whoever is idle before the next is
+    /// woken; woken from within the runtime they are queued together, and what they answer leaves together.
+    fn spread(self, runtime: Option<&Handle>) {
+        match runtime {
+            Some(runtime) if self.verdicts.len() > 1 => drop(runtime.spawn(async move { drop(self) })),
+            _ => drop(self),
+        }
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.verdicts).send();
+        wake(&self.groups);
+    }
+}
+
 impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -81,6 +113,7 @@ impl Writer {
             log_bytes,
             checkpoints: Checkpoints { last: checkpoint, running: None, failed: None, stop: Arc::default() },
             frame: frame::Writer::default(),
+            runtime: Handle::try_current().ok(),
             lost: None,
         }
     }
@@ -131,8 +164,7 @@ impl Writer {
             return verdicts.fail(&cause);
         }
         let groups = if draft.is_empty() { Vec::new() } else { shared.publish(draft) };
-        verdicts.send();
-        wake(&groups);
+        News { verdicts, groups }.spread(self.runtime.as_ref());
     }
 
     /// The furthest compaction that callers ask for and that is possible.

@@ -310,3 +310,32 @@ async fn a_range_is_of_one_revision_while_keys_are_moved_and_history_is_compacte
     assert!(read > 0);
     assert_eq!(store.stats().keys_len, 1);
 }
+
+/// What a batch has to tell is told from within the runtime in which the store was opened: when that is gone, whoever waits
+/// elsewhere hears it all the same.
+#[test]
+fn who_waits_is_told_though_the_first_runtime_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    let first = runtime();
+    let store = first.block_on(async { open_embedded(dir.path(), Options::default()) }).expect("it opens");
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        let mut watch = store.watch("/registry/core/pods/", Revision::ZERO).expect("from the beginning");
+        let writers: Vec<_> = (0..200)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move { put(&*store, &format!("p{n}")).await })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.expect("told");
+        }
+        let mut seen = 0;
+        while seen < 200 {
+            seen += watch.next().await.expect("events").events.len();
+        }
+    });
+}

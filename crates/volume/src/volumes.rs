@@ -21,6 +21,12 @@ const SECRET_TMPFS_BYTES: u64 = 64 * 1024 * 1024;
 /// What the kernel gives the root of a tmpfs that says nothing: everyone's, where each removes only what is their own.
 const TMPFS_MODE: u32 = 0o1777;
 
+/// What the kernel gives the root of a file system of huge pages: only root may write. A kubelet leaves it so, and lets the pod's
+/// file-system group write where there is one.
+fn huge_mode(group: Option<u32>) -> u32 {
+    if group.is_some() { 0o775 } else { 0o755 }
+}
+
 /// A volume made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
@@ -180,8 +186,8 @@ fn make_one(path: &Path, wanted: Wanted, group: Option<u32>, now: Time) -> Resul
         }
         Wanted::HugePages(size) => {
             make_dir(path)?;
-            mount_fs(path, c"hugetlbfs", &format!("mode=777,pagesize={size}"))?;
-            share(path, 0o777, group)?;
+            mount_fs(path, c"hugetlbfs", &format!("pagesize={size}"))?;
+            share(path, huge_mode(group), group)?;
             Ok(own(false))
         }
         Wanted::Image(layers) => {

@@ -365,6 +365,25 @@ async fn a_changed_image_restarts_the_container() {
     assert_eq!(world.log(), "start c 0, signal c 15, start c 1");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_put_right_starts_at_once() {
+    let with = |path: &str| {
+        let mut p = pod(json!({
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": "c", "image": "img",
+                "env": [{"name": "P", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['p']"}}}],
+                "volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(P)"}]}]}));
+        p.metadata.annotations = Some([("p".to_owned(), path.to_owned())].into());
+        p
+    };
+    let mut world = World::new(with("/absolute"));
+    world.until_said("Pending CreateContainerConfigError 0").await;
+    let since = tokio::time::Instant::now();
+    world.nudge.send(Nudge::Desired(Arc::new(with("relative")))).await.unwrap();
+    world.until_said("Running running 0 ready").await;
+    assert!(since.elapsed() < crate::worker::RETRY_AFTER, "it waited {:?}", since.elapsed());
+}
+
 /// A pod as the agent gets it.
 fn sent(spec: Value) -> Nudge {
     Nudge::Desired(Arc::new(crate::pod::absorb_ephemeral(pod(spec))))

@@ -186,7 +186,7 @@ impl Pod {
         list.filter_map(|c| c["name"].as_str()).collect()
     }
 
-    /// The container asked for, or the only one.
+    /// The container asked for, or the only one beside those that run before it or for debugging.
     pub(super) fn container(&self, asked: &str) -> Result<String, Status> {
         let (pod, main) = (&self.1, self.names("containers"));
         let (init, debug) = (self.names("initContainers"), self.names("ephemeralContainers"));
@@ -197,7 +197,7 @@ impl Pod {
                 false => Err(Status::bad_request(format!("container {asked} is not valid for pod {pod}"))),
             };
         }
-        if let ([one], true, true) = (main.as_slice(), init.is_empty(), debug.is_empty()) {
+        if let [one] = main.as_slice() {
             return Ok((*one).to_string());
         }
         let mut why =

@@ -86,8 +86,8 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = stoa_store::memory(stoa_store::Options::default());
         let registry = Registry::new(store, clock, stoa_registry::Options::default());
-        registry.start_authorizer().unwrap();
         registry.bootstrap().await.unwrap();
+        registry.start_authorizer().unwrap();
         let signer = Arc::new(TokenSigner::load_or_create(dir.path()).unwrap());
         let tokens = ServiceAccountTokens::new(signer.clone(), registry.clone());
         registry.set_token_issuer(tokens.clone());

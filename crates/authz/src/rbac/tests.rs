@@ -192,7 +192,53 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Cluster roles of which some gather what carries a label, in chains and circles: `None` removes one.
+fn aggregating() -> impl Strategy<Value = (String, Option<Value>)> {
+    let names = one_of(&["r1", "r2", "r3", "r4"]);
+    let labels = prop::collection::vec(one_of(&["a", "b"]), 0..2);
+    let selects = prop::option::of(prop::collection::vec(one_of(&["a", "b"]), 0..2));
+    (names, prop::option::weighted(0.8, (labels, selects, one_of(&["get", "list"])))).prop_map(
+        |(name, role)| {
+            let role = role.map(|(labels, selects, verb)| {
+                let labels: serde_json::Map<String, Value> =
+                    labels.into_iter().map(|l| (l, json!("y"))).collect();
+                let mut role = json!({"metadata": {"name": name, "labels": labels},
+                "rules": [{"apiGroups": [""], "resources": [name], "verbs": [verb]}]});
+                if let Some(selects) = selects {
+                    let selectors: Vec<Value> =
+                        selects.into_iter().map(|l| json!({"matchLabels": {l: "y"}})).collect();
+                    role["aggregationRule"] = json!({"clusterRoleSelectors": selectors});
+                }
+                role
+            });
+            (name, role)
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn what_roles_gather_does_not_depend_on_how_they_came(steps in prop::collection::vec(aggregating(), 1..30)) {
+        let (mut rbac, mut last) = (Rbac::new(), BTreeMap::new());
+        for (name, role) in steps {
+            match role {
+                Some(role) => {
+                    rbac.set_cluster_role(&role);
+                    last.insert(name, role);
+                }
+                None => {
+                    rbac.remove_cluster_role(&name);
+                    last.remove(&name);
+                }
+            }
+        }
+        let mut fresh = Rbac::new();
+        for role in last.values() {
+            fresh.set_cluster_role(role);
+        }
+        prop_assert_eq!(rbac.cluster_roles, fresh.cluster_roles);
+    }
+
     #[test]
     fn the_index_decides_as_a_scan_does(steps in prop::collection::vec(step(), 1..40)) {
         let (mut rbac, mut naive) = (Rbac::new(), Naive::default());

@@ -25,7 +25,7 @@ fn a_pod_that_fits_nowhere_says_why_and_is_placed_once_there_is_room() {
         let c = Cluster::new().await;
         c.node("n1", "1").await;
         c.create("pods", "default", pod("big", "2")).await;
-        let why = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+        let why = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
         c.until("the reason", |c| {
             let p = c.get("pods", "default", "big").unwrap_or_default();
             p["status"]["conditions"].as_array().is_some_and(|all| {

@@ -46,32 +46,13 @@ pub(super) fn is_left_out(value: &Value, field: Field<'_>) -> bool {
 
 /// Adds the fields that Go writes in any case.
 pub(super) fn fill(map: &mut Map<String, Value>, ty: Type<'_>) {
+    if !ty.writes_unset() {
+        return;
+    }
     for field in ty.fields() {
-        if is_written_unset(field) && !map.contains_key(field.name()) {
+        if field.is_written_unset() && !map.contains_key(field.name()) {
             let value = if field.is_pointer() { Value::Null } else { zero(field.kind()) };
             map.insert(field.name().to_owned(), value);
-        }
-    }
-}
-
-fn is_written_unset(field: Field<'_>) -> bool {
-    match field.omit() {
-        // A schema that came from no Go type (a custom resource's) writes nothing by itself.
-        _ if field.go_type().is_empty() => false,
-        Omit::Never => true,
-        Omit::Zero => false,
-        // A struct is never empty to Go's encoder.
-        Omit::Empty => {
-            !field.is_pointer()
-                && matches!(
-                    field.kind(),
-                    Kind::Struct(_)
-                        | Kind::Time
-                        | Kind::MicroTime
-                        | Kind::Quantity
-                        | Kind::IntOrString
-                        | Kind::Open
-                )
         }
     }
 }

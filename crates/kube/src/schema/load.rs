@@ -40,6 +40,19 @@ pub(super) fn parse(text: &'static str) -> Schema {
     }
 }
 
+/// A struct is never empty to Go's encoder.
+fn is_never_empty(shape: Shape) -> bool {
+    matches!(
+        shape,
+        Shape::Struct(_)
+            | Shape::Time
+            | Shape::MicroTime
+            | Shape::Quantity
+            | Shape::IntOrString
+            | Shape::Open
+    )
+}
+
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'))
 }
@@ -75,6 +88,7 @@ impl Loader {
                 shape,
                 atomic: false,
                 open: false,
+                writes_unset: false,
             };
             for flag in flags.split(' ') {
                 match flag.split_once('=') {
@@ -99,7 +113,9 @@ impl Loader {
                 Some(row) => {
                     let field = self.field(row);
                     self.fields.push(field);
-                    self.types[seen - 1].field_count += 1;
+                    let ty = &mut self.types[seen - 1];
+                    ty.field_count += 1;
+                    ty.writes_unset |= field.flags.written_unset;
                 }
             }
         }
@@ -129,6 +145,14 @@ impl Loader {
             retain_keys: strategies.split(',').any(|s| s == "retainKeys"),
             replace: strategies.split(',').any(|s| s == "replace"),
         };
+        let go_type = column(9);
+        flags.pointer = go_type.starts_with('*');
+        flags.written_unset = match flags.omit {
+            _ if go_type.is_empty() => false,
+            Omit::Never => true,
+            Omit::Zero => false,
+            Omit::Empty => !flags.pointer && is_never_empty(shape),
+        };
         let mut enums = Span::default();
         for other in column(8).split(' ') {
             match other {
@@ -144,7 +168,7 @@ impl Loader {
             keys: self.span(column(5)),
             merge_key: self.span(column(7)),
             enums,
-            go_type: self.span(column(9)),
+            go_type: self.span(go_type),
             shape,
             flags,
         }

@@ -12,6 +12,8 @@ fn every_resource_and_subresource_has_a_type() {
             "{resource:?}"
         );
     }
+    assert!(builtin().types().all(|t| t.name().len() <= TYPE_NAME_LEN_MAX));
+    assert!(builtin().type_of_kind("", "v1", &"x".repeat(1_000)).is_none());
     assert_eq!(builtin().types().count(), 578);
     assert_eq!(builtin().types().map(|t| t.fields().count()).sum::<usize>(), 2428);
 }

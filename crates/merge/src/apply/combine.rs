@@ -1,6 +1,6 @@
 //! Merging a configuration into an object, and removing fields from one.
 
-use super::field_set::FieldSet;
+use super::field_set::{self, FieldSet};
 use super::place::Place;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -9,11 +9,11 @@ use std::collections::HashMap;
 pub(super) fn merge(live: Option<&Value>, applied: &Value, place: Place<'_>) -> Result<Value, String> {
     match (place, live, applied) {
         (Place::Struct(_) | Place::Map(_), Some(Value::Object(old)), Value::Object(new)) => {
-            let mut out = old.clone();
+            let kept = old.iter().filter(|(key, _)| !new.contains_key(*key));
+            let mut out: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
             for (key, value) in new {
                 let below = place.key(key).unwrap_or(Place::Leaf);
-                let merged = merge(old.get(key), value, below)?;
-                out.insert(key.clone(), merged);
+                out.insert(key.clone(), merge(old.get(key), value, below)?);
             }
             Ok(Value::Object(out))
         }
@@ -70,7 +70,7 @@ pub(super) fn remove(value: Value, set: &FieldSet, place: Place<'_>) -> Option<V
             let out: Map<String, Value> = map
                 .into_iter()
                 .filter_map(|(key, value)| {
-                    let element = format!("f:{key}");
+                    let element = field_set::field(&key);
                     Some((key, remove_below(value, set.below(&element), place.step(&element))?))
                 })
                 .collect();

@@ -42,7 +42,7 @@ impl Namer {
         match (place, value) {
             (Place::Struct(_) | Place::Map(_), Value::Object(map)) => {
                 for (key, child) in map {
-                    self.path.push(format!("f:{key}"));
+                    self.path.push(field_set::field(key));
                     match place.key(key) {
                         Some(below) => self.name_fields(child, below),
                         None => self.fault("field not declared in schema"),
@@ -96,10 +96,13 @@ fn printed(path: &[String]) -> String {
 /// A place with every part that it has.
 fn whole(value: &Value, place: Place<'_>) -> FieldSet {
     let below = match (place, value) {
-        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => map
-            .iter()
-            .map(|(key, child)| (format!("f:{key}"), whole(child, place.key(key).unwrap_or(Place::Leaf))))
-            .collect(),
+        (Place::Struct(_) | Place::Map(_), Value::Object(map)) => {
+            let mut below = BTreeMap::new();
+            for (key, child) in map {
+                below.insert(field_set::field(key), whole(child, place.key(key).unwrap_or(Place::Leaf)));
+            }
+            below
+        }
         (Place::Set | Place::Keyed(..), Value::Array(list)) => {
             let mut below = BTreeMap::new();
             // Elements that cannot be named own nothing; of several with one name the first counts.
@@ -143,9 +146,12 @@ fn as_list(value: Option<&Value>) -> &[Value] {
 
 impl Changes {
     fn visit(&mut self, old: Option<&Value>, new: Option<&Value>, place: Place<'_>, path: &mut Vec<String>) {
-        // What is new is new in all its parts.
-        if let (None, Some(new)) = (old, new) {
-            return self.added.attach(path, whole(new, place));
+        match (old, new) {
+            // What is new is new in all its parts.
+            (None, Some(new)) => return self.added.attach(path, whole(new, place)),
+            // Most of an object is as it was: nothing below need be named.
+            (Some(old), Some(new)) if old == new => return,
+            _ => {}
         }
         match place {
             Place::Leaf => return self.leaf(old, new, path),
@@ -190,7 +196,7 @@ impl Changes {
     ) {
         let only_old = old.into_iter().flatten().filter(|(k, _)| new.is_none_or(|n| !n.contains_key(*k)));
         for key in new.into_iter().flatten().chain(only_old).map(|(k, _)| k) {
-            path.push(format!("f:{key}"));
+            path.push(field_set::field(key));
             let below = place.key(key).unwrap_or(Place::Leaf);
             self.visit(old.and_then(|m| m.get(key)), new.and_then(|m| m.get(key)), below, path);
             path.pop();

@@ -36,7 +36,11 @@ impl FieldSet {
 
     /// Writes `fieldsV1`.
     pub(super) fn write(self) -> Value {
-        let mut map: Map<String, Value> = self.below.into_iter().map(|(k, v)| (k, v.write())).collect();
+        let mut map = Map::new();
+        // One by one: collecting would sort what is sorted.
+        for (element, node) in self.below {
+            map.insert(element, node.write());
+        }
         if self.is_member && !map.is_empty() {
             map.insert(".".to_owned(), Value::Object(Map::new()));
         }
@@ -173,6 +177,11 @@ impl FieldSet {
             at.truncate(length);
         }
     }
+}
+
+/// The path element of a field or a key.
+pub(super) fn field(name: &str) -> String {
+    ["f:", name].concat()
 }
 
 /// A path element with its JSON in one form only, so that equal elements are equal texts.

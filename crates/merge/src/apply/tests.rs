@@ -57,8 +57,8 @@ fn recorded_applies_give_the_recorded_answers() {
     for (before, name, who, force) in steps {
         let live = recorded(&exchange(before));
         let exchange = exchange(name);
-        let got =
-            apply(Some(&live), body(&exchange), &manager(who), force, now(), deployment()).expect("applies");
+        let got = apply(Some(live.clone()), body(&exchange), &manager(who), force, now(), deployment())
+            .expect("applies");
         assert_eq!(got, recorded(&exchange), "{name}");
     }
 }
@@ -67,12 +67,12 @@ fn recorded_applies_give_the_recorded_answers() {
 fn a_conflict_is_told_and_force_takes_the_field() {
     let live = recorded(&exchange("apply again with another owner of replicas"));
     let conflict = exchange("apply conflict");
-    let error = apply(Some(&live), body(&conflict), &manager("b"), Force::No, now(), deployment())
+    let error = apply(Some(live.clone()), body(&conflict), &manager("b"), Force::No, now(), deployment())
         .expect_err("conflict");
     assert_eq!(serde_json::to_value(error.to_status()).expect("JSON"), conflict["response"]);
     let forced = exchange("apply forced");
-    let got =
-        apply(Some(&live), body(&forced), &manager("b"), Force::Yes, now(), deployment()).expect("applies");
+    let got = apply(Some(live.clone()), body(&forced), &manager("b"), Force::Yes, now(), deployment())
+        .expect("applies");
     let mut want = recorded(&forced)["metadata"]["managedFields"].clone();
     // The recording also has what the deployment controller had written meanwhile.
     want.as_array_mut().expect("a list").retain(|e| e["manager"] != "kube-controller-manager");
@@ -123,8 +123,8 @@ fn an_update_takes_fields_from_their_owners() {
     let entries = scaled["metadata"]["managedFields"].as_array().expect("a list");
     assert_eq!(entries[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
     assert_eq!(entries[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
-    let error =
-        apply(Some(&scaled), &applied, &manager("a"), Force::No, now(), deployment()).expect_err("conflict");
+    let error = apply(Some(scaled.clone()), &applied, &manager("a"), Force::No, now(), deployment())
+        .expect_err("conflict");
     assert_eq!(
         error.to_status().message,
         "Apply failed with 1 conflict: conflict with \"kubectl-edit\" using apps/v1: .spec.replicas"
@@ -132,11 +132,13 @@ fn an_update_takes_fields_from_their_owners() {
     // Agreeing with the present value is no conflict: both own it then.
     let mut same = applied;
     same["spec"]["replicas"] = json!(5);
-    let both = apply(Some(&scaled), &same, &manager("a"), Force::No, now(), deployment()).expect("applies");
+    let both =
+        apply(Some(scaled.clone()), &same, &manager("a"), Force::No, now(), deployment()).expect("applies");
     assert_eq!(both["metadata"]["managedFields"].as_array().map(Vec::len), Some(2));
     // Who owns it alone takes it away by no longer applying it; here somebody else still owns it.
     let less = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {}});
-    let left = apply(Some(&both), &less, &manager("a"), Force::No, now(), deployment()).expect("applies");
+    let left =
+        apply(Some(both.clone()), &less, &manager("a"), Force::No, now(), deployment()).expect("applies");
     assert_eq!((&left["spec"]["replicas"], left["spec"].get("paused")), (&json!(5), None));
 }
 
@@ -155,7 +157,8 @@ fn removed_elements_and_keys_go_with_their_unowned_parts() {
     live["spec"]["template"]["spec"]["containers"][1]["imagePullPolicy"] = json!("Always");
     live["metadata"]["labels"]["c"] = json!("3");
     let one = config(json!([{"name": "x", "image": "1"}]), json!({"a": "1"}));
-    let got = apply(Some(&live), &one, &manager("a"), Force::No, now(), deployment()).expect("applies");
+    let got =
+        apply(Some(live.clone()), &one, &manager("a"), Force::No, now(), deployment()).expect("applies");
     assert_eq!(got["spec"]["template"]["spec"]["containers"], json!([{"name": "x", "image": "1"}]));
     assert_eq!(got["metadata"]["labels"], json!({"a": "1", "c": "3"}));
     // With all of them gone the map goes too.
@@ -163,7 +166,8 @@ fn removed_elements_and_keys_go_with_their_unowned_parts() {
     none["metadata"].as_object_mut().expect("a map").remove("labels");
     let mut live = got;
     live["metadata"]["labels"] = json!({"a": "1"});
-    let got = apply(Some(&live), &none, &manager("a"), Force::No, now(), deployment()).expect("applies");
+    let got =
+        apply(Some(live.clone()), &none, &manager("a"), Force::No, now(), deployment()).expect("applies");
     assert_eq!(got["metadata"].get("labels"), None);
 }
 
@@ -179,8 +183,9 @@ fn lists_keep_the_applied_order_among_live_elements() {
     };
     let live = apply(None, &config(&["a", "b", "c"]), &manager("x"), Force::No, now(), deployment())
         .expect("applies");
-    let got = apply(Some(&live), &config(&["c", "d", "a"]), &manager("y"), Force::No, now(), deployment())
-        .expect("applies");
+    let got =
+        apply(Some(live.clone()), &config(&["c", "d", "a"]), &manager("y"), Force::No, now(), deployment())
+            .expect("applies");
     assert_eq!(names(&got), ["c", "d", "a", "b"]);
 }
 
@@ -188,13 +193,12 @@ fn lists_keep_the_applied_order_among_live_elements() {
 fn a_first_apply_meets_the_fields_of_whoever_came_before() {
     let applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 2}});
     let error =
-        apply(Some(&live()), &applied, &manager("a"), Force::No, now(), deployment()).expect_err("conflict");
+        apply(Some(live()), &applied, &manager("a"), Force::No, now(), deployment()).expect_err("conflict");
     assert_eq!(
         error.to_status().message,
         "Apply failed with 1 conflict: conflict with \"before-first-apply\" using apps/v1: .spec.replicas"
     );
-    let got =
-        apply(Some(&live()), &applied, &manager("a"), Force::Yes, now(), deployment()).expect("applies");
+    let got = apply(Some(live()), &applied, &manager("a"), Force::Yes, now(), deployment()).expect("applies");
     assert_eq!(got["spec"]["replicas"], 2);
     assert_eq!(got["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
 }
@@ -207,8 +211,8 @@ fn several_conflicts_are_listed_by_manager() {
     let mut other = base;
     other["spec"]["replicas"] = json!(2);
     other["spec"]["template"]["spec"]["containers"][0]["ports"][0]["name"] = json!("y");
-    let error =
-        apply(Some(&live), &other, &manager("b"), Force::No, now(), deployment()).expect_err("conflict");
+    let error = apply(Some(live.clone()), &other, &manager("b"), Force::No, now(), deployment())
+        .expect_err("conflict");
     assert_eq!(
         error.to_status().message,
         "Apply failed with 2 conflicts: conflicts with \"a\":\n- .spec.replicas\n- .spec.template.spec.containers[name=\"c\"].ports[containerPort=80,protocol=\"TCP\"].name"
@@ -319,9 +323,9 @@ mod properties {
             let mut live: Option<Value> = None;
             for (config, who) in steps {
                 let who = ["a", "b", "c"][who];
-                let next = apply(live.as_ref(), &config, &manager(who), Force::Yes, now(), deployment()).expect("applies");
+                let next = apply(live.clone(), &config, &manager(who), Force::Yes, now(), deployment()).expect("applies");
                 prop_assert!(contains(&next, &config), "{next} lacks {config}");
-                let again = apply(Some(&next), &config, &manager(who), Force::No, now(), deployment()).expect("applies");
+                let again = apply(Some(next.clone()), &config, &manager(who), Force::No, now(), deployment()).expect("applies");
                 prop_assert_eq!(&again, &next);
                 live = Some(next);
             }
@@ -330,7 +334,7 @@ mod properties {
         #[test]
         fn a_sole_applier_gets_what_it_applied_last(first in config(), second in config()) {
             let one = apply(None, &first, &manager("a"), Force::No, now(), deployment()).expect("applies");
-            let two = apply(Some(&one), &second, &manager("a"), Force::No, now(), deployment()).expect("applies");
+            let two = apply(Some(one.clone()), &second, &manager("a"), Force::No, now(), deployment()).expect("applies");
             let fresh = apply(None, &second, &manager("a"), Force::No, now(), deployment()).expect("applies");
             let complete = |mut v: Value| { decode::complete(&mut v, deployment()).expect("completes"); v };
             prop_assert_eq!(complete(two), complete(fresh));

@@ -7,7 +7,7 @@ fn ty(name: &str) -> Type<'static> {
 }
 
 fn pod_spec(original: Value, patch: Value) -> Result<Value, PatchError> {
-    strategic(&original, &patch, ty("core.v1.PodSpec"))
+    strategic(original.clone(), &patch, ty("core.v1.PodSpec"))
 }
 
 /// Answers of a stock server; see `testdata/`.
@@ -31,7 +31,8 @@ fn recorded_patches_give_the_recorded_answers() {
     for pair in names.windows(2) {
         let before = &spec(pair[0])["response"];
         let exchange = spec(pair[1]);
-        let got = strategic(before, &exchange["request"]["body"], ty("apps.v1.Deployment")).expect("merges");
+        let got = strategic(before.clone(), &exchange["request"]["body"], ty("apps.v1.Deployment"))
+            .expect("merges");
         assert_eq!(got["spec"], exchange["response"]["spec"], "{}", pair[1]);
     }
     let first = spec(names[0]);
@@ -39,7 +40,7 @@ fn recorded_patches_give_the_recorded_answers() {
     let containers = &mut before["spec"]["template"]["spec"]["containers"];
     *containers = json!([{"name": "c", "image": "nginx", "resources": {}, "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File", "imagePullPolicy": "Always"}]);
-    let got = strategic(&before, &first["request"]["body"], ty("apps.v1.Deployment")).expect("merges");
+    let got = strategic(before.clone(), &first["request"]["body"], ty("apps.v1.Deployment")).expect("merges");
     let containers = &got["spec"]["template"]["spec"]["containers"];
     assert_eq!(containers[0], first["response"]["spec"]["template"]["spec"]["containers"][0]);
     assert_eq!(containers[1], json!({"name": "c2", "image": "i2"}));
@@ -110,7 +111,8 @@ fn element_order_is_set_and_unnamed_elements_keep_theirs() {
 
 #[test]
 fn primitive_lists_lose_and_gain_members() {
-    let meta = |original: Value, patch: Value| strategic(&original, &patch, ty("apis.meta.v1.ObjectMeta"));
+    let meta =
+        |original: Value, patch: Value| strategic(original.clone(), &patch, ty("apis.meta.v1.ObjectMeta"));
     let original = json!({"finalizers": ["a", "b", "c"]});
     assert_eq!(
         meta(original.clone(), json!({"$deleteFromPrimitiveList/finalizers": ["b", "z"]})),
@@ -146,7 +148,7 @@ fn retain_keys_drops_the_rest_of_a_union() {
     let deployment = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}});
     let patch = json!({"strategy": {"$retainKeys": ["type"], "type": "Recreate"}});
     assert_eq!(
-        strategic(&deployment, &patch, ty("apps.v1.DeploymentSpec")),
+        strategic(deployment.clone(), &patch, ty("apps.v1.DeploymentSpec")),
         Ok(json!({"strategy": {"type": "Recreate"}}))
     );
 }
@@ -171,7 +173,7 @@ fn what_lacks_its_merge_key_is_refused() {
     {
         assert!(pod_spec(original.clone(), json!({"containers": list})).is_err(), "{list}");
     }
-    assert!(strategic(&original, &json!([]), ty("core.v1.PodSpec")).is_err());
+    assert!(strategic(original.clone(), &json!([]), ty("core.v1.PodSpec")).is_err());
 }
 
 mod properties {
@@ -282,6 +284,6 @@ fn long_lists_merge_in_reasonable_time() {
     let numbers = |from: usize, to: usize| (from..to).map(|i| i.to_string()).collect::<Vec<_>>();
     let meta = json!({"finalizers": numbers(0, 50_000)});
     let patch = json!({"finalizers": numbers(40_000, 90_000), "$deleteFromPrimitiveList/finalizers": numbers(0, 30_000)});
-    let got = strategic(&meta, &patch, ty("apis.meta.v1.ObjectMeta")).expect("merges");
+    let got = strategic(meta.clone(), &patch, ty("apis.meta.v1.ObjectMeta")).expect("merges");
     assert_eq!(got["finalizers"].as_array().map(Vec::len), Some(60_000));
 }

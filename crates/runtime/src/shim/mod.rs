@@ -146,6 +146,7 @@ impl Shim {
                 self.tell(&Report::Started { pid: init.as_raw(), started_at })?;
                 let once = self.order.spec.stdin_once;
                 let pump = pump::Pump::new(pipes, log, init, once, signals, listener)?;
+                crate::helper::give_back();
                 self.stay(pump, started_at)
             }
             Err(refusal) => {
