@@ -63,7 +63,8 @@ fn read(text: &str) -> (Option<Block<'_>>, &str) {
         true => Some(0),
         false => body.match_indices(END).map(|(at, _)| at).find(|at| body[..*at].ends_with('\n')),
     };
-    let Some(end) = end else { return (None, after_label) };
+    // Without an end there is no block further on either: looking for it again from each beginning would cost the square.
+    let Some(end) = end else { return (None, "") };
     let (last, after) = line(&body[end + END.len()..]);
     if last.strip_suffix(DASHES) != Some(label) {
         return (None, after_label);
@@ -103,6 +104,7 @@ mod tests {
             "-----BEGIN A B\nAQID\n-----END A B-----\n",
             "-----BEGIN A B-----\n?\n-----END A B-----\n",
             "-----BEGIN A B-----",
+            "-----BEGIN A B-----\nx: y\n-----END A B-----\n",
         ] {
             assert_eq!(seen(none), [], "{none}");
             assert_eq!(seen(&format!("{none}\n{one}")).last(), Some(&a), "{none}");

@@ -20,6 +20,8 @@ use x509_parser::x509::AttributeTypeAndValue;
 
 /// Longest request that is looked at.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Longest chain of certificates: a hundred of them. What finds blocks may look at a line as often as there are beginnings.
+const CHAIN_BYTES_MAX: usize = 128 * 1024;
 /// Clocks of other machines may be behind ours by this much.
 const BACKDATE_SECONDS: i64 = 300;
 
@@ -310,6 +312,9 @@ fn to_pem(label: &str, der: &[u8]) -> String {
 
 /// What is wrong with a text that should be certificates (PEM), one after the other; what is no block at all may stand between them.
 pub fn chain_fault(pem: &str) -> Option<String> {
+    if pem.len() > CHAIN_BYTES_MAX {
+        return Some(format!("must be at most {CHAIN_BYTES_MAX} bytes"));
+    }
     let mut count = 0;
     for block in pem::blocks(pem) {
         if block.label != "CERTIFICATE" {
@@ -410,6 +415,7 @@ mod tests {
         assert_eq!(chain_fault(&both), None);
         let none = "found CERTIFICATE PEM block containing 0 certificates".to_owned();
         assert_eq!(chain_fault(&to_pem("CERTIFICATE", &[])), Some(none));
+        assert!(chain_fault(&cert.repeat(CHAIN_BYTES_MAX / cert.len() + 1)).is_some());
         // A verifier that knows nothing but the authority accepts it.
         let mut roots = rustls::RootCertStore::empty();
         roots.add(crate::authority::first_der(ca.cert_pem()).unwrap().into()).unwrap();
