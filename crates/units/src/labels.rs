@@ -93,19 +93,20 @@ impl LabelSelector {
         loop {
             match lex.peek() {
                 Token::End if out.is_empty() => return Ok(LabelSelector(out)),
-                Token::End => return Err(lex.found(Token::End, "identifier after ','")),
-                _ => {}
+                Token::Word(_) | Token::Not => {}
+                t => return Err(found(t, "!, identifier, or 'end of string'")),
             }
-            out.push(lex.requirement()?);
+            let read = lex.requirement();
+            out.push(read.map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?);
             match lex.next() {
                 Token::End => break,
                 Token::Comma => {
                     let t = lex.peek();
                     if !matches!(t, Token::Word(_) | Token::Not) {
-                        return Err(lex.found(t, "identifier after ','"));
+                        return Err(found(t, "identifier after ','"));
                     }
                 }
-                t => return Err(lex.found(t, "',' or 'end of string'")),
+                t => return Err(found(t, "',' or 'end of string'")),
             }
         }
         out.sort_by(|a: &Requirement, b| a.key.cmp(&b.key));
@@ -148,6 +149,29 @@ enum Token<'a> {
     Greater,
     Less,
     Word(&'a str),
+}
+
+/// What stands where something else is expected.
+fn found(t: Token<'_>, expected: &str) -> SelectorError {
+    SelectorError(format!("found '{t}', expected: {expected}"))
+}
+
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Token::End => "",
+            Token::Comma => ",",
+            Token::Open => "(",
+            Token::Close => ")",
+            Token::Not => "!",
+            Token::Equals => "=",
+            Token::DoubleEquals => "==",
+            Token::NotEquals => "!=",
+            Token::Greater => ">",
+            Token::Less => "<",
+            Token::Word(w) => w,
+        })
+    }
 }
 
 struct Lexer<'a> {
@@ -194,23 +218,6 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn found(&self, t: Token<'_>, expected: &str) -> SelectorError {
-        let shown = match t {
-            Token::End => "",
-            Token::Comma => ",",
-            Token::Open => "(",
-            Token::Close => ")",
-            Token::Not => "!",
-            Token::Equals => "=",
-            Token::DoubleEquals => "==",
-            Token::NotEquals => "!=",
-            Token::Greater => ">",
-            Token::Less => "<",
-            Token::Word(w) => w,
-        };
-        SelectorError(format!("unable to parse requirement: found '{shown}', expected: {expected}"))
-    }
-
     fn requirement(&mut self) -> Result<Requirement, SelectorError> {
         let not = self.peek() == Token::Not;
         if not {
@@ -218,11 +225,10 @@ impl<'a> Lexer<'a> {
         }
         let key = match self.next() {
             Token::Word(w) => w,
-            t => return Err(self.found(t, "identifier")),
+            t => return Err(found(t, "identifier")),
         };
-        check_label_key(key).map_err(|e| {
-            SelectorError(format!("unable to parse requirement: <nil>: Invalid value: {key:?}: {e}"))
-        })?;
+        check_label_key(key)
+            .map_err(|e| SelectorError(format!("<nil>: Invalid value: {key:?}: {}", e.joined())))?;
         let made = |operator, values| Ok(Requirement { key: key.to_string(), operator, values });
         if not {
             return made(Operator::DoesNotExist, vec![]);
@@ -244,7 +250,7 @@ impl<'a> Lexer<'a> {
                 let v = self.exact(key)?;
                 if v.parse::<i64>().is_err() {
                     return Err(SelectorError(format!(
-                        "unable to parse requirement: values[0][{key}]: Invalid value: {v:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+                        "values[0]: Invalid value: {v:?}: for 'Gt', 'Lt' operators, the value must be an integer"
                     )));
                 }
                 made(op, vec![v])
@@ -257,7 +263,7 @@ impl<'a> Lexer<'a> {
             }
             t => {
                 self.next();
-                Err(self.found(t, "in, notin, =, ==, !=, gt, lt"))
+                Err(found(t, "in, notin, =, ==, !=, gt, lt"))
             }
         }
     }
@@ -269,22 +275,22 @@ impl<'a> Lexer<'a> {
                 w
             }
             Token::End | Token::Comma => "",
-            t => return Err(self.found(t, "identifier")),
+            t => return Err(found(t, "identifier")),
         };
         self.check(key, v)
     }
 
     fn check(&self, key: &str, v: &str) -> Result<String, SelectorError> {
-        check_label_value(v).map_err(|e| {
-            SelectorError(format!("unable to parse requirement: values[0][{key}]: Invalid value: {v:?}: {e}"))
-        })?;
+        check_label_value(v)
+            .map_err(|e| SelectorError(format!("values[0][{key}]: Invalid value: {v:?}: {}", e.joined())))?;
         Ok(v.to_string())
     }
 
     fn list(&mut self, key: &str) -> Result<Vec<String>, SelectorError> {
         match self.next() {
             Token::Open => {}
-            t => return Err(self.found(t, "'('")),
+            // Here alone there is no comma.
+            t => return Err(SelectorError(format!("found '{t}' expected: '('"))),
         }
         let mut out = Vec::new();
         loop {
@@ -294,7 +300,7 @@ impl<'a> Lexer<'a> {
                     match self.next() {
                         Token::Comma => continue,
                         Token::Close => break,
-                        t => return Err(self.found(t, "',' or ')'")),
+                        t => return Err(found(t, "',' or ')'")),
                     }
                 }
                 Token::Comma => out.push(String::new()),
@@ -302,7 +308,7 @@ impl<'a> Lexer<'a> {
                     out.push(String::new());
                     break;
                 }
-                t => return Err(self.found(t, "',', ')' or identifier")),
+                t => return Err(found(t, "',', ')' or identifier")),
             }
         }
         out.sort();
@@ -342,11 +348,7 @@ impl FieldSelector {
             };
             let rest = &part[i + 1..];
             let value = rest.strip_prefix('=').unwrap_or(rest);
-            terms.push(FieldTerm {
-                field: field.to_string(),
-                value: unescape(value).ok_or_else(bad)?,
-                operator,
-            });
+            terms.push(FieldTerm { field: field.to_string(), value: unescape(value)?, operator });
         }
         Ok(FieldSelector(terms))
     }
@@ -382,17 +384,25 @@ fn split_unescaped(s: &str, by: char) -> Vec<&str> {
     out
 }
 
-fn unescape(s: &str) -> Option<String> {
+fn unescape(s: &str) -> Result<String, SelectorError> {
+    let bad = |why: String| SelectorError(format!("invalid field selector: {why}"));
     let mut out = String::with_capacity(s.len());
     let mut chars = s.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => out.push(chars.next().filter(|n| matches!(n, '\\' | ',' | '='))?),
-            ',' | '=' => return None,
+            '\\' => match chars.next() {
+                Some(next @ ('\\' | ',' | '=')) => out.push(next),
+                next => {
+                    let next = next.map(String::from).unwrap_or_default();
+                    return Err(bad(format!("invalid escape sequence: \\{next}")));
+                }
+            },
+            // Go prints the character as the number that it is.
+            ',' | '=' => return Err(bad(format!("unescaped character in value: {}", u32::from(c)))),
             c => out.push(c),
         }
     }
-    Some(out)
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -430,6 +440,41 @@ mod tests {
             LabelSelector::parse("a===").map_err(|e| e.to_string()),
             Err("unable to parse requirement: found '=', expected: identifier".to_string())
         );
+        for (text, want) in [
+            ("a=b c", "found 'c', expected: ',' or 'end of string'"),
+            ("a=b=c", "found '=', expected: ',' or 'end of string'"),
+            ("=a", "found '=', expected: !, identifier, or 'end of string'"),
+            ("(", "found '(', expected: !, identifier, or 'end of string'"),
+            ("a,,b", "found ',', expected: identifier after ','"),
+            ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+            (
+                "a>x",
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+        ] {
+            assert_eq!(
+                LabelSelector::parse(text).map_err(|e| e.to_string()),
+                Err(want.to_string()),
+                "{text}"
+            );
+        }
+        let long = LabelSelector::parse(&format!("{}_=", "x".repeat(63))).unwrap_err().to_string();
+        assert!(
+            long.contains("name part must be no more than 63 bytes; name part must consist of"),
+            "{long}"
+        );
+        for (text, want) in [
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+            ("a=\\x", "invalid field selector: invalid escape sequence: \\x"),
+            ("a=b\\", "invalid field selector: invalid escape sequence: \\"),
+            ("abc", "invalid selector: 'abc'; can't understand 'abc'"),
+        ] {
+            assert_eq!(
+                FieldSelector::parse(text).map_err(|e| e.to_string()),
+                Err(want.to_string()),
+                "{text}"
+            );
+        }
         for bad in ["a=b,", ",", "a in", "a in (", "a in (b", "(", "a b", "-a=b", "a=b=c", "a>x"] {
             assert!(LabelSelector::parse(bad).is_err(), "{bad}");
         }

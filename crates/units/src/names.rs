@@ -20,6 +20,11 @@ impl NameError {
         std::iter::once(self.0).chain(self.1.iter().copied())
     }
 
+    /// Everything that is wrong in one line, as selectors say it.
+    pub fn joined(&self) -> String {
+        self.all().collect::<Vec<_>>().join("; ")
+    }
+
     fn of(faults: impl IntoIterator<Item = Option<&'static str>>) -> Result<(), NameError> {
         let mut faults = faults.into_iter().flatten();
         faults.next().map_or(Ok(()), |first| Err(NameError(first, faults.collect())))
@@ -36,7 +41,7 @@ const SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lowe
 const LABEL_VALUE_MSG: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const QUALIFIED_MSG: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
-const QUALIFIED_PARTS_MSG: &str = "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+const QUALIFIED_PARTS_MSG: &str = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
 
 fn is_label(s: &str) -> bool {
     let b = s.as_bytes();
@@ -79,7 +84,7 @@ pub fn check_dns_subdomain(s: &str) -> Result<(), NameError> {
 /// A label's value.
 pub fn check_label_value(s: &str) -> Result<(), NameError> {
     let is_formed = s.is_empty() || is_qualified_part(s);
-    let length = (s.len() > LABEL_LEN_MAX).then_some(LABEL_LEN_MSG);
+    let length = (s.len() > LABEL_LEN_MAX).then_some("must be no more than 63 bytes");
     NameError::of([length, (!is_formed).then_some(LABEL_VALUE_MSG)])
 }
 
@@ -96,13 +101,13 @@ pub fn check_label_key(s: &str) -> Result<(), NameError> {
         None => [None, None],
         Some("") => [Some("prefix part must be non-empty"), None],
         Some(p) => [
-            (p.len() > SUBDOMAIN_LEN_MAX).then_some("prefix part must be no more than 253 characters"),
+            (p.len() > SUBDOMAIN_LEN_MAX).then_some("prefix part must be no more than 253 bytes"),
             (!is_subdomain(p)).then_some(PREFIX_MSG),
         ],
     };
     let length = match name.len() {
         0 => Some("name part must be non-empty"),
-        n => (n > LABEL_LEN_MAX).then_some("name part must be no more than 63 characters"),
+        n => (n > LABEL_LEN_MAX).then_some("name part must be no more than 63 bytes"),
     };
     let form = (!is_qualified_part(name)).then_some(QUALIFIED_MSG);
     NameError::of(of_prefix.into_iter().chain([length, form]))

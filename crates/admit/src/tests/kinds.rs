@@ -362,7 +362,7 @@ fn what_drivers_tell_is_judged() {
 
 #[test]
 fn keys_have_at_most_one_prefix() {
-    let qualified = "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+    let qualified = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
     let got = causes("", "configmaps", "ns", json!({"metadata": {"labels": {"a/b/c": "x"}}}));
     assert_eq!(got, [format!("metadata.labels: Invalid value: \"a/b/c\": {qualified}")]);
     let got = causes("", "configmaps", "ns", json!({"metadata": {"labels": {"a/": "x"}}}));
