@@ -81,8 +81,9 @@ pub(crate) async fn authenticate(state: &State, peer: &Peer, headers: &HeaderMap
             let found = state.tokens.iter().find_map(|t| t.authenticate(&token, &[]));
             found.map(|a| known(a.user)).ok_or_else(Status::unauthorized)
         }
-        // Credentials of a kind that is not known are no credentials, and must not pass for a guest's lack of them.
-        None if peer.is_unknown || headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
+        // A token that is too long to be one is a token all the same.
+        None if peer.is_unknown || has_bearer(headers) => Err(Status::unauthorized()),
+        // Credentials of a kind that is not known are none, as on a stock server.
         // What is open to everybody, the authorizer says: whether the server lives and what it is.
         None => Ok(User::new("system:anonymous", [UNAUTHENTICATED])),
     }
@@ -94,6 +95,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let token = token.trim();
     let fits = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
     (scheme.eq_ignore_ascii_case("bearer") && fits).then_some(token)
+}
+
+fn has_bearer(headers: &HeaderMap) -> bool {
+    let text = headers.get(AUTHORIZATION).map_or("", |v| v.to_str().unwrap_or("bearer ?"));
+    let scheme = text.split_once(' ').filter(|(_, token)| !token.trim().is_empty());
+    scheme.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
 }
 
 /// Browsers cannot set headers on a WebSocket, so they name the token as one of its protocols.

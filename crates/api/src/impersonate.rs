@@ -44,10 +44,33 @@ fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
     if len > IMPERSONATION_LEN_MAX {
         return Err(Status::bad_request("too many impersonation headers"));
     }
+    if user == User::default() {
+        // Headers without values ask for nothing.
+        return Ok(None);
+    }
     if user.name.is_empty() {
-        return Err(Status::bad_request("requested impersonation without a user"));
+        return Err(Status::bad_request(format!(
+            "requested {} without impersonating a user name",
+            shown(&user)
+        )));
     }
     Ok(Some(user))
+}
+
+/// A user without a name as Go prints it, which is how a stock server shows what was asked for.
+fn shown(user: &User) -> String {
+    let list = |values: &[String]| match values {
+        [] => "(nil)".to_string(),
+        _ => format!("{{{}}}", values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", ")),
+    };
+    let extra: Vec<String> =
+        user.extra.iter().map(|(key, values)| format!("{key:?}:[]string{}", list(values))).collect();
+    let extra = if extra.is_empty() { "(nil)".to_string() } else { format!("{{{}}}", extra.join(", ")) };
+    format!(
+        "&user.DefaultInfo{{Name:\"\", UID:{:?}, Groups:[]string{}, Extra:map[string][]string{extra}}}",
+        user.uid,
+        list(&user.groups)
+    )
 }
 
 fn check(state: &State, caller: &User, wanted: &User) -> Result<(), Status> {

@@ -4,7 +4,7 @@
 use crate::{Context, Registry, Target};
 use serde_json::Value;
 use stoa_authz::{Attributes, RBAC_GROUP, Refusal, forbidden_message};
-use stoa_kube::{Object, Resource, Status};
+use stoa_kube::{Resource, Status};
 
 impl Registry {
     /// An update or an apply that finds nothing makes the object: for that the caller needs the right to create, too.
@@ -41,10 +41,14 @@ impl Registry {
         checked.map_err(|refusal| match refusal {
             Refusal::Forbidden(why) => Status::forbidden(resource, name, &why),
             Refusal::RoleNotFound(_) => {
-                let (kind, role) = (&object["roleRef"]["kind"], Object(object["roleRef"].clone()));
-                let plural = if kind == "ClusterRole" { "clusterroles" } else { "roles" };
-                let role = role.0["name"].as_str().unwrap_or_default();
-                Status::not_found_named(plural, RBAC_GROUP, role)
+                let role = &object["roleRef"];
+                // Of a new binding a stock server says that it is not there itself, by the name of the role.
+                let plural = match role["kind"].as_str() {
+                    _ if old.is_none() => resource.plural,
+                    Some("ClusterRole") => "clusterroles",
+                    _ => "roles",
+                };
+                Status::not_found_named(plural, RBAC_GROUP, role["name"].as_str().unwrap_or_default())
             }
         })
     }
