@@ -74,8 +74,8 @@ pub fn patch(data: &[u8]) {
     let document = deployment();
     let ty = schema::builtin().named("apps.v1.Deployment");
     match (kind, ty) {
-        (0, _) => drop(stoa_merge::json_patch(document, text)),
-        (1, _) => drop(stoa_merge::merge_patch(document, text)),
+        (0, _) => drop(stoa_merge::json_patch(document, text, stoa_merge::Look::Close)),
+        (1, _) => drop(stoa_merge::merge_patch(document, text, stoa_merge::Look::Plain)),
         (_, Some(ty)) => {
             if let Ok(patch) = serde_json::from_slice::<Value>(text) {
                 let _ = stoa_merge::strategic(document, &patch, ty);

@@ -249,16 +249,29 @@ fn exempt(
 
 /// What admission notes of one request for whoever keeps an audit: annotations by their keys. It outlives a refusal.
 #[derive(Debug, Default)]
-pub struct Annotations(Mutex<BTreeMap<String, String>>);
+pub struct Annotations {
+    notes: Mutex<BTreeMap<String, String>>,
+    oddities: Mutex<Vec<String>>,
+}
 
 impl Annotations {
     /// Notes something. Said again, as when a write is tried again, it replaces what was said before.
     pub(crate) fn note(&self, key: String, value: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
     }
 
     /// All that was noted, by key.
     pub fn take(&self) -> BTreeMap<String, String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps what was odd about the body, so that whoever is refused for another reason hears of it all the same.
+    pub fn keep_oddities(&self, oddities: &[String]) {
+        *self.oddities.lock().unwrap_or_else(PoisonError::into_inner) = oddities.to_vec();
+    }
+
+    /// What was odd about the body.
+    pub fn take_oddities(&self) -> Vec<String> {
+        std::mem::take(&mut self.oddities.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

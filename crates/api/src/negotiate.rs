@@ -41,6 +41,42 @@ impl Encoding {
     }
 }
 
+/// What a collection's routes answer in.
+const LISTED: [&str; 5] = [
+    "application/json",
+    "application/yaml",
+    PROTOBUF,
+    "application/json;stream=watch",
+    stoa_kube::protobuf::WATCH_MEDIA_TYPE,
+];
+
+/// What a verb on objects is answered in, as its route says before anything is looked at: the names alone count there, and not
+/// how much each is wanted.
+pub(crate) fn check_routed(headers: &HeaderMap, verb: &str) -> Result<(), Status> {
+    if verb == "patch" && !PATCHES.contains(&&*media_type(headers)) {
+        return Err(Status::unrouted_media_type());
+    }
+    match verb {
+        "list" | "watch" => check_accepted(headers, &LISTED),
+        _ => check_accepted(headers, &SERVED),
+    }
+}
+
+/// The same for any route.
+pub(crate) fn check_accepted(headers: &HeaderMap, served: &[&str]) -> Result<(), Status> {
+    let texts = || headers.get_all(ACCEPT).iter().map(|v| v.to_str().unwrap_or("?"));
+    // An empty header is none.
+    if texts().all(str::is_empty) {
+        return Ok(());
+    }
+    let fits = |text: &str| {
+        let name = lower_case(text.split(';').next().unwrap_or_default().trim());
+        name == "*/*" || served.contains(&&*name)
+    };
+    let is_served = texts().flat_map(|text| text.split(',')).any(fits);
+    if is_served { Ok(()) } else { Err(Status::unrouted_accept(served)) }
+}
+
 /// What of an object a table's row carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Include {
@@ -76,6 +112,11 @@ pub(crate) struct Accepted {
 /// Picks the first that we serve of what the client accepts, by the client's own order of preference.
 pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
     accept_if(headers, |_| true)
+}
+
+/// The same for objects, which are no discovery.
+pub(crate) fn accept_object(headers: &HeaderMap) -> Result<Accepted, Status> {
+    accept_if(headers, |accepted| accepted.view != View::Discovery)
 }
 
 /// The same for what can be shown as it is only: reviews, which have neither rows nor metadata of interest.
@@ -235,6 +276,11 @@ pub(crate) enum Content {
 
 /// The form of a request's body.
 pub(crate) fn content(headers: &HeaderMap) -> Result<Content, Status> {
+    let text = headers.get(CONTENT_TYPE).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
+    // A parameter without a value makes the whole unreadable.
+    if text.split(';').skip(1).any(|p| !p.trim().is_empty() && !p.contains('=')) {
+        return Err(Status::unsupported_media_type(&SERVED));
+    }
     match &*media_type(headers) {
         "" | "application/json" => Ok(Content::Json),
         "application/yaml" => Ok(Content::Yaml),
@@ -296,6 +342,8 @@ mod tests {
         assert_eq!(content(&of("Application/JSON; Charset=UTF-8")).unwrap(), Content::Json);
         assert_eq!(content(&of("application/Vnd.Kubernetes.Protobuf")).unwrap(), Content::Protobuf);
         assert!(content(&of("text/JSON")).is_err());
+        assert!(content(&of("application/json;")).is_ok());
+        assert!(content(&of("application/json; charset")).is_err());
         let kind = patch_kind(&of("application/Merge-Patch+JSON")).unwrap();
         assert_eq!(kind, stoa_registry::PatchKind::Merge);
         assert!(is_apply(&of("Application/apply-patch+YAML")));
@@ -304,6 +352,30 @@ mod tests {
         assert!(takes_gzip(&headers));
         headers.insert(ACCEPT, "A/C, A/B".parse().unwrap());
         assert_eq!(pick(&headers, &["a/b", "a/c"]), Some(1));
+    }
+
+    #[test]
+    fn a_route_refuses_what_it_never_serves_before_anything_is_looked_at() {
+        let refused = |verb: &str, name: http::HeaderName, text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, text.parse().unwrap());
+            check_routed(&headers, verb).err().map(|status| (status.code(), status.message))
+        };
+        let served = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+        for text in ["*/*", "", "application/json;as=Foo", "text/html, application/yaml;q=0"] {
+            assert_eq!(refused("get", ACCEPT, text), None, "{text}");
+        }
+        for text in ["text/html", "application/*", "foo"] {
+            assert_eq!(refused("get", ACCEPT, text), Some((406, served.to_string())), "{text}");
+        }
+        let more = format!(
+            "{served}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+        );
+        assert_eq!(refused("list", ACCEPT, "text/html"), Some((406, more)));
+        let no_patch = Some((415, "415: Unsupported Media Type".to_string()));
+        assert_eq!(refused("patch", CONTENT_TYPE, "application/json"), no_patch);
+        assert_eq!(refused("patch", ACCEPT, "*/*"), no_patch);
+        assert_eq!(refused("patch", CONTENT_TYPE, "application/merge-patch+json; charset=utf-8"), None);
     }
 
     #[test]

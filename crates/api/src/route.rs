@@ -20,12 +20,12 @@ use crate::indent::{self, Indented};
 use crate::negotiate::takes_gzip;
 use crate::options::{AUDIT_ID_BYTES_MAX, GZIP_BYTES_MIN};
 use crate::request::{RequestInfo, ResourcePath, Target};
-use crate::respond::{Answer, refusal};
+use crate::respond::{Answer, refusal, warn};
 use crate::state::State;
 use crate::tls::Peer;
 use crate::{authn, authz, body, impersonate, negotiate};
 use futures_util::FutureExt;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -64,7 +64,11 @@ pub(crate) async fn serve(state: Arc<State>, peer: Arc<Peer>, request: Request<I
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
     let mut answer = match handled {
         Ok(Ok(answer)) => answer,
-        Ok(Err(status)) => refusal(&status, encoding),
+        Ok(Err(status)) => {
+            let mut answer = refusal(&status, encoding);
+            warn(&mut answer, &notes.take_oddities());
+            answer
+        }
         Err(_) => {
             state.metrics.panicked();
             tracing::error!(%method, path = %info.path, "a handler panicked");
@@ -154,7 +158,11 @@ async fn handle(
         return Ok(extension.handle(&user.name, &user.groups, request).await);
     }
     if let Err(status) = authz::authorize(&state, &user, info) {
-        return refuse(request, status).await;
+        let encoding = negotiate::accept(request.headers()).unwrap_or_default().encoding;
+        body::drain(request.into_body()).await;
+        let mut answer = refusal(&status, encoding);
+        answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        return Ok(answer);
     }
     match &info.target {
         Target::Path => {

@@ -24,16 +24,14 @@ pub(crate) fn row(resource: &Resource, bytes: &[u8], include: Include, now: Time
         Include::Object => object,
         Include::Metadata => partial_of(object),
     };
-    let mut row = json!({ "cells": cells });
-    if !shown.is_null() {
-        row["object"] = shown;
-    }
-    row
+    // That there is no object is said, too.
+    json!({"cells": cells, "object": shown})
 }
 
 /// A table with these rows.
 pub(crate) fn table(resource: &Resource, revision: &str, rows: Vec<Value>) -> Value {
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision},
+    let metadata = if revision.is_empty() { json!({}) } else { json!({ "resourceVersion": revision }) };
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
         "columnDefinitions": columns(resource), "rows": rows})
 }
 

@@ -284,7 +284,8 @@ async fn a_pod_is_bound_once_and_ends_by_its_grace() {
     s.delete(&format!("{pods}/p?gracePeriodSeconds=0")).await;
     assert_eq!(s.get(&format!("{pods}/p")).await.code, 404);
     s.post(pods, pod).await;
-    s.delete(&format!("{pods}/p")).await;
+    let gone = s.delete(&format!("{pods}/p")).await.json();
+    assert_eq!(gone["metadata"]["deletionGracePeriodSeconds"], 0, "its last state says that it has ended");
     assert_eq!(s.get(&format!("{pods}/p")).await.code, 404, "a pod that runs nowhere goes at once");
 }
 
@@ -302,6 +303,10 @@ async fn tables_and_metadata_come_by_accept() {
     assert_eq!(table["columnDefinitions"][0]["name"], "Name");
     assert_eq!(table["rows"][0]["cells"][0], "a", "{table}");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let bare = get(format!("{MAPS}?includeObject=None"), "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .await
+        .json();
+    assert_eq!(bare["rows"][0].get("object"), Some(&json!(null)));
     let partial =
         get(MAPS.into(), "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await.json();
     assert_eq!(partial["kind"], "PartialObjectMetadataList");
@@ -427,4 +432,58 @@ async fn only_an_apply_is_forced() {
         &json!([{"reason": "FieldValueForbidden", "field": "force", "message": "Forbidden: may not be specified for non-apply patch"}])
     );
     assert_eq!(s.get(&format!("{MAPS}/a")).await.json()["data"]["a"], "1");
+}
+
+#[tokio::test]
+async fn a_delete_takes_its_options_from_its_body_or_from_the_query() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    assert_eq!(s.post(MAPS, map).await.code, 201);
+    let path = format!("{MAPS}/a?dryRun=All");
+    let json = [("content-type", "application/json")];
+    for (body, code, why) in [
+        (
+            r#"{"kind":"Secret","apiVersion":"v1"}"#,
+            400,
+            "no kind \"Secret\" is registered for version \"v1\" in scheme",
+        ),
+        (r#"{"kind":"Foo"}"#, 400, "no kind \"Foo\" is registered for version \"meta.k8s.io/v1\" in scheme"),
+        (r#"{"apiVersion":"a/b/c"}"#, 400, "unexpected GroupVersion string: a/b/c"),
+        (r#"{"dryRun":["All"]}"#, 200, ""),
+        ("", 200, ""),
+        ("{}", 200, ""),
+        ("", 404, "configmaps \"a\" not found"),
+    ] {
+        let reply = s.send(Who::Admin, "DELETE", &path, &json, body).await;
+        let message = reply.json()["message"].as_str().unwrap_or_default().to_string();
+        assert_eq!(reply.code, code, "{body}: {message}");
+        assert!(message.starts_with(why), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_a_namespace_is_only_listed_without_it() {
+    let s = Server::start().await;
+    let json = [("content-type", "application/json")];
+    for (method, path, code) in [
+        ("GET", "/api/v1/configmaps", 200),
+        ("POST", "/api/v1/configmaps", 405),
+        ("DELETE", "/api/v1/configmaps", 405),
+        ("POST", "/api/v1/bindings", 404),
+        ("POST", "/apis/authorization.k8s.io/v1/localsubjectaccessreviews", 404),
+    ] {
+        assert_eq!(s.send(Who::Admin, method, path, &json, "{}").await.code, code, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_hears_of_odd_fields_too() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"A_"},"foo":{"a":1,"a":2},"foo":1,"data":{"a":"1","a":"2"}}"#;
+    let reply = s.send(Who::Admin, "POST", MAPS, &[("content-type", "application/json")], body).await;
+    assert_eq!(reply.code, 422);
+    let warnings: Vec<_> = reply.headers.get_all("warning").iter().map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(warnings, [r#"299 - "duplicate field \"data.a\"""#, r#"299 - "unknown field \"foo\"""#]);
 }

@@ -158,7 +158,7 @@ async fn cbor_is_refused_as_a_server_does_that_has_it_off() {
     let s = Server::start().await;
     let reply = s.send(Who::Admin, "GET", "/api/v1/nodes", &[("accept", "application/cbor")], "").await;
     assert_eq!(reply.code, 406);
-    let want = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let want = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
     assert_eq!(reply.json()["message"], want);
     let headers = [("content-type", "application/cbor")];
     let reply = s.send(Who::Admin, "POST", "/api/v1/nodes", &headers, "x").await;

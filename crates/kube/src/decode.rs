@@ -4,6 +4,7 @@
 
 mod complete;
 mod json;
+mod restore;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -11,9 +12,11 @@ mod tests;
 use crate::go;
 use crate::schema::{Field, Kind, Type};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::fmt::Write;
 
 pub use json::{DEPTH_MAX, Parsed, parse};
+pub use restore::restore_error;
 
 /// How many unknown or duplicate fields are reported of one body; the stock server stops there too.
 pub const PROBLEMS_MAX: usize = 100;
@@ -55,9 +58,49 @@ pub struct Decoded {
 pub fn decode(bytes: &[u8], ty: Type<'_>) -> Result<Decoded, DecodeError> {
     let Parsed { value, duplicates } = parse(bytes)?;
     let mut decoded = decode_value(value, ty)?;
-    decoded.problems.splice(0..0, duplicates);
-    decoded.problems.truncate(PROBLEMS_MAX);
+    decoded.problems = merge_problems(duplicates, decoded.problems);
     Ok(decoded)
+}
+
+/// Puts duplicate and unknown fields into the order in which Go's decoder meets them in a body whose keys are sorted. What lies in
+/// an unknown field it does not look at, and that such a field comes twice it does not say.
+pub fn merge_problems(duplicates: Vec<String>, unknown: Vec<String>) -> Vec<String> {
+    let path_of =
+        |problem: &str| problem.split_once('"').map_or("", |(_, path)| path).trim_end_matches('"').to_owned();
+    let skipped: HashSet<String> = unknown.iter().map(|problem| path_of(problem)).collect();
+    let is_skipped = |path: &str| {
+        let ends = path.char_indices().filter(|(_, c)| matches!(c, '.' | '[')).map(|(at, _)| at);
+        ends.chain([path.len()]).any(|end| skipped.contains(&path[..end]))
+    };
+    // What a YAML parser says comes first.
+    let (duplicates, mut said): (Vec<_>, Vec<_>) =
+        duplicates.into_iter().partition(|problem| problem.starts_with("duplicate field "));
+    let mut all: Vec<(Vec<Step>, String)> = duplicates
+        .into_iter()
+        .filter(|problem| !is_skipped(&path_of(problem)))
+        .chain(unknown)
+        .map(|problem| (steps(&path_of(&problem)), problem))
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    said.extend(all.into_iter().map(|(_, problem)| problem));
+    said.truncate(PROBLEMS_MAX);
+    said
+}
+
+/// A step of a path: elements come by their places, fields by their names.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Element(usize),
+    Field(String),
+}
+
+fn steps(path: &str) -> Vec<Step> {
+    let parts = path.split(['.', '[']).filter(|part| !part.is_empty());
+    let step = |part: &str| match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
+        Some(index) => Step::Element(index),
+        None => Step::Field(part.to_owned()),
+    };
+    parts.map(step).collect()
 }
 
 /// Checks, prunes and completes a value, such as the result of a patch.

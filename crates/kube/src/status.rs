@@ -415,6 +415,18 @@ impl Status {
         Status::failure(415, reason::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
+    /// The routes of what is asked for take no body of that media type, whatever would be made of it.
+    pub fn unrouted_media_type() -> Status {
+        Status::failure(415, reason::UNSUPPORTED_MEDIA_TYPE, "415: Unsupported Media Type")
+            .with_details(StatusDetails::default())
+    }
+
+    /// The routes of what is asked for answer in no media type that the client names.
+    pub fn unrouted_accept(served: &[&str]) -> Status {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {}", served.join(", "));
+        Status::failure(406, reason::NOT_ACCEPTABLE, message).with_details(StatusDetails::default())
+    }
+
     /// 406: what is there cannot be shown so.
     pub fn not_so(asked: &str, what: &str) -> Status {
         let why = format!("you requested {asked}, but the requested object {what}");

@@ -12,7 +12,7 @@ mod place;
 mod tests;
 
 use combine::{merge, remove};
-use compare::{Changes, Twins, compare, field_set_of};
+use compare::{Changes, compare, field_set_of};
 use field_set::FieldSet;
 use managed::{Entry, Managed, Operation};
 use place::Place;
@@ -106,18 +106,13 @@ pub fn apply(
         None => (empty_object(applied, ty), Managed::default()),
     };
     if is_live && managed.is_empty() {
-        let set = tracked(field_set_of(&old, place, Twins::Allowed).unwrap_or_default(), manager.subresource);
-        managed.put(Entry {
-            manager: BEFORE_FIRST_APPLY.to_owned(),
-            operation: Operation::Update,
-            api_version: manager.api_version.to_owned(),
-            subresource: String::new(),
-            time: Some(now.to_rfc3339_seconds()),
-            fields: set,
-        });
+        // As if somebody had written all of it at once.
+        let changes = compare(Some(&empty_object(&old, ty)), Some(&old), place);
+        let whole = Manager { name: BEFORE_FIRST_APPLY, ..*manager };
+        note(&mut managed, changes.stripped(manager.subresource), &whole, now);
     }
     let bad = |why: String| untyped(applied, &why);
-    let set = tracked(field_set_of(applied, place, Twins::Refused).map_err(bad)?, manager.subresource);
+    let set = tracked(field_set_of(applied, place).map_err(bad)?, manager.subresource);
     let mut merged = merge(Some(&old), applied, place).map_err(bad)?;
     let before = managed.take(manager, Operation::Apply);
     // What was applied before, is not applied now, and nobody else owns, goes. Mostly the same fields are applied again.

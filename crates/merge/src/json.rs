@@ -5,7 +5,7 @@
 mod tests;
 
 use crate::error::PatchError;
-use crate::go;
+use crate::{go, strategic};
 use serde_json::{Map, Value};
 use stoa_kube::decode;
 
@@ -14,20 +14,29 @@ pub const OPERATIONS_MAX: usize = 10_000;
 /// How many bytes the copies of one JSON patch may add; the stock server's limit.
 pub const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// How closely a patch is looked at before it is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// As one looks whose server tells of odd fields: it says so if it cannot read the patch for that.
+    Close,
+    /// No more closely than to carry it out.
+    Plain,
+}
+
 /// Applies a JSON patch, which is all or nothing.
-pub fn json_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let parsed =
-        decode::parse(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?.value;
-    if !parsed.is_array() {
-        return Err(wrong_type(&parsed, "[]interface {}"));
+pub fn json_patch(mut document: Value, patch: &[u8], look: Look) -> Result<Value, PatchError> {
+    let parsed = decode::parse(patch).map_err(|e| unreadable(&e.to_string(), look))?.value;
+    if !parsed.is_array() && !parsed.is_null() {
+        let wanted = if look == Look::Close { "[]handlers.jsonPatchOp" } else { "jsonpatch.Patch" };
+        return Err(unreadable(&wrong_type(&parsed, wanted), look));
     }
-    let count = parsed.as_array().map_or(0, Vec::len);
+    let operations = operations(parsed, look)?;
+    let count = operations.len();
     if count > OPERATIONS_MAX {
         return Err(PatchError::TooLarge(format!(
             "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}"
         )));
     }
-    let operations = operations(parsed)?;
     let mut copied_bytes = 0;
     for operation in &operations {
         operate(&mut document, operation, &mut copied_bytes).map_err(PatchError::Refused)?;
@@ -35,17 +44,33 @@ pub fn json_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError
     Ok(document)
 }
 
+fn unreadable(why: &str, look: Look) -> PatchError {
+    let before = if look == Look::Close { "error decoding patch: " } else { "" };
+    PatchError::Malformed(format!("{before}{why}"))
+}
+
 /// What is no object is no operation; an operation that makes no sense is one that cannot be carried out.
-fn operations(parsed: Value) -> Result<Vec<Map<String, Value>>, PatchError> {
+fn operations(parsed: Value, look: Look) -> Result<Vec<Map<String, Value>>, PatchError> {
     let Value::Array(list) = parsed else { return Ok(Vec::new()) };
     let one = |operation| match operation {
-        Value::Object(map) => Ok(map),
+        Value::Object(map) => {
+            let is_odd = |key: &&str| map.get(*key).is_some_and(|v| !v.is_string() && !v.is_null());
+            match ["op", "path", "from"].iter().find(|key| is_odd(key)) {
+                Some(key) if look == Look::Close => {
+                    let found = go::kind(&map[*key]);
+                    let why = format!(
+                        "json: cannot unmarshal {found} into Go struct field jsonPatchOp.{key} of type string"
+                    );
+                    Err(unreadable(&why, look))
+                }
+                _ => Ok(map),
+            }
+        }
         // Go decodes null into a map without entries.
         Value::Null => Ok(Map::new()),
         other => {
-            let found = go::kind(&other);
-            let why = format!("json: cannot unmarshal {found} into Go value of type jsonpatch.Operation");
-            Err(PatchError::Malformed(why))
+            let wanted = if look == Look::Close { "handlers.jsonPatchOp" } else { "jsonpatch.Operation" };
+            Err(unreadable(&wrong_type(&other, wanted), look))
         }
     };
     list.into_iter().map(one).collect()
@@ -196,11 +221,8 @@ fn test(document: &mut Value, path: &str, wanted: &Value) -> Result<(), String> 
 }
 
 /// A patch of the wrong JSON type, in the words of Go's decoder.
-fn wrong_type(patch: &Value, wanted: &str) -> PatchError {
-    let found = go::kind(patch);
-    PatchError::Malformed(format!(
-        "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
-    ))
+fn wrong_type(patch: &Value, wanted: &str) -> String {
+    format!("json: cannot unmarshal {} into Go value of type {wanted}", go::kind(patch))
 }
 
 /// Refuses a value that would nest the document beyond its bound.
@@ -228,12 +250,22 @@ fn size_bytes(value: &Value) -> usize {
 }
 
 /// Applies a merge patch: maps merge, null deletes, everything else replaces.
-pub fn merge_patch(mut document: Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let patch =
-        decode::parse(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?.value;
-    if !patch.is_object() {
-        return Err(wrong_type(&patch, "map[string]interface {}"));
+pub fn merge_patch(mut document: Value, patch: &[u8], look: Look) -> Result<Value, PatchError> {
+    let bad = || PatchError::Malformed("Invalid JSON Patch".to_owned());
+    let parsed = match decode::parse(patch) {
+        Ok(parsed) => parsed.value,
+        Err(e) if look == Look::Close => return Err(unreadable(&e.to_string(), look)),
+        Err(_) => return Err(bad()),
+    };
+    match &parsed {
+        Value::Object(_) => json_patch::merge(&mut document, &parsed),
+        Value::Null => return Err(bad()),
+        other if look == Look::Close => {
+            return Err(unreadable(&wrong_type(other, "map[string]interface {}"), look));
+        }
+        // A list takes the place of all.
+        Value::Array(_) => document = strategic::clean(parsed),
+        _ => return Err(bad()),
     }
-    json_patch::merge(&mut document, &patch);
     Ok(document)
 }

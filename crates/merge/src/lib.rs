@@ -12,5 +12,6 @@ mod strategic;
 
 pub use apply::{ApplyError, Force, Manager, apply, track_create, track_update};
 pub use error::PatchError;
-pub use json::{COPIED_BYTES_MAX, OPERATIONS_MAX, json_patch, merge_patch};
+pub use go::print as printed;
+pub use json::{COPIED_BYTES_MAX, Look, OPERATIONS_MAX, json_patch, merge_patch};
 pub use strategic::strategic;

@@ -44,9 +44,9 @@ impl Continue {
         if text.len() > CONTINUE_LEN_MAX {
             return Err(format!("continue key is not valid: longer than {CONTINUE_LEN_MAX} bytes"));
         }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .map_err(|e| format!("continue key is not valid: {e}"))?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| {
+            format!("continue key is not valid: illegal base64 data at input byte {}", place(e))
+        })?;
         let wire: Wire = serde_json::from_slice(&bytes)
             .map_err(|e| format!("continue key is not valid: {}", wording(&bytes, &e)))?;
         if wire.v != "meta.k8s.io/v1" {
@@ -66,6 +66,16 @@ impl Continue {
         };
         let begun = wire.t.map(|t| Time::EPOCH.plus(Duration::from_millis(t)));
         Ok(Continue { at, after: start.to_string(), begun })
+    }
+}
+
+/// Where Go's decoder gives up.
+fn place(error: base64::DecodeError) -> usize {
+    match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+        // What is left over at the end is refused from its beginning.
+        base64::DecodeError::InvalidLength(len) => len - len % 4,
+        base64::DecodeError::InvalidPadding => 0,
     }
 }
 
@@ -95,6 +105,10 @@ mod tests {
             Continue::decode("abc"),
             Err("continue key is not valid: invalid character 'i' looking for beginning of value".to_string())
         );
+        for (text, at) in [("x", 0), ("abcdx", 4), ("ab!d", 2)] {
+            let why = format!("continue key is not valid: illegal base64 data at input byte {at}");
+            assert_eq!(Continue::decode(text), Err(why));
+        }
         for start in ["", "/", "../x", "a//b"] {
             let wire = format!("{{\"v\":\"meta.k8s.io/v1\",\"rv\":1,\"start\":\"{start}\\u0000\"}}");
             assert!(Continue::decode(&URL_SAFE_NO_PAD.encode(wire)).is_err(), "{start}");

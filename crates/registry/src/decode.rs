@@ -13,25 +13,66 @@ pub(crate) fn object(ctx: &Context, target: Target<'_>, body: Value) -> Result<(
     Ok((object.0, warnings))
 }
 
+/// What a patch has made, and of what it is said to be wrong.
+pub(crate) enum Made<'a> {
+    /// A document, which is read anew.
+    Document(Value),
+    /// An object of the kind that it was before, whatever the patch says of that: a strategic patch.
+    Object(Value, &'a Value),
+}
+
 /// The same for what a patch makes of an object: what does not fit is the patch's fault, and is told as such.
 pub(crate) fn patched(
     ctx: &Context,
     target: Target<'_>,
-    patched: Value,
+    made: Made<'_>,
     shown: impl FnOnce() -> String,
 ) -> Result<(Value, Vec<String>), Status> {
-    let before = format!(" cannot be handled as a {}: ", target.resource.kind);
-    let namespace = patched["metadata"]["namespace"].as_str().unwrap_or_default();
-    if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-            target.namespace
-        )));
+    let (value, patch) = match made {
+        Made::Document(value) => (value, None),
+        Made::Object(value, patch) => (value, Some(patch)),
+    };
+    let refused =
+        |shown: String, why: &str| Status::invalid("", "", "", vec![Cause::invalid("patch", shown, why)]);
+    let resource = target.resource;
+    let ty = schema::builtin().type_of(resource);
+    if let Some(patch) = patch {
+        if let Some(why) = decode::restore_error(&value, ty) {
+            return Err(refused(stoa_merge::printed(patch), &why));
+        }
+    } else if let Value::Array(_) = value {
+        return Err(refused(shown(), NO_ENVELOPE));
     }
-    object(ctx, target, patched).map_err(|refused| match refused.message.split_once(&before) {
-        Some((_, why)) => Status::invalid("", "", "", vec![Cause::invalid("patch", shown(), why)]),
-        None => refused,
-    })
+    let mut object = Object(value);
+    if patch.is_some() {
+        let meta = [("kind", resource.kind.to_owned()), ("apiVersion", resource.api_version())];
+        for (key, own) in meta {
+            object.0[key] = own.into();
+        }
+    }
+    let before = format!(" cannot be handled as a {}: ", resource.kind);
+    let read = check_envelope(resource, &mut object).and_then(|()| {
+        let undecodable = |why: &str| Status::undecodable(resource, why);
+        typed(ctx, ty, Problems::OfPatch, undecodable, &mut object.0)
+    });
+    let warnings = read.map_err(|status| match status.message.split_once(&before) {
+        Some((_, why)) => refused(patch.map_or_else(shown, stoa_merge::printed), why),
+        None => status,
+    })?;
+    check_namespace(target, &object)?;
+    Ok((object.0, warnings))
+}
+
+/// What Go says of a list where an object should be.
+const NO_ENVELOPE: &str = r#"couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// Where what is odd about a body was found, which says in what order it is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Problems {
+    /// By one decoder, in the body.
+    OfBody,
+    /// First in the patch, then in what it has made.
+    OfPatch,
 }
 
 /// A group, a version of it and a kind in that.
@@ -49,7 +90,7 @@ pub(crate) fn subresource(
     let refuse = |why: &str| Status::undecodable_kind(kind, version, kind, why);
     let ty = schema::builtin().type_of_kind(group, version, kind);
     let ty = ty.ok_or_else(|| Status::internal(format!("{kind} is unknown")))?;
-    let warnings = typed(ctx, ty, refuse, &mut object.0)?;
+    let warnings = typed(ctx, ty, Problems::OfBody, refuse, &mut object.0)?;
     check_namespace(target, &object)?;
     if target.resource.namespaced {
         object.meta_mut().insert("namespace".into(), target.namespace.into());
@@ -144,24 +185,30 @@ fn first_label(group: &str) -> &str {
 /// Checks every field against the schema and drops what it does not know.
 pub(crate) fn fields(ctx: &Context, resource: &Resource, object: &mut Value) -> Result<Vec<String>, Status> {
     let ty = schema::builtin().type_of(resource);
-    typed(ctx, ty, |why| Status::undecodable(resource, why), object)
+    typed(ctx, ty, Problems::OfBody, |why| Status::undecodable(resource, why), object)
 }
 
 fn typed(
     ctx: &Context,
     ty: schema::Type<'_>,
+    whose: Problems,
     refuse: impl Fn(&str) -> Status,
     object: &mut Value,
 ) -> Result<Vec<String>, Status> {
     let decoded = decode::decode_value(std::mem::take(object), ty).map_err(|e| refuse(&e.to_string()))?;
     *object = decoded.value;
-    let mut problems = ctx.body_problems.clone();
-    problems.extend(decoded.problems);
+    let mut problems = match whose {
+        Problems::OfBody => decode::merge_problems(ctx.body_problems.clone(), decoded.problems),
+        Problems::OfPatch => ctx.body_problems.iter().cloned().chain(decoded.problems).collect(),
+    };
     problems.truncate(decode::PROBLEMS_MAX);
     match ctx.field_validation {
         _ if problems.is_empty() => Ok(problems),
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(problems),
+        FieldValidation::Warn => {
+            ctx.notes.keep_oddities(&problems);
+            Ok(problems)
+        }
         FieldValidation::Strict => Err(refuse(&decode::strict_error(&problems))),
     }
 }
@@ -179,12 +226,13 @@ fn check_place(target: Target<'_>, object: &Object) -> Result<(), Status> {
     Ok(())
 }
 
+pub(crate) const OTHER_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
 fn check_namespace(target: Target<'_>, object: &Object) -> Result<(), Status> {
     let namespace = object.namespace();
     if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+        return Err(Status::bad_request(OTHER_NAMESPACE));
     }
     Ok(())
 }

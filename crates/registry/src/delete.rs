@@ -271,6 +271,9 @@ fn plan(
         return Ok(Step::Mark);
     }
     if object.finalizers().is_empty() {
+        if is("pods") {
+            mark_ended(object, now);
+        }
         return Ok(Step::Remove);
     }
     let dying = object.deletion_timestamp().is_some()
@@ -317,6 +320,19 @@ fn plan_graceful(object: &mut Object, options: &DeleteOptions, now: Time, refina
         _ => mark(object, now, grace),
     }
     Step::Mark
+}
+
+/// A pod goes through its end even if that takes no time: its last state says so.
+fn mark_ended(object: &mut Object, now: Time) {
+    let before = object.meta().get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    match object.deletion_timestamp() {
+        None => mark(object, now, 0),
+        Some(ends) if before > 0 => {
+            let began = ends.0.saturating_sub(jiff::SignedDuration::from_secs(before));
+            mark(object, Time(began.unwrap_or(ends.0)), 0);
+        }
+        Some(_) => {}
+    }
 }
 
 fn mark(object: &mut Object, from: Time, grace: i64) {

@@ -156,13 +156,13 @@ impl Registry {
     }
 
     fn list_on(&self, resource: &Resource, prefix: &str, options: &ListOptions) -> Result<List, Status> {
+        let token = Continue::decode(&options.continue_)
+            .map_err(|e| Status::bad_request(format!("invalid continue token: {e}")))?;
         if options.revision.is_some_and(|r| r != Revision::ZERO) {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let token = Continue::decode(&options.continue_)
-            .map_err(|e| Status::bad_request(format!("invalid continue token: {e}")))?;
         let after = Key::from_text(format!("{prefix}{}", token.after));
         let now = self.clock().now();
         let expired = || {

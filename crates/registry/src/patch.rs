@@ -6,7 +6,7 @@ use crate::{Context, FieldValidation, Registry, Target, Written, convert, decode
 use bytes::Bytes;
 use serde_json::Value;
 use stoa_kube::{Cause, Object, Resource, Status, reason, schema};
-use stoa_merge::{Force, Manager};
+use stoa_merge::{Force, Look, Manager};
 
 /// How a patch is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Registry {
     pub async fn patch(&self, ctx: &Context, target: Target<'_>, patch: &Patch) -> Result<Written, Status> {
         let resource = target.resource;
         let key = self.key(resource, target.namespace, target.name);
-        let body = Body::read(resource, patch)?;
+        let body = Body::read(ctx, resource, patch)?;
         let turn = self.quota_update_turn(target).await;
         for _ in 0..PATCH_TRIES_MAX {
             let Some(entry) = self.store().get(&key) else {
@@ -60,7 +60,11 @@ impl Registry {
             let (patched, managed) = patch()?;
             // Who is refused is shown what the patch has made: it is made once more for him rather than kept for all.
             let shown = || patch().map(|(patched, _)| patched.to_string()).unwrap_or_default();
-            let (patched, warnings) = decode::patched(ctx, target, patched, shown)?;
+            let made = match &body {
+                Body::Strategic(read) => decode::Made::Object(patched, read.as_ref().map_err(Clone::clone)?),
+                _ => decode::Made::Document(patched),
+            };
+            let (patched, warnings) = decode::patched(ctx, target, made, shown)?;
             decode::check_named(target, &patched)?;
             let patched = Object(convert::to_stored(resource, patched)?);
             if given_revision(resource, &patched)?.is_some_and(|r| r != entry.modified) {
@@ -95,6 +99,7 @@ impl Registry {
             );
             return Err(Status::conflict(target.resource, target.name, &why));
         }
+        decode::check_named(target, &object)?;
         let managed = take_managed(&mut object);
         if has_turn {
             return self.create_in_turn(ctx, target, object, managed).await;
@@ -160,8 +165,9 @@ fn check_uid(resource: &Resource, target: Target<'_>, old: &Value, new: &Object)
     if new.uid().is_empty() || old["metadata"]["uid"] == new.uid() {
         return Ok(());
     }
+    // Both the object's own rules and those of its metadata say so.
     let cause = Cause::invalid("metadata.uid", new.uid(), "field is immutable");
-    Err(Status::invalid_object(resource, target.name, vec![cause]))
+    Err(Status::invalid_object(resource, target.name, vec![cause.clone(), cause]))
 }
 
 /// What happens to the record of who owns which field.
@@ -186,34 +192,45 @@ pub(crate) fn take_managed(object: &mut Value) -> Option<Value> {
 
 /// A patch whose text was read.
 pub(crate) enum Body {
-    Json(Bytes),
-    Merge(Bytes),
-    Strategic(Value),
+    Json(Bytes, Look),
+    Merge(Bytes, Look),
+    /// What cannot be read is refused only once there is something to be patched.
+    Strategic(Result<Value, Status>),
     Apply(Value),
 }
 
 impl Body {
-    pub(crate) fn read(resource: &Resource, patch: &Patch) -> Result<Body, Status> {
+    pub(crate) fn read(ctx: &Context, resource: &Resource, patch: &Patch) -> Result<Body, Status> {
+        let look = if ctx.field_validation == FieldValidation::Ignore { Look::Plain } else { Look::Close };
+        let parsed = || {
+            let parsed = stoa_kube::decode::parse(&patch.body);
+            parsed.map(|parsed| parsed.value).map_err(|e| Status::bad_request(e.to_string()))
+        };
         match patch.kind {
-            PatchKind::Json => return Ok(Body::Json(patch.body.clone())),
-            PatchKind::Merge => return Ok(Body::Merge(patch.body.clone())),
-            PatchKind::Strategic | PatchKind::Apply => {}
+            PatchKind::Json => Ok(Body::Json(patch.body.clone(), look)),
+            PatchKind::Merge => Ok(Body::Merge(patch.body.clone(), look)),
+            PatchKind::Strategic => Ok(Body::Strategic(parsed().map(|read| match read {
+                // Go reads null into a map without entries.
+                Value::Null => Value::Object(Default::default()),
+                read => read,
+            }))),
+            PatchKind::Apply => {
+                let value = parsed()?;
+                check_applied(&value, &resource.api_version(), resource.kind)?;
+                Ok(Body::Apply(value))
+            }
         }
-        let parsed = stoa_kube::decode::parse(&patch.body);
-        let value = parsed.map_err(|e| Status::bad_request(e.to_string()))?.value;
-        if patch.kind == PatchKind::Strategic {
-            return Ok(Body::Strategic(value));
-        }
-        check_applied(&value, &resource.api_version(), resource.kind)?;
-        Ok(Body::Apply(value))
     }
 
     /// Applies the patch to a document that nobody applies.
     pub(crate) fn applied_to(&self, document: Value, ty: schema::Type<'_>) -> Result<Value, Status> {
         match self {
-            Body::Json(patch) => stoa_merge::json_patch(document, patch),
-            Body::Merge(patch) => stoa_merge::merge_patch(document, patch),
-            Body::Strategic(patch) | Body::Apply(patch) => stoa_merge::strategic(document, patch, ty),
+            Body::Json(patch, look) => stoa_merge::json_patch(document, patch, *look),
+            Body::Merge(patch, look) => stoa_merge::merge_patch(document, patch, *look),
+            Body::Strategic(patch) => {
+                stoa_merge::strategic(document, patch.as_ref().map_err(Clone::clone)?, ty)
+            }
+            Body::Apply(patch) => stoa_merge::strategic(document, patch, ty),
         }
         .map_err(|e| e.to_status())
     }

@@ -47,7 +47,7 @@ impl Registry {
         if patch.kind == PatchKind::Apply {
             return self.apply_scale(ctx, target, patch).await;
         }
-        let body = Body::read(target.resource, patch)?;
+        let body = Body::read(ctx, target.resource, patch)?;
         self.set_replicas(ctx, target, Whose::Patched, |now| {
             let mut patched = Object(body.applied_to(now.clone(), ty)?);
             let shown = patched.0.to_string();
@@ -63,10 +63,7 @@ impl Registry {
             })?;
             let namespace = patched.namespace();
             if !namespace.is_empty() && namespace != target.namespace {
-                return Err(Status::bad_request(format!(
-                    "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-                    target.namespace
-                )));
+                return Err(Status::bad_request(decode::OTHER_NAMESPACE));
             }
             decode::check_named(target, &patched.0)?;
             Ok(patched.0)

@@ -24,6 +24,9 @@ use stoa_streams::{Kind, Messages, is_upgrade};
 /// Longest name of a field manager.
 const FIELD_MANAGER_LEN_MAX: usize = 128;
 
+/// Where a stock server's options are registered, as its refusals say.
+const OPTIONS_SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
+
 /// Kinds whose delete answers with the object that was there rather than with a `Status`.
 const DELETE_ANSWERS_OBJECT: [(&str, &str); 10] = [
     ("", "pods"),
@@ -46,6 +49,16 @@ pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> 
     if !served || request.method() == Method::HEAD {
         body::drain(request.into_body()).await;
         return Err(Status::method_not_allowed());
+    }
+    // Without a namespace, what has one is listed and watched only.
+    if asked.resource.namespaced && asked.path.namespace.is_empty() && !matches!(verb, "list" | "watch") {
+        body::drain(request.into_body()).await;
+        let is_listed = asked.resource.has_verb("list");
+        return Err(if is_listed { Status::method_not_allowed() } else { Status::unknown_path() });
+    }
+    if let Err(status) = negotiate::check_routed(request.headers(), verb) {
+        body::drain(request.into_body()).await;
+        return Err(status);
     }
     let deprecated = deprecation(asked.resource);
     let mut answer = match verb {
@@ -76,7 +89,7 @@ fn deprecation(resource: &Resource) -> &'static [&'static str] {
 }
 
 async fn get(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
-    let accepted = negotiate::accept(headers)?;
+    let accepted = negotiate::accept_object(headers)?;
     if asked.info.query.is_true("export") {
         let why = "the export parameter, deprecated since v1.14, is no longer supported";
         return Err(Status::bad_request(why));
@@ -147,7 +160,7 @@ fn initial(q: &Query) -> Initial {
 }
 
 async fn list(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
-    let accepted = negotiate::accept(headers)?;
+    let accepted = negotiate::accept_object(headers)?;
     let include = negotiate::include(asked.info.query.text("includeObject"))?;
     let options = list_options(asked)?;
     let mut list = asked.state.registry.list(asked.resource, asked.namespace(), &options).await?;
@@ -161,7 +174,7 @@ async fn list(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> 
 }
 
 async fn watch(asked: &Asked<'_>, request: &mut Request<Incoming>) -> Result<Answer, Status> {
-    let accepted = negotiate::accept(request.headers())?;
+    let accepted = negotiate::accept_object(request.headers())?;
     if accepted.encoding == Encoding::Yaml {
         return Err(Status::not_acceptable(&negotiate::STREAMED));
     }
@@ -311,7 +324,7 @@ async fn create(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Sta
     }
     let accepted = match is_virtual(&asked) {
         true => negotiate::accept_plain(request.headers())?,
-        false => negotiate::accept(request.headers())?,
+        false => negotiate::accept_object(request.headers())?,
     };
     let mut ctx = context(&asked, request.headers(), "CreateOptions")?;
     let body = read_body(&mut ctx, asked.resource.kind, &request)?;
@@ -329,9 +342,6 @@ async fn create(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Sta
         let reviewed = review::create(state, user, path, kind, body, accepted.encoding)?;
         return reviewed.ok_or_else(Status::method_not_allowed);
     }
-    if asked.resource.namespaced && asked.path.namespace.is_empty() {
-        return Err(Status::bad_request("an empty namespace may not be set during creation"));
-    }
     let done = registry.create(&ctx, asked.target(), body).await?;
     written(&asked, accepted, done)
 }
@@ -345,7 +355,7 @@ async fn update(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Sta
     if asked.path.name.is_empty() {
         return Err(Status::method_not_allowed());
     }
-    let accepted = negotiate::accept(request.headers())?;
+    let accepted = negotiate::accept_object(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "UpdateOptions")?;
     let body = read_body(&mut ctx, asked.resource.kind, &request)?;
     let done = asked.state.registry.update(&ctx, asked.target(), body).await?;
@@ -405,57 +415,86 @@ async fn patch(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Stat
     if asked.path.name.is_empty() {
         return Err(Status::method_not_allowed());
     }
-    let accepted = negotiate::accept(request.headers())?;
+    let accepted = negotiate::accept_object(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "PatchOptions")?;
     let patch = read_patch(&mut ctx, request)?;
     let done = asked.state.registry.patch(&ctx, asked.target(), &patch).await?;
     written(&asked, accepted, done)
 }
 
-/// Delete options from the body, or from the query where there is none.
-fn delete_options(asked: &Asked<'_>, request: &Request<Bytes>) -> Result<DeleteOptions, Status> {
+/// Delete options from the body, or from the query where there is none: the one or the other, never both.
+fn delete_options(
+    asked: &Asked<'_>,
+    ctx: &mut Context,
+    request: &Request<Bytes>,
+) -> Result<DeleteOptions, Status> {
     let bytes = request.body();
-    let value = if bytes.is_empty() {
-        let q = &asked.info.query;
-        let mut value = json!({});
-        if let Some(seconds) = q.number("gracePeriodSeconds")? {
-            value["gracePeriodSeconds"] = seconds.into();
+    if !bytes.is_empty() {
+        let value = read_delete_options(request)?;
+        let options = DeleteOptions::parse(&value)?;
+        ctx.persist = if options.dry_run { Persist::DryRun } else { Persist::Commit };
+        return Ok(options);
+    }
+    let q = &asked.info.query;
+    let mut value = json!({});
+    if let Some(seconds) = q.number("gracePeriodSeconds")? {
+        value["gracePeriodSeconds"] = seconds.into();
+    }
+    if !q.text("propagationPolicy").is_empty() {
+        value["propagationPolicy"] = q.text("propagationPolicy").into();
+    }
+    if q.get("orphanDependents").is_some() {
+        value["orphanDependents"] = q.is_true("orphanDependents").into();
+    }
+    for field in ["uid", "resourceVersion"].into_iter().filter(|_| asked.info.verb == "delete") {
+        if !q.text(field).is_empty() {
+            value["preconditions"][field] = q.text(field).into();
         }
-        if !q.text("propagationPolicy").is_empty() {
-            value["propagationPolicy"] = q.text("propagationPolicy").into();
-        }
-        if q.get("orphanDependents").is_some() {
-            value["orphanDependents"] = q.is_true("orphanDependents").into();
-        }
-        for field in ["uid", "resourceVersion"].into_iter().filter(|_| asked.info.verb == "delete") {
-            if !q.text(field).is_empty() {
-                value["preconditions"][field] = q.text(field).into();
-            }
-        }
-        value
-    } else {
-        // A stock server takes options that it cannot read for its own failure, in the same words; they are the client's.
-        let parsed = body::parse_plain(bytes, negotiate::content(request.headers())?);
-        let parsed = parsed.map_err(Status::bad_request)?;
-        let kind = parsed.value["kind"].as_str().unwrap_or("DeleteOptions");
-        if kind != "DeleteOptions" {
-            return Err(Status::bad_request(format!("{kind} cannot be handled as a DeleteOptions")));
-        }
-        match stoa_kube::schema::builtin().named("apis.meta.v1.DeleteOptions") {
-            Some(ty) => {
-                let read = stoa_kube::decode::decode_value(parsed.value, ty);
-                read.map_err(|e| Status::bad_request(e.to_string()))?.value
-            }
-            None => parsed.value,
-        }
-    };
+    }
     DeleteOptions::parse(&value)
 }
 
+fn read_delete_options(request: &Request<Bytes>) -> Result<Value, Status> {
+    // A stock server takes options that it cannot read for its own failure, in the same words; they are the client's.
+    let parsed = body::parse_plain(request.body(), negotiate::content(request.headers())?);
+    let parsed = parsed.map_err(Status::bad_request)?;
+    let text = |key: &str| parsed.value[key].as_str().unwrap_or_default();
+    let version = text("apiVersion");
+    if version.split('/').count() > 2 {
+        return Err(Status::bad_request(format!("unexpected GroupVersion string: {version}")));
+    }
+    // Every group has delete options of its own name.
+    let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };
+    if !matches!(text("kind"), "" | "DeleteOptions") {
+        let kind = text("kind");
+        return Err(Status::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme {OPTIONS_SCHEME:?}"
+        )));
+    }
+    match stoa_kube::schema::builtin().named("apis.meta.v1.DeleteOptions") {
+        Some(ty) => {
+            let read = stoa_kube::decode::decode_value(parsed.value, ty);
+            Ok(read.map_err(|e| Status::bad_request(e.to_string()))?.value)
+        }
+        None => Ok(parsed.value),
+    }
+}
+
+/// What the query says of a deletion, unless a body says it.
+fn delete_context(asked: &Asked<'_>, request: &Request<Bytes>) -> Result<Context, Status> {
+    if request.body().is_empty() {
+        return context(asked, request.headers(), "DeleteOptions");
+    }
+    let mut ctx = Context::of(asked.user.clone());
+    ctx.notes = asked.notes.clone();
+    ctx.field_manager = agent(request.headers());
+    Ok(ctx)
+}
+
 async fn delete(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
-    let accepted = negotiate::accept(request.headers())?;
-    let ctx = context(&asked, request.headers(), "DeleteOptions")?;
-    let options = delete_options(&asked, &request)?;
+    let accepted = negotiate::accept_object(request.headers())?;
+    let mut ctx = delete_context(&asked, &request)?;
+    let options = delete_options(&asked, &mut ctx, &request)?;
     let deleted = asked.state.registry.delete(&ctx, asked.target(), &options).await?;
     let gone = deleted.change == Change::Deleted;
     if gone && !answers_object(&asked) {
@@ -470,10 +509,10 @@ fn answers_object(asked: &Asked<'_>) -> bool {
 }
 
 async fn delete_collection(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
-    let accepted = negotiate::accept(request.headers())?;
-    let ctx = context(&asked, request.headers(), "DeleteOptions")?;
+    let accepted = negotiate::accept_object(request.headers())?;
+    let mut ctx = delete_context(&asked, &request)?;
     let list = list_options(&asked)?;
-    let options = delete_options(&asked, &request)?;
+    let options = delete_options(&asked, &mut ctx, &request)?;
     let registry = &asked.state.registry;
     let deleted: Vec<Deleted> =
         registry.delete_collection(&ctx, asked.resource, asked.namespace(), &list, &options).await?;

@@ -25,6 +25,9 @@ pub(super) fn answer(
     if is_routed && method != Method::GET {
         return Err(Status::method_not_allowed());
     }
+    if let ["api" | "apis", ..] = parts.as_slice() {
+        negotiate::check_accepted(headers, &negotiate::SERVED)?;
+    }
     match parts.as_slice() {
         [] => Ok(value(200, Default::default(), &json!({ "paths": index() }))),
         ["api"] => Ok(state.discovery.root(true, negotiate::accept(headers)?, headers)),
@@ -34,7 +37,10 @@ pub(super) fn answer(
         ["apis", group, version] if has_group(group) => {
             state.discovery.group_version(group, version, accepted(headers)?)
         }
-        ["version"] => Ok(value(200, Default::default(), &state.discovery.version)),
+        ["version"] => {
+            negotiate::check_accepted(headers, &["application/json"])?;
+            Ok(value(200, Default::default(), &state.discovery.version))
+        }
         [kind @ ("healthz" | "livez" | "readyz")] => Ok(health::whole(state, kind, info)),
         [kind @ ("healthz" | "livez" | "readyz"), check @ ..] => {
             Ok(health::check(state, kind, &check.join("/")).unwrap_or_else(not_found))

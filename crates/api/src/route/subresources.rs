@@ -6,7 +6,7 @@ use crate::body;
 use crate::negotiate::{self, Accepted};
 use crate::respond::{Answer, value, warn};
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use serde_json::json;
 use stoa_kube::Status;
@@ -20,9 +20,16 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
     }
     let verb = asked.info.verb.as_str();
     // What is proxied is the pod's to refuse.
-    if !known.verbs.contains(&verb) && name != "proxy" {
+    if (!known.verbs.contains(&verb) || request.method() == Method::HEAD) && name != "proxy" {
         body::drain(request.into_body()).await;
         return Err(Status::method_not_allowed());
+    }
+    // What a pod is connected to answers in its own form.
+    if !matches!(name, "log" | "exec" | "attach" | "portforward" | "proxy")
+        && let Err(status) = negotiate::check_routed(request.headers(), verb)
+    {
+        body::drain(request.into_body()).await;
+        return Err(status);
     }
     match name {
         "scale" => scale(asked, body::whole(request).await?).await,

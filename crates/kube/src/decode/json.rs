@@ -44,6 +44,9 @@ fn syntax_error(bytes: &[u8], e: &serde_json::Error) -> String {
         .sum::<usize>();
     let at = (line_start + e.column()).saturating_sub(1);
     match bytes.get(at) {
+        Some(c) if c.is_ascii_graphic() && e.to_string().starts_with("trailing characters") => {
+            format!("invalid character '{}' after top-level value", *c as char)
+        }
         Some(c) if e.is_syntax() && c.is_ascii_graphic() => {
             format!("invalid character '{}' looking for beginning of value", *c as char)
         }

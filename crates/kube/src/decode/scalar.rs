@@ -25,9 +25,9 @@ pub(super) fn go_type<'a>(kind: Kind<'_>, declared: &'a str) -> &'a str {
 /// Checks a scalar and rewrites it in canonical form.
 pub(super) fn check(value: &mut Value, kind: Kind<'_>) -> Result<(), Wrong> {
     match kind {
-        Kind::Bool => value.is_boolean().then_some(()).ok_or_else(|| wrong_type(value)),
-        Kind::Text => {
-            value.is_string().then_some(()).ok_or_else(|| Wrong::Type(go::json_type(value).to_owned()))
+        Kind::Bool | Kind::Text => {
+            let fits = if matches!(kind, Kind::Bool) { value.is_boolean() } else { value.is_string() };
+            fits.then_some(()).ok_or_else(|| Wrong::Type(go::json_type(value).to_owned()))
         }
         Kind::Int32 => whole(value, i64::from(i32::MIN), i64::from(i32::MAX)),
         Kind::Int64 => whole(value, i64::MIN, i64::MAX),

@@ -174,10 +174,10 @@ fn unknown_and_duplicate_fields_are_told_with_their_paths() {
     assert_eq!(
         decoded.problems,
         [
-            "duplicate field \"metadata.labels.x\"",
-            "duplicate field \"spec.containers[1].name\"",
             "duplicate field \"kind\"",
+            "duplicate field \"metadata.labels.x\"",
             "unknown field \"spec.containers[1].foo\"",
+            "duplicate field \"spec.containers[1].name\"",
             "unknown field \"spec.volumes[0].emptyDir.bar\"",
             "unknown field \"zzz\"",
         ]
@@ -214,10 +214,39 @@ fn a_null_in_a_secret_is_no_bytes() {
 }
 
 #[test]
+fn problems_are_told_in_the_order_of_a_sorted_body() {
+    let told = |duplicates: &[&str], unknown: &[&str]| {
+        let owned = |list: &[&str]| list.iter().map(|p| p.to_string()).collect();
+        merge_problems(owned(duplicates), owned(unknown))
+    };
+    assert_eq!(
+        told(
+            &[
+                "line 3: key \"a\" already set in map",
+                "duplicate field \"a[10].x\"",
+                "duplicate field \"odd.y\"",
+                "duplicate field \"odd\"",
+                "duplicate field \"a[9].x\"",
+            ],
+            &["unknown field \"a[9].w\"", "unknown field \"odd\""],
+        ),
+        [
+            "line 3: key \"a\" already set in map",
+            "unknown field \"a[9].w\"",
+            "duplicate field \"a[9].x\"",
+            "duplicate field \"a[10].x\"",
+            "unknown field \"odd\"",
+        ]
+    );
+}
+
+#[test]
 fn a_report_shows_a_long_path_in_part() {
     let key = "k".repeat(100_000);
-    let decoded = decode(format!("{{\"{key}\":1,\"{key}\":2}}").as_bytes(), pod()).expect("decodes");
-    assert_eq!(decoded.problems.len(), 2);
+    let body =
+        format!("{{\"{key}\":1,\"{key}\":2,\"metadata\":{{\"labels\":{{\"{key}\":\"\",\"{key}\":\"\"}}}}}}");
+    let decoded = decode(body.as_bytes(), pod()).expect("decodes");
+    assert_eq!(decoded.problems.len(), 2, "that an unknown field comes twice is not said");
     assert!(decoded.problems.iter().all(|p| p.len() < 1_100));
 }
 
@@ -227,6 +256,7 @@ fn malformed_bodies_are_refused_in_words() {
         ("", "unexpected end of JSON input"),
         ("{\"a\":", "unexpected end of JSON input"),
         ("x", "invalid character 'x' looking for beginning of value"),
+        ("{} x", "invalid character 'x' after top-level value"),
         ("{\"a\":}", "invalid character '}' looking for beginning of value"),
     ] {
         assert_eq!(parse(text.as_bytes()).map(|_| ()), Err(DecodeError::Syntax(want.to_owned())), "{text}");

@@ -2,21 +2,14 @@
 
 use super::field_set::{self, FieldSet};
 use super::place::Place;
+use crate::go;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
-
-/// Whether two elements of a list may go by one name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Twins {
-    /// What is stored may hold them.
-    Allowed,
-    /// What is applied may not: nobody could tell who owns which.
-    Refused,
-}
+use stoa_kube::schema::Kind;
 
 /// The fields that a configuration names: leaves, elements of keyed lists, keys of maps. All that is wrong with it is told at once.
-pub(super) fn field_set_of(value: &Value, place: Place<'_>, twins: Twins) -> Result<FieldSet, String> {
-    let mut namer = Namer { twins, path: Vec::new(), set: FieldSet::default(), faults: Vec::new() };
+pub(super) fn field_set_of(value: &Value, place: Place<'_>) -> Result<FieldSet, String> {
+    let mut namer = Namer { path: Vec::new(), set: FieldSet::default(), faults: Vec::new() };
     namer.name_fields(value, place);
     match namer.faults.as_slice() {
         [] => Ok(namer.set),
@@ -27,7 +20,6 @@ pub(super) fn field_set_of(value: &Value, place: Place<'_>, twins: Twins) -> Res
 
 /// Walks through a configuration.
 struct Namer {
-    twins: Twins,
     path: Vec<String>,
     set: FieldSet,
     faults: Vec<String>,
@@ -44,13 +36,17 @@ impl Namer {
                 for (key, child) in map {
                     self.path.push(field_set::field(key));
                     match place.key(key) {
-                        Some(below) => self.name_fields(child, below),
+                        Some(below) => {
+                            if let Some(why) = place.scalar(key).and_then(|kind| scalar_fault(kind, child)) {
+                                self.fault(&why);
+                            }
+                            self.name_fields(child, below);
+                        }
                         None => self.fault("field not declared in schema"),
                     }
-                    // What is empty has no leaf that would tell of it.
+                    // What is empty has no leaf that would tell of it; an empty list of elements says nothing at all.
                     let is_hollow = match child {
                         Value::Object(map) => map.is_empty(),
-                        Value::Array(list) => list.is_empty(),
                         other => other.is_null(),
                     };
                     if is_hollow || matches!(place, Place::Map(_)) {
@@ -63,8 +59,10 @@ impl Namer {
             (Place::Leaf, _) => self.set.insert(&self.path),
             // A null is the absence of parts; the parent has named it.
             (_, Value::Null) => {}
-            (Place::Set | Place::Keyed(..), _) => self.fault(&format!("expected list, got {value}")),
-            (Place::Struct(_) | Place::Map(_), _) => self.fault(&format!("expected map, got {value}")),
+            (Place::Set | Place::Keyed(..), _) => self.fault(&format!("expected list, got {}", boxed(value))),
+            (Place::Struct(_) | Place::Map(_), _) => {
+                self.fault(&format!("expected map, got {}", boxed(value)))
+            }
         }
     }
 
@@ -76,7 +74,8 @@ impl Namer {
                 // What lies deeper has no name to be told by.
                 Err(why) => return self.fault(&format!("element {i}: {why}")),
             };
-            if !seen.insert(name.clone()) && self.twins == Twins::Refused {
+            // Of two that go by one name nobody could tell who owns which.
+            if !seen.insert(name.clone()) {
                 self.fault(&format!("duplicate entries for key {}", field_set::printed(&name)));
             }
             self.path.push(name);
@@ -84,6 +83,28 @@ impl Namer {
             self.set.insert(&self.path);
             self.path.pop();
         }
+    }
+}
+
+/// How Go prints the box that a value is kept in.
+fn boxed(value: &Value) -> String {
+    format!("&{{{}}}", go::print(value))
+}
+
+/// What is wrong with a scalar of a kind; what has a form of its own is looked at later.
+fn scalar_fault(kind: Kind<'_>, value: &Value) -> Option<String> {
+    match (kind, value) {
+        (_, Value::Null) | (Kind::Text, Value::String(_)) | (Kind::Bool, Value::Bool(_)) => None,
+        (Kind::Text, _) => {
+            let shown = go::print_typed(value);
+            Some(format!("expected string, got &value.valueUnstructured{{Value:{shown}}}"))
+        }
+        (Kind::Bool, _) => Some(format!("expected boolean, got {}", boxed(value))),
+        (Kind::Int32 | Kind::Int64 | Kind::Double, Value::Number(_)) => None,
+        (Kind::Int32 | Kind::Int64 | Kind::Double, _) => {
+            Some(format!("expected numeric (int or float), got {}", go::type_of(value)))
+        }
+        _ => None,
     }
 }
 

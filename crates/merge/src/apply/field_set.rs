@@ -166,11 +166,11 @@ impl FieldSet {
         out
     }
 
+    /// Of every place first the parts that are members, then what lies below each: that is how conflicts are told.
     fn collect_paths(&self, at: &mut String, out: &mut Vec<String>) {
-        if self.is_member {
-            out.push(at.clone());
-        }
-        for (element, node) in &self.below {
+        let members = self.below.iter().filter(|(_, node)| node.is_member);
+        out.extend(members.map(|(element, _)| format!("{at}{}", printed(element))));
+        for (element, node) in self.below.iter().filter(|(_, node)| !node.below.is_empty()) {
             let length = at.len();
             at.push_str(&printed(element));
             node.collect_paths(at, out);

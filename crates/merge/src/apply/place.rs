@@ -54,6 +54,15 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Of which kind the schema says the value of a key is, where it is one value.
+    pub(super) fn scalar(self, name: &str) -> Option<Kind<'a>> {
+        match self {
+            Place::Struct(ty) => ty.field(name).map(Field::kind),
+            Place::Map(element) => Some(element.kind()),
+            _ => None,
+        }
+    }
+
     /// The place of an element of this list.
     pub(super) fn element(self) -> Place<'a> {
         match self {

@@ -2,7 +2,7 @@ use super::*;
 use serde_json::json;
 
 fn refused(document: Value, patch: Value) -> PatchError {
-    json_patch(document.clone(), patch.to_string().as_bytes()).expect_err("refused")
+    json_patch(document.clone(), patch.to_string().as_bytes(), Look::Close).expect_err("refused")
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_json_patch_is_applied_in_order() {
         {"op": "move", "from": "/data/b", "path": "/moved"},
     ]);
     assert_eq!(
-        json_patch(document.clone(), patch.to_string().as_bytes()),
+        json_patch(document.clone(), patch.to_string().as_bytes(), Look::Close),
         Ok(json!({"data": {}, "list": [0, 1, 2, 3, 4], "x/y": {"~": 1}, "copy": {"b": "2"}, "moved": "2"}))
     );
 }
@@ -78,7 +78,11 @@ fn a_field_that_is_not_there_is_null() {
         ),
         (json!([{"op": "replace", "path": "", "value": {"new": true}}]), json!({"new": true})),
     ] {
-        assert_eq!(json_patch(document.clone(), patch.to_string().as_bytes()), Ok(result), "{patch}");
+        assert_eq!(
+            json_patch(document.clone(), patch.to_string().as_bytes(), Look::Close),
+            Ok(result),
+            "{patch}"
+        );
     }
     for patch in [
         json!([{"op": "test", "path": "/meta/name", "value": null}]),
@@ -100,7 +104,7 @@ fn a_field_that_is_not_there_is_null() {
 #[test]
 fn what_is_no_patch_is_a_bad_request() {
     for text in ["", "{}", "[1]"] {
-        let error = json_patch(json!({}), text.as_bytes()).expect_err("refused");
+        let error = json_patch(json!({}), text.as_bytes(), Look::Close).expect_err("refused");
         assert_eq!(error.to_status().code(), 400, "{text}: {error}");
     }
     // What is an operation and makes no sense cannot be carried out.
@@ -109,10 +113,10 @@ fn what_is_no_patch_is_a_bad_request() {
         "[{\"op\":\"add\",\"path\":\"a\",\"value\":1}]",
         "[{\"op\":\"add\"}]",
     ] {
-        let error = json_patch(json!({}), text.as_bytes()).expect_err("refused");
+        let error = json_patch(json!({}), text.as_bytes(), Look::Close).expect_err("refused");
         assert_eq!(error.to_status().code(), 422, "{text}: {error}");
     }
-    let null = json_patch(json!({}), b"[{\"op\":\"add\",\"path\":\"/a\"}]");
+    let null = json_patch(json!({}), b"[{\"op\":\"add\",\"path\":\"/a\"}]", Look::Close);
     assert_eq!(null.expect("a value that is not there is null"), json!({"a": null}));
 }
 
@@ -143,8 +147,50 @@ fn a_merge_patch_merges_maps_and_replaces_the_rest() {
     let document = json!({"data": {"a": "1", "b": "2"}, "list": [1], "gone": {"x": 1}});
     let patch = json!({"data": {"b": null, "c": "3"}, "list": [2], "gone": null, "new": {"a": null, "b": 1}});
     assert_eq!(
-        merge_patch(document.clone(), patch.to_string().as_bytes()),
+        merge_patch(document.clone(), patch.to_string().as_bytes(), Look::Close),
         Ok(json!({"data": {"a": "1", "c": "3"}, "list": [2], "new": {"b": 1}}))
     );
-    assert!(merge_patch(document.clone(), b"[]").is_err());
+}
+
+#[test]
+fn what_cannot_be_read_is_told_as_closely_as_it_was_looked_at() {
+    let odd = "error decoding patch: json: cannot unmarshal ";
+    for (look, text, json, merge) in [
+        (Look::Close, "{}", Some(format!("{odd}object into Go value of type []handlers.jsonPatchOp")), None),
+        (
+            Look::Plain,
+            "{}",
+            Some("json: cannot unmarshal object into Go value of type jsonpatch.Patch".into()),
+            None,
+        ),
+        (
+            Look::Close,
+            "[1]",
+            Some(format!("{odd}number into Go value of type handlers.jsonPatchOp")),
+            Some(format!("{odd}array into Go value of type map[string]interface {{}}")),
+        ),
+        (
+            Look::Plain,
+            "[1]",
+            Some("json: cannot unmarshal number into Go value of type jsonpatch.Operation".into()),
+            None,
+        ),
+        (Look::Close, "null", None, Some("Invalid JSON Patch".into())),
+        (
+            Look::Close,
+            "x",
+            Some("error decoding patch: invalid character 'x' looking for beginning of value".into()),
+            Some("error decoding patch: invalid character 'x' looking for beginning of value".into()),
+        ),
+        (
+            Look::Plain,
+            "x",
+            Some("invalid character 'x' looking for beginning of value".into()),
+            Some("Invalid JSON Patch".into()),
+        ),
+    ] {
+        let said = |result: Result<Value, PatchError>| result.err().map(|e| e.to_string());
+        assert_eq!(said(json_patch(json!({}), text.as_bytes(), look)), json, "{text} {look:?}");
+        assert_eq!(said(merge_patch(json!({}), text.as_bytes(), look)), merge, "{text} {look:?}");
+    }
 }
