@@ -3,11 +3,13 @@
 //! filled with zeros just as the kind's Go struct does. What clients then read is what a stock server would have sent.
 
 mod complete;
+mod embedded;
 mod json;
 mod restore;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use crate::go;
 use crate::schema::{Field, Kind, Type};
@@ -198,9 +200,11 @@ impl<'a> Pass<'a> {
             self.path.push('.');
         }
         self.path.push_str(field.name());
+        let fields = self.go.fields.len();
+        self.go.fields.extend(embedded::between(self.go.structure, field.name()));
         self.go.fields.push(field.name());
         self.value(value, field.kind(), field.go_type())?;
-        self.go.fields.pop();
+        self.go.fields.truncate(fields);
         self.path.truncate(length);
         Ok(if complete::is_left_out(value, field) { Keep::No } else { Keep::Yes })
     }
@@ -233,6 +237,7 @@ impl<'a> Pass<'a> {
             }
             (kind, _) => scalar::check(value, kind).map_err(|wrong| match wrong {
                 scalar::Wrong::Type(found) => self.wrong_type(&found, scalar::go_type(kind, go_type)),
+                scalar::Wrong::TypeFor(found, wanted) => self.wrong_type(&found, wanted),
                 scalar::Wrong::Form(text) => DecodeError::Type(text),
             }),
         }

@@ -107,8 +107,22 @@ impl Registry {
         object: Value,
         managed: Option<Value>,
     ) -> Result<Prepared, Status> {
+        let (object, warnings) = decode::object(ctx, target, object)?;
+        let prepared = self.prepare_decoded(ctx, target, object, managed);
+        // What is refused is told of all the same.
+        let mut prepared = prepared.map_err(|refused| refused.with_warnings(&warnings))?;
+        prepared.warnings.splice(0..0, warnings);
+        Ok(prepared)
+    }
+
+    fn prepare_decoded(
+        &self,
+        ctx: &Context,
+        target: Target<'_>,
+        object: Value,
+        managed: Option<Value>,
+    ) -> Result<Prepared, Status> {
         let resource = target.resource;
-        let (object, mut warnings) = decode::object(ctx, target, object)?;
         let mut object = Object(convert::to_stored(resource, object)?);
         self.fill_metadata(target, &mut object)?;
         let name = object.name().to_string();
@@ -143,7 +157,7 @@ impl Registry {
         }
         self.check_escalation(ctx, stored, &object.0, None)?;
         self.check_owner_references(ctx, place, &object.0, None)?;
-        warnings.extend(stoa_admit::check(&request, &object.0, None, &world)?);
+        let warnings = stoa_admit::check(&request, &object.0, None, &world)?;
         if let Some(managed) = managed {
             object.meta_mut().insert("managedFields".into(), managed);
         }
