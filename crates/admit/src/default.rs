@@ -41,7 +41,6 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "secrets") => string_data(object),
         ("", "nodes") => node(object),
         ("", "persistentvolumes") => storage::persistent_volume(object),
-        ("", "persistentvolumeclaims") => storage::persistent_volume_claim(object),
         ("", "limitranges") => storage::limit_range(object),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => subjects(object),
         ("apiextensions.k8s.io", "customresourcedefinitions") => definition_names(object),

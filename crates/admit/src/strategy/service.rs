@@ -4,11 +4,15 @@
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 
-use crate::default::{is_externally_reachable, is_headless, wants_node_ports};
+use crate::default::{is_externally_reachable, is_headless};
 use crate::value::{at, int, is_empty, items, items_mut, remove, set, text};
 
 pub(super) fn created(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) {
+        // Whoever knows only the older field means both.
+        if !is_empty(spec, "clusterIP") && is_empty(spec, "clusterIPs") {
+            follow_older_field(spec);
+        }
         families(spec);
     }
 }
@@ -19,6 +23,11 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
     let has_address = |s: &Value| text(s, "type") != "ExternalName";
     if has_address(spec) && has_address(stored) {
         keep_address(stored, spec);
+    } else if !is_empty(spec, "clusterIP")
+        && at(spec, "clusterIP") != at(stored, "clusterIP")
+        && at(spec, "clusterIPs") == at(stored, "clusterIPs")
+    {
+        follow_older_field(spec);
     } else if has_address(stored) {
         let same = at(spec, "clusterIPs") == at(stored, "clusterIPs");
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -28,9 +37,9 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
             }
         }
     }
-    if wants_node_ports(spec) && wants_node_ports(stored) {
+    if has_node_ports(spec) && has_node_ports(stored) {
         keep_node_ports(stored, spec);
-    } else if wants_node_ports(stored) {
+    } else if has_node_ports(stored) {
         // A writer that sends back what it read must not be told that the old type's ports are wrong.
         let known: HashSet<i64> = items(stored, "ports").map(node_port).chain([0]).collect();
         if items(spec, "ports").all(|p| known.contains(&node_port(p))) {
@@ -41,6 +50,20 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
     }
     drop_fields_of_other_types(stored, spec);
     families(spec);
+    // What a balancer said is of no use to another type.
+    if text(spec, "type") != "LoadBalancer" {
+        set(object, "status", json!({"loadBalancer": {}}));
+    }
+}
+
+fn has_node_ports(spec: &Value) -> bool {
+    matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
+}
+
+/// Who knows only the field with one address means the list too.
+fn follow_older_field(spec: &mut Value) {
+    let one = at(spec, "clusterIP").clone();
+    set(spec, "clusterIPs", vec![one]);
 }
 
 /// An address that is left out stays; of the two forms in which it is written, the one that changed wins.
@@ -53,11 +76,10 @@ fn keep_address(stored: &Value, spec: &mut Value) {
         super::set_or_remove(spec, "clusterIPs", at(stored, "clusterIPs").clone());
     }
     if changed(spec, "clusterIP") && !changed(spec, "clusterIPs") {
-        let one = at(spec, "clusterIP").clone();
-        set(spec, "clusterIPs", vec![one]);
+        follow_older_field(spec);
     }
     for key in ["ipFamilies", "ipFamilyPolicy"] {
-        if is_empty(spec, key) {
+        if is_empty(spec, key) && at(spec, key) != "" {
             super::set_or_remove(spec, key, at(stored, key).clone());
         }
     }
@@ -106,12 +128,8 @@ fn families(spec: &mut Value) {
     if text(spec, "type") == "ExternalName" {
         return;
     }
-    if !is_empty(spec, "clusterIP") && is_empty(spec, "clusterIPs") {
-        let one = at(spec, "clusterIP").clone();
-        set(spec, "clusterIPs", vec![one]);
-    }
     let both = is_headless(spec) && is_empty(spec, "selector");
-    if is_empty(spec, "ipFamilyPolicy") {
+    if at(spec, "ipFamilyPolicy").is_null() {
         set(spec, "ipFamilyPolicy", if both { "RequireDualStack" } else { "SingleStack" });
     }
     if is_empty(spec, "ipFamilies") {
