@@ -274,10 +274,8 @@ async fn node_ports_are_given_out_by_port() {
     let outside = "provided port is not in the valid range. The range of valid ports is 30000-32767";
     for number in [-1, 2, 65536] {
         let refused = s.post(path, service("d", json!([port("t", 1, "TCP", number)]))).await.json();
-        assert_eq!(
-            format!("{}", refused["details"]["causes"][0]["message"].as_str().unwrap_or_default()),
-            format!("Invalid value: {number}: {outside}")
-        );
+        let said = &refused["details"]["causes"][0]["message"];
+        assert_eq!(said, &format!("Invalid value: {number}: {outside}"), "{refused}");
     }
 }
 

@@ -26,4 +26,11 @@ pub(super) fn limit_range(object: &mut Value) {
             }
         }
     }
+    for item in items_mut(spec, "limits") {
+        for key in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            if let Some(amounts) = item.get_mut(key) {
+                super::pod::round_up(amounts);
+            }
+        }
+    }
 }

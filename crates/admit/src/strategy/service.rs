@@ -14,6 +14,15 @@ pub(super) fn created(object: &mut Value) {
             follow_older_field(spec);
         }
         families(spec);
+        no_inner_policy(spec);
+    }
+}
+
+/// A mere name has no traffic of its own. What is no policy at all is told to be none.
+fn no_inner_policy(spec: &mut Value) {
+    let key = "internalTrafficPolicy";
+    if text(spec, "type") == "ExternalName" && matches!(text(spec, key), "Cluster" | "Local") {
+        remove(spec, key);
     }
 }
 
@@ -28,7 +37,8 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
         && at(spec, "clusterIPs") == at(stored, "clusterIPs")
     {
         follow_older_field(spec);
-    } else if has_address(stored) {
+    }
+    if has_address(stored) && !has_address(spec) {
         let same = at(spec, "clusterIPs") == at(stored, "clusterIPs");
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             let is_address = key.starts_with("clusterIP");
@@ -50,9 +60,12 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
     }
     drop_fields_of_other_types(stored, spec);
     families(spec);
+    no_inner_policy(spec);
     // What a balancer said is of no use to another type.
-    if text(spec, "type") != "LoadBalancer" {
-        set(object, "status", json!({"loadBalancer": {}}));
+    if text(spec, "type") != "LoadBalancer"
+        && let Some(status) = super::ensure(object, "status")
+    {
+        set(status, "loadBalancer", json!({}));
     }
 }
 

@@ -233,7 +233,7 @@ fn a_claim_says_where_it_is_filled_from_in_both_fields() {
 
 #[test]
 fn a_balancer_that_needs_no_node_ports_keeps_those_it_has_and_another_type_forgets_what_it_was_told() {
-    let old = json!({"metadata": {"name": "s", "namespace": "ns"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}},
+    let old = json!({"metadata": {"name": "s", "namespace": "ns"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}, "conditions": [{"type": "a"}]},
         "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "allocateLoadBalancerNodePorts": true,
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}]}});
     let mut new = old.clone();
@@ -244,7 +244,7 @@ fn a_balancer_that_needs_no_node_ports_keeps_those_it_has_and_another_type_forge
     let mut new = old.clone();
     new["spec"]["type"] = json!("NodePort");
     let got = updated("", "services", "", &old, new);
-    assert_eq!(got["status"], json!({"loadBalancer": {}}));
+    assert_eq!(got["status"], json!({"loadBalancer": {}, "conditions": [{"type": "a"}]}));
 }
 
 #[test]
@@ -286,6 +286,13 @@ fn a_service_that_is_no_mere_name_any_more_may_ask_for_its_address_in_the_older_
         json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"port": 80, "protocol": "TCP"}]}),
     );
     assert_eq!(updated("", "services", "", &old, new)["spec"]["clusterIPs"], json!(["10.0.0.1"]));
+    // What such a service had of its own type is not another one's.
+    let stored = service(
+        json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "internalTrafficPolicy": "Local"}),
+    );
+    let mut named = stored.clone();
+    named["spec"]["type"] = json!("ExternalName");
+    assert_eq!(updated("", "services", "", &stored, named)["spec"]["internalTrafficPolicy"], Value::Null);
     // What is no policy is judged as it is.
     let new = service(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "ipFamilyPolicy": ""}));
     assert_eq!(updated("", "services", "", &old, new)["spec"]["ipFamilyPolicy"], "");

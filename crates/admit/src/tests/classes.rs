@@ -421,3 +421,23 @@ fn a_claims_selector_is_shown_as_it_is_written() {
     assert!(shown(selector.clone()).contains(lines), "{}", shown(selector));
     assert!(shown(json!({})).contains("+ \"Selector\": {},"), "{}", shown(json!({})));
 }
+
+#[test]
+fn nothing_is_counted_in_less_than_thousandths() {
+    let rounded = |group: &str, plural: &str, mut object: Value| {
+        crate::default(request(Operation::Create, group, plural, "", "x").resource, &mut object);
+        object
+    };
+    let (fine, round) = (json!({"cpu": "100u"}), json!({"cpu": "1m"}));
+    let node = rounded("", "nodes", json!({"status": {"capacity": fine}}));
+    assert_eq!((&node["status"]["capacity"], &node["status"]["allocatable"]), (&round, &round));
+    assert_eq!(
+        rounded("", "persistentvolumes", json!({"spec": {"capacity": fine}}))["spec"]["capacity"],
+        round
+    );
+    let claim = rounded("", "persistentvolumeclaims", json!({"spec": {"resources": {"limits": fine}}}));
+    assert_eq!(claim["spec"]["resources"], json!({"limits": round}), "a claim's limit is no request");
+    assert_eq!(rounded("", "resourcequotas", json!({"spec": {"hard": fine}}))["spec"]["hard"], round);
+    let range = rounded("", "limitranges", json!({"spec": {"limits": [{"type": "Pod", "max": fine}]}}));
+    assert_eq!(range["spec"]["limits"][0]["max"], round);
+}

@@ -158,7 +158,7 @@ fn slices_hold_addresses_of_one_kind() {
             (
                 "/endpoints/0/addresses",
                 json!(["::1"]),
-                "endpoints[0].addresses[0]: Invalid value: \"::1\": must be an IPv4 address; endpoints[0].addresses[0]: Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                "endpoints[0].addresses: Invalid value: \"::1\": must be an IPv4 address; endpoints[0].addresses[0]: Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
             ),
             (
                 "/endpoints/0/addresses",
@@ -171,6 +171,25 @@ fn slices_hold_addresses_of_one_kind() {
                 "endpoints[0].hints.forZones[1].name: Duplicate value: \"a\"",
             ),
             ("/ports", json!([{"name": "a"}, {"name": "a"}]), "ports[1].name: Duplicate value: \"a\""),
+        ],
+    );
+    let six = json!({"metadata": {}, "addressType": "IPv6", "endpoints": [{"addresses": ["2001:db8::1"]}], "ports": [{"port": 80}]});
+    let no_port_name = format!(
+        "ports[0].appProtocol: Invalid value: \"\": name part must be non-empty; ports[0].appProtocol: Invalid value: \"\": {}",
+        super::classes::QUALIFIED
+    );
+    table(
+        "discovery.k8s.io",
+        "endpointslices",
+        "ns",
+        &six,
+        &[
+            (
+                "/endpoints/0/addresses",
+                json!(["2001:db8::0001", "1.2.3.4"]),
+                "endpoints[0].addresses[0]: Invalid value: \"2001:db8::0001\": must be in canonical form (\"2001:db8::1\"); endpoints[0].addresses: Invalid value: \"1.2.3.4\": must be an IPv6 address",
+            ),
+            ("/ports/0/appProtocol", json!(""), &no_port_name),
         ],
     );
     let named = json!({"metadata": {}, "addressType": "FQDN", "endpoints": [{"addresses": ["host"]}]});

@@ -6,8 +6,7 @@ use stoa_units::{check_dns_label, check_dns_subdomain, check_path_segment};
 
 use super::address;
 use super::field::{
-    Errors, Path, dns_subdomain, domain_prefixed_path, immutable, indexed, name_error, port_name_errors,
-    port_number,
+    Errors, Path, dns_subdomain, domain_prefixed_path, indexed, name_error, port_name_errors, port_number,
 };
 use crate::value::{at, has, int, is_empty, path, text, texts};
 

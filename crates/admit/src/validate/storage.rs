@@ -208,7 +208,7 @@ const RESIZES: [&str; 5] = [
 
 pub(super) fn claim_status(object: &Value, errors: &mut Errors) {
     let (root, status) = (Path::root("status"), at(object, "status"));
-    let at_resize = root.child("allocatedResourceStatus");
+    let at_resize = root.child("allocatedResourceStatuses");
     let capacity = root.child("capacity");
     for (name, value) in pairs(status, "capacity") {
         basic(value, capacity.key(name), errors);

@@ -190,7 +190,7 @@ impl Printer {
     }
 
     fn shaped(&mut self, v: &Value, (ty, shape): (Type<'_>, &str), key: &str, comma: &str) {
-        if ty.name().starts_with("meta.v1.") {
+        if ty.name().starts_with("apis.meta.") {
             return self.written(v, ty, key, comma);
         }
         let fields: Vec<(String, Option<Field<'_>>)> = match order(shape) {
