@@ -79,6 +79,15 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
                 }
             }
         }
+        ("storage.k8s.io", "csidrivers") => {
+            let asked = |o: &Value| path(o, &["spec", "tokenRequests"]).clone();
+            if !is_empty(spec, "tokenRequests")
+                && !has(spec, "serviceAccountTokenInSecrets")
+                && old.is_none_or(|o| asked(o) != asked(object))
+            {
+                out.push("spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".to_owned());
+            }
+        }
         ("", "secrets") if text(object, "type") == "kubernetes.io/tls" => certificate(object, &mut out),
         ("", "serviceaccounts") => {
             let before = old.is_some_and(|o| path(o, &["metadata", "annotations", MOUNTABLE]).is_string());

@@ -263,10 +263,13 @@ fn plan(
         return Ok(plan_graceful(object, options, now, refinalized));
     }
     if is("namespaces") && !list_is_empty(&object.0["spec"]["finalizers"]) {
+        // It is on its way out: that is what was asked for.
         if object.deletion_timestamp().is_some() {
-            return Err(namespace_busy(resource, object));
+            return Ok(Step::Nothing);
         }
         mark(object, now, 0);
+        // Namespaces are given no time, not even none.
+        object.meta_mut().remove("deletionGracePeriodSeconds");
         object.0["status"]["phase"] = "Terminating".into();
         return Ok(Step::Mark);
     }
@@ -283,11 +286,6 @@ fn plan(
         return Ok(Step::Mark);
     }
     Ok(if refinalized { Step::Mark } else { Step::Nothing })
-}
-
-fn namespace_busy(resource: &Resource, object: &Object) -> Status {
-    let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will automatically be purged by the system.";
-    Status::conflict(resource, object.name(), why)
 }
 
 /// How long a pod may take to end: what is asked for, or what it says itself; nothing if it does not run anywhere.
