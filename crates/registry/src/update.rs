@@ -140,6 +140,7 @@ impl Registry {
                 causes = stoa_admit::validate_update(&request, &defaulted, &new.0);
             }
         }
+        causes.splice(..0, stoa_admit::validate_devices(&request, Some(old), &new.0, &world));
         if (target.resource.group, target.resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(Some(old), &new.0, &mut causes);
         }
@@ -310,6 +311,9 @@ fn must_name_revision(resource: &Resource) -> bool {
             | ("apiextensions.k8s.io", "customresourcedefinitions")
             | ("networking.k8s.io", "servicecidrs" | "ipaddresses")
             | ("discovery.k8s.io", "endpointslices")
+            | ("admissionregistration.k8s.io", _)
+            | ("node.k8s.io", "runtimeclasses")
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
     )
 }
 
