@@ -41,8 +41,8 @@ async fn what_the_server_says_of_itself_is_there_and_comes_back_at_the_next_star
         json!({"group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15})
     );
     assert_eq!(service["status"]["conditions"][0]["reason"], "Local");
-    // Every group that is served is named.
-    for gv in resources().group_versions() {
+    // Every group that is served is named, save that of the names.
+    for gv in resources().group_versions().iter().filter(|gv| gv.group != "apiregistration.k8s.io") {
         let name = format!("{}.{}", gv.version, gv.group);
         assert!(c.get("apiregistration.k8s.io", "apiservices", "", &name).is_some(), "{name}");
     }

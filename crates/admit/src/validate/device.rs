@@ -170,7 +170,7 @@ pub(super) fn admin_access(
     world: &dyn crate::World,
     errors: &mut Errors,
 ) {
-    let first = |mut all: Vec<&Value>| all.iter_mut().position(|v| flag(v, "adminAccess"));
+    let first = |all: Vec<&Value>| all.iter().position(|v| flag(v, "adminAccess"));
     let results = |o| items(below(o, &["status", "allocation", "devices"]), "results").collect();
     let spec = match request.resource.plural {
         "resourceclaims" => at(new, "spec"),
