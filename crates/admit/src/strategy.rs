@@ -352,6 +352,14 @@ fn status_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
             new.insert(key.clone(), value.clone());
         }
     }
+    match (request.resource.group, request.resource.plural) {
+        ("flowcontrol.apiserver.k8s.io", _) => keep_all_metadata(old, object),
+        ("resource.k8s.io", "resourceclaims")
+        | ("storage.k8s.io", "volumeattachments")
+        | ("networking.k8s.io", "servicecidrs")
+        | ("admissionregistration.k8s.io", "validatingadmissionpolicies") => keep_own_metadata(old, object),
+        _ => {}
+    }
     if request.is_on("apps", "deployments") {
         let labels = path(old, &["metadata", "labels"]).clone();
         if let Some(meta) = ensure(object, "metadata") {
@@ -363,6 +371,21 @@ fn status_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
     }
     if request.is_on("", "nodes") {
         drop_disabled(request, old, object);
+    }
+}
+
+/// Who writes these statuses has no say in the metadata; only who wrote what is noted.
+fn keep_all_metadata(old: &Value, object: &mut Value) {
+    let mut kept = at(old, "metadata").clone();
+    set_or_remove(&mut kept, "managedFields", path(object, &["metadata", "managedFields"]).clone());
+    set(object, "metadata", kept);
+}
+
+/// What people and controllers note in metadata is none of a status' business.
+fn keep_own_metadata(old: &Value, object: &mut Value) {
+    let Some(meta) = ensure(object, "metadata") else { return };
+    for key in ["deletionTimestamp", "labels", "annotations", "finalizers", "ownerReferences"] {
+        set_or_remove(meta, key, path(old, &["metadata", key]).clone());
     }
 }
 
@@ -403,7 +426,8 @@ fn bump_generation(request: &Request<'_>, old: &Value, object: &mut Value) {
     let specifies = matches!(request.subresource, "" | "scale" | "resize" | "ephemeralcontainers");
     // Drivers count from the first change on, and have no number before.
     let counts = has_generation(request.resource) || request.is_on("storage.k8s.io", "csidrivers");
-    if !counts || !specifies {
+    // A class of priorities stays at its first number, whatever of it changes.
+    if !counts || !specifies || request.is_on("scheduling.k8s.io", "priorityclasses") {
         return;
     }
     let notes = |o: &Value| path(o, &["metadata", "annotations"]).clone();

@@ -1,5 +1,6 @@
 //! What the cluster takes but finds odd: the warnings that a write brings back besides the object.
 
+mod definition;
 mod pod;
 
 use serde_json::Value;
@@ -54,6 +55,7 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
             }
             volume(spec, &mut out);
         }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => definition::formats(object, old, &mut out),
         ("node.k8s.io", "runtimeclasses") => {
             let labels = pairs(at(object, "scheduling"), "nodeSelector").map(|(label, _)| label);
             out.extend(

@@ -10,6 +10,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 mod time;
+mod union;
 
 use crate::go;
 use crate::schema::{Field, Kind, Type};
@@ -206,12 +207,12 @@ impl<'a> Pass<'a> {
         self.value(value, field.kind(), field.go_type())?;
         self.go.fields.truncate(fields);
         self.path.truncate(length);
-        Ok(if complete::is_left_out(value, field) { Keep::No } else { Keep::Yes })
+        Ok(if value.is_null() || complete::is_left_out(value, field) { Keep::No } else { Keep::Yes })
     }
 
     fn value(&mut self, value: &mut Value, kind: Kind<'a>, go_type: &str) -> Result<(), DecodeError> {
         match (kind, &mut *value) {
-            (Kind::Any | Kind::Open, _) => Ok(()),
+            (Kind::Any | Kind::Open, _) => union::read(value, go_type),
             (Kind::Struct(ty), Value::Object(map)) => self.structure(map, ty),
             (Kind::List(element), Value::Array(list)) => {
                 let inner = go_type.trim_start_matches('*').strip_prefix("[]").unwrap_or_default();

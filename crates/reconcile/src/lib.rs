@@ -29,6 +29,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod flow_schema;
 mod job;
 mod job_pod;
 mod namespace;
@@ -66,6 +67,7 @@ pub fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         Controller::Endpoints => endpoints::reconcile_slices(world, key),
         Controller::EndpointsLegacy => endpoints::reconcile_endpoints(world, key),
         Controller::EndpointsMirror => endpoints::reconcile_mirror(world, key),
+        Controller::FlowSchema => flow_schema::reconcile(world, key),
         Controller::IpAddress => service_cidr::reconcile_address(world, key),
         Controller::ServiceCidr => service_cidr::reconcile_range(world, key),
         Controller::Job => job::reconcile(world, key),

@@ -179,7 +179,7 @@ fn signer_name(name: &str, out: &mut Vec<Cause>) {
     let parts: Vec<&str> = name.splitn(3, '/').collect();
     let [domain, path] = parts[..] else {
         if name.is_empty() {
-            out.push(Cause::required(FIELD, ""));
+            return out.push(Cause::required(FIELD, ""));
         }
         let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         return out.push(Cause::invalid(FIELD, name, why));

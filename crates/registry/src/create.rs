@@ -145,7 +145,8 @@ impl Registry {
             false => Default::default(),
         };
         guards.extend(allocation.guards);
-        let mut causes = stoa_admit::validate_create(&request, &object.0);
+        let mut causes = stoa_admit::validate_devices(&request, None, &object.0, &world);
+        causes.extend(stoa_admit::validate_create(&request, &object.0));
         if (resource.group, resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(None, &object.0, &mut causes);
         }

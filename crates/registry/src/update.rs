@@ -155,6 +155,7 @@ impl Registry {
                 causes = stoa_admit::validate_update(&request, &defaulted, &new.0);
             }
         }
+        causes.splice(..0, stoa_admit::validate_devices(&request, Some(old), &new.0, &world));
         if (target.resource.group, target.resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(Some(old), &new.0, &mut causes);
         }

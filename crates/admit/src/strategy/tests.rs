@@ -45,6 +45,36 @@ fn a_write_of_the_status_keeps_the_specification() {
 }
 
 #[test]
+fn some_statuses_are_written_without_a_say_in_the_metadata() {
+    for (group, plural) in [
+        ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+        ("resource.k8s.io", "resourceclaims"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ] {
+        let old = json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {}, "status": {}});
+        let mut new = old.clone();
+        new["metadata"] = json!({"name": "x", "annotations": {"n": "1"}, "ownerReferences": [{"uid": "o"}], "managedFields": [1]});
+        new["status"] = json!({"conditions": [{"type": "T"}]});
+        let got = updated(group, plural, "status", &old, new);
+        let want = json!({"name": "x", "labels": {"a": "b"}, "managedFields": [1]});
+        assert_eq!(
+            (&got["metadata"], &got["status"]["conditions"][0]["type"]),
+            (&want, &json!("T")),
+            "{plural}"
+        );
+    }
+}
+
+#[test]
+fn a_class_of_priorities_does_not_count_its_changes() {
+    let old = json!({"metadata": {"name": "x", "generation": 1}, "value": 1});
+    let mut new = old.clone();
+    new["description"] = json!("d");
+    let got = updated("scheduling.k8s.io", "priorityclasses", "", &old, new);
+    assert_eq!((&got["metadata"]["generation"], &got["description"]), (&json!(1), &json!("d")));
+}
+
+#[test]
 fn a_namespace_wears_its_name_and_its_finalizer() {
     let mut o = json!({"metadata": {"name": "x", "labels": {"kubernetes.io/metadata.name": "y"}}, "status": {"phase": "Terminating"}});
     prepare_create(&request(Operation::Create, "", "namespaces", "", "x"), &mut o);

@@ -366,7 +366,10 @@ pub(super) fn priority_class_change(old: &Value, new: &Value, errors: &mut Error
 }
 
 pub(super) fn runtime_class(object: &Value, errors: &mut Errors) {
-    dns_label(text(object, "handler"), Path::root("handler"), errors);
+    match text(object, "handler") {
+        "" => errors.push(Cause::required("handler", "")),
+        handler => dns_label(handler, Path::root("handler"), errors),
+    }
     let fixed = path(object, &["overhead", "podFixed"]);
     // Judged as a container's limits, and named so.
     super::pod_resources::overhead(fixed, Path::root("overhead"), errors);

@@ -48,6 +48,8 @@ fn of_change(group: &str, plural: &str) -> &'static [Step] {
         ("storage.k8s.io", "csinodes" | "volumeattachments") => &[Whole, Kind, Change],
         ("storage.k8s.io", "volumeattributesclasses") => &[Changed, Change, Whole, Kind],
         ("resource.k8s.io", "resourceclaims") => &[Whole, Changed, Change],
+        // A template is judged whole each time, although it never changes.
+        ("resource.k8s.io", "resourceclaimtemplates") => &[Whole, Kind, Changed, Change],
         // What is as it was is not judged again.
         ("resource.k8s.io", "deviceclasses") => &[Whole, Changed, Change],
         ("resource.k8s.io", "resourceslices") => &[Changed, Change],
