@@ -373,6 +373,15 @@ async fn tables_and_metadata_come_by_accept() {
         get(MAPS.into(), "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await.json();
     assert_eq!(partial["kind"], "PartialObjectMetadataList");
     assert_eq!(partial["items"][0].get("data"), None);
+    for (path, accept, code) in [
+        ("/apis/apps/v1", "application/json;as=Table;v=v1;g=meta.k8s.io", 406),
+        ("/apis", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", 406),
+        ("/apis", "application/*", 200),
+        ("/api", "application/*", 406),
+        ("/version", "text/html", 406),
+    ] {
+        assert_eq!(get(path.into(), accept).await.code, code, "{path} {accept}");
+    }
     let yaml = get(format!("{MAPS}/a"), "application/yaml").await;
     assert_eq!(yaml.header("content-type"), "application/yaml");
     assert!(String::from_utf8_lossy(&yaml.bytes).contains("kind: ConfigMap"));
@@ -532,6 +541,8 @@ async fn what_has_a_namespace_is_only_listed_without_it() {
         ("GET", "/api/v1/configmaps", 200),
         ("POST", "/api/v1/configmaps", 405),
         ("DELETE", "/api/v1/configmaps", 405),
+        ("PATCH", MAPS, 405),
+        ("PUT", MAPS, 405),
         ("POST", "/api/v1/bindings", 404),
         ("POST", "/apis/authorization.k8s.io/v1/localsubjectaccessreviews", 404),
     ] {
