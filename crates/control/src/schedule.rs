@@ -89,7 +89,7 @@ impl Core {
             Some(Budget {
                 namespace: b.metadata.namespace.as_deref()?.into(),
                 selector: stoa_reconcile::budget_selector(b)?,
-                allowed: status.map_or(0, |s| s.disruptions_allowed),
+                allowed: status.and_then(|s| s.disruptions_allowed).unwrap_or(0),
                 disrupted: status
                     .and_then(|s| s.disrupted_pods.as_ref())
                     .into_iter()
