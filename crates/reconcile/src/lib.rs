@@ -47,6 +47,8 @@ mod taint_eviction;
 mod token_secret;
 
 pub use action::{Action, Announce, Level, ObjectId, OnExists, Propagation};
+pub use binder::{SELECTED_NODE, claim_ref_of, free_volumes, is_bound, waits_for_consumer};
+pub use disruption::selector_of as budget_selector;
 pub use graph::{Graph, Member};
 pub use key::{Controller, Key};
 pub use pod::Pod;

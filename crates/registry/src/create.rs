@@ -124,6 +124,7 @@ impl Registry {
     ) -> Result<Prepared, Status> {
         let resource = target.resource;
         let mut object = Object(convert::to_stored(resource, object)?);
+        let stem = if object.name().is_empty() { object.generate_name().to_string() } else { String::new() };
         self.fill_metadata(target, &mut object)?;
         let name = object.name().to_string();
         if name.contains('/') {
@@ -139,7 +140,10 @@ impl Registry {
         stoa_admit::default(stored, &mut object.0);
         let managed = managed.or_else(|| created_by(ctx, place, &object.0, request.now));
         stoa_admit::prepare_create(&request, &mut object.0);
-        stoa_admit::mutate(&request, &mut object.0, &world)?;
+        // On a stock server a name is made up only when all that may change the object have seen it.
+        let shown = if stem.is_empty() || !target.name.is_empty() { &name } else { &stem };
+        let nameless = admission::request(self, ctx, Target { name: shown, ..place }, Operation::Create);
+        stoa_admit::mutate(&nameless, &mut object.0, &world)?;
         let allocation = match allocate::is_allocated(stored) {
             true => self.allocate_new(ctx, &mut object.0)?,
             false => Default::default(),
