@@ -371,3 +371,32 @@ fn set_finalizers(object: &mut Object, propagation: Option<Propagation>) -> bool
 fn list_is_empty(list: &Value) -> bool {
     list.as_array().is_none_or(Vec::is_empty)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_goes_at_once_says_when_it_went() {
+        let resource = stoa_kube::resources().find("", "v1", "pods").unwrap();
+        let now = Time::EPOCH.plus(Duration::from_secs(9));
+        let pod = |meta: Value, phase: &str| {
+            Object(json!({"metadata": meta, "spec": {"nodeName": "n"}, "status": {"phase": phase}}))
+        };
+        for (mut object, options) in [
+            (pod(json!({"generation": 1}), "Running"), DeleteOptions::now()),
+            (pod(json!({"generation": 1}), "Failed"), DeleteOptions::default()),
+            (
+                pod(
+                    json!({"generation": 2, "deletionTimestamp": "1970-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}),
+                    "Running",
+                ),
+                DeleteOptions::now(),
+            ),
+        ] {
+            assert!(matches!(plan(resource, &options, &mut object, now), Ok(Step::Remove)));
+            let meta = json!({"generation": 2, "deletionTimestamp": "1970-01-01T00:00:09Z", "deletionGracePeriodSeconds": 0});
+            assert_eq!(object.0["metadata"], meta);
+        }
+    }
+}
