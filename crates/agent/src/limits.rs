@@ -282,7 +282,7 @@ impl Side {
 pub(crate) fn totals(pod: &Pod, own: &ResourceRequirements, side: Side) -> BTreeMap<String, Text> {
     type Sums = BTreeMap<String, Quantity>;
     let add = |to: &mut Sums, name: &str, n: &Quantity| {
-        let sum = to.get(name).map_or_else(|| n.clone(), |old| old.plus(n));
+        let sum = to.get(name).map_or_else(|| *n, |old| old.plus(n));
         to.insert(name.to_owned(), sum);
     };
     let raise = |to: &mut Sums, name: &str, n: Quantity| {
@@ -301,7 +301,7 @@ pub(crate) fn totals(pod: &Pod, own: &ResourceRequirements, side: Side) -> BTree
                     add(&mut beside, name, &n);
                 }
                 Part::Init => {
-                    let with = beside.get(name).map_or_else(|| n.clone(), |old| old.plus(&n));
+                    let with = beside.get(name).map_or_else(|| n, |old| old.plus(&n));
                     raise(&mut peak, name, with);
                 }
                 Part::Ephemeral => {}

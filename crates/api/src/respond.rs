@@ -64,7 +64,6 @@ pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Answer {
 /// A refusal, in the form agreed on.
 pub(crate) fn refusal(status: &Status, encoding: Encoding) -> Answer {
     let mut answer = object(status.code(), encoding, status.to_bytes());
-    warn(&mut answer, &status.warnings);
     if let Some(seconds) = status.retry_after_seconds() {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

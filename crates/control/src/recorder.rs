@@ -66,9 +66,12 @@ impl Recorder {
 struct Memory {
     said: HashMap<(Arc<str>, &'static str, String), Said>,
     /// Of each object and reason: what was said of late.
-    similar: HashMap<(Arc<str>, &'static str), (HashSet<String>, Time)>,
+    similar: HashMap<(Arc<str>, &'static str), Similar>,
     budgets: HashMap<(Arc<str>, &'static str), (f64, Time)>,
 }
+
+/// Messages that differ, and when the last of them was said.
+type Similar = (HashSet<String>, Time);
 
 #[derive(Clone)]
 struct Said {

@@ -105,9 +105,6 @@ pub struct Status {
     /// The HTTP status code; 0 where the server leaves it out.
     #[serde(skip_serializing_if = "is_zero_u16")]
     pub code: u16,
-    /// What was odd about what is refused, to be sent beside: not part of the object.
-    #[serde(skip)]
-    pub warnings: Vec<String>,
 }
 
 fn is_zero_u32(n: &u32) -> bool {
@@ -129,7 +126,6 @@ impl Default for Status {
             reason: Cow::Borrowed(""),
             details: None,
             code: 0,
-            warnings: Vec::new(),
         }
     }
 }
@@ -144,12 +140,6 @@ fn about(name: &str, group: &str, kind: &str) -> StatusDetails {
 }
 
 impl Status {
-    /// The same, with what is to be said beside before what it says already.
-    pub fn with_warnings(mut self, warnings: &[String]) -> Status {
-        self.warnings.splice(0..0, warnings.iter().cloned());
-        self
-    }
-
     /// A failure with any code, reason and message.
     pub fn failure(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
         Status { code, reason: Cow::Borrowed(reason), message: message.into(), ..Status::default() }

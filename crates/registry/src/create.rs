@@ -107,22 +107,8 @@ impl Registry {
         object: Value,
         managed: Option<Value>,
     ) -> Result<Prepared, Status> {
-        let (object, warnings) = decode::object(ctx, target, object)?;
-        let prepared = self.prepare_decoded(ctx, target, object, managed);
-        // What is refused is told of all the same.
-        let mut prepared = prepared.map_err(|refused| refused.with_warnings(&warnings))?;
-        prepared.warnings.splice(0..0, warnings);
-        Ok(prepared)
-    }
-
-    fn prepare_decoded(
-        &self,
-        ctx: &Context,
-        target: Target<'_>,
-        object: Value,
-        managed: Option<Value>,
-    ) -> Result<Prepared, Status> {
         let resource = target.resource;
+        let (object, mut warnings) = decode::object(ctx, target, object)?;
         let mut object = Object(convert::to_stored(resource, object)?);
         let stem = if object.name().is_empty() { object.generate_name().to_string() } else { String::new() };
         self.fill_metadata(target, &mut object)?;
@@ -162,7 +148,7 @@ impl Registry {
         }
         self.check_escalation(ctx, stored, &object.0, None)?;
         self.check_owner_references(ctx, place, &object.0, None)?;
-        let warnings = stoa_admit::check(&request, &object.0, None, &world)?;
+        warnings.extend(stoa_admit::check(&request, &object.0, None, &world)?);
         if let Some(managed) = managed {
             object.meta_mut().insert("managedFields".into(), managed);
         }

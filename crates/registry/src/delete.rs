@@ -383,19 +383,21 @@ mod tests {
         let pod = |meta: Value, phase: &str| {
             Object(json!({"metadata": meta, "spec": {"nodeName": "n"}, "status": {"phase": phase}}))
         };
-        for (mut object, options) in [
-            (pod(json!({"generation": 1}), "Running"), DeleteOptions::now()),
-            (pod(json!({"generation": 1}), "Failed"), DeleteOptions::default()),
+        for (mut object, options, ends) in [
+            (pod(json!({"generation": 1}), "Running"), DeleteOptions::now(), "1970-01-01T00:00:09Z"),
+            (pod(json!({"generation": 1}), "Failed"), DeleteOptions::default(), "1970-01-01T00:00:09Z"),
+            // What was said to last until then began so much earlier.
             (
                 pod(
                     json!({"generation": 2, "deletionTimestamp": "1970-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}),
                     "Running",
                 ),
                 DeleteOptions::now(),
+                "1970-01-01T00:00:00Z",
             ),
         ] {
             assert!(matches!(plan(resource, &options, &mut object, now), Ok(Step::Remove)));
-            let meta = json!({"generation": 2, "deletionTimestamp": "1970-01-01T00:00:09Z", "deletionGracePeriodSeconds": 0});
+            let meta = json!({"generation": 2, "deletionTimestamp": ends, "deletionGracePeriodSeconds": 0});
             assert_eq!(object.0["metadata"], meta);
         }
     }

@@ -65,17 +65,13 @@ impl Registry {
                 _ => decode::Made::Document(patched),
             };
             let (patched, warnings) = decode::patched(ctx, target, made, shown)?;
-            let plan = || {
-                decode::check_named(target, &patched)?;
-                let patched = Object(convert::to_stored(resource, patched)?);
-                if given_revision(resource, &patched)?.is_some_and(|r| r != entry.modified) {
-                    return Err(Status::conflict_modified(resource, target.name));
-                }
-                check_uid(resource, target, &old, &patched)?;
-                self.plan_update(ctx, target, &entry, &old, patched.0, managed)
-            };
-            // What is refused is told of all the same.
-            let plan = plan().map_err(|refused| refused.with_warnings(&warnings))?;
+            decode::check_named(target, &patched)?;
+            let patched = Object(convert::to_stored(resource, patched)?);
+            if given_revision(resource, &patched)?.is_some_and(|r| r != entry.modified) {
+                return Err(Status::conflict_modified(resource, target.name));
+            }
+            check_uid(resource, target, &old, &patched)?;
+            let plan = self.plan_update(ctx, target, &entry, &old, patched.0, managed)?;
             if let Some(mut written) = self.carry_out(ctx, target, entry, plan).await? {
                 written.warnings.splice(0..0, warnings);
                 return Ok(written);

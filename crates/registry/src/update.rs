@@ -29,25 +29,9 @@ pub(crate) enum Plan {
 impl Registry {
     /// Replaces an object, or the part of it that a subresource covers.
     pub async fn update(&self, ctx: &Context, target: Target<'_>, object: Value) -> Result<Written, Status> {
-        let (object, warnings) = decode::object(ctx, target, object)?;
-        match self.update_decoded(ctx, target, object).await {
-            Ok(mut written) => {
-                written.warnings.splice(0..0, warnings);
-                Ok(written)
-            }
-            // What is refused is told of all the same.
-            Err(refused) => Err(refused.with_warnings(&warnings)),
-        }
-    }
-
-    async fn update_decoded(
-        &self,
-        ctx: &Context,
-        target: Target<'_>,
-        object: Value,
-    ) -> Result<Written, Status> {
         let resource = target.resource;
         let key = self.key(resource, target.namespace, target.name);
+        let (object, warnings) = decode::object(ctx, target, object)?;
         decode::check_named(target, &object)?;
         let mut object = Object(convert::to_stored(resource, object)?);
         let given = given_revision(resource, &object)?;
@@ -63,7 +47,8 @@ impl Registry {
             // Who says what he has read has one try.
             let body = if given.is_some() { std::mem::take(&mut object.0) } else { object.0.clone() };
             let plan = self.plan_update(ctx, target, &entry, &old, body, Managed::Track)?;
-            if let Some(written) = self.carry_out(ctx, target, entry, plan).await? {
+            if let Some(mut written) = self.carry_out(ctx, target, entry, plan).await? {
+                written.warnings.splice(0..0, warnings);
                 return Ok(written);
             }
             if given.is_some() {

@@ -234,8 +234,8 @@ fn the_cheapest_victims_are_chosen() {
     }
     c.snapshot.sync(&c.ledger);
     assert_eq!(plan(&c, &pod("same", json!({"cpu": "1", "priority": 1}))), None);
-    let plan = plan(&c, &pod("high", json!({"cpu": "1", "priority": 9}))).expect("a victim");
-    assert_eq!((plan.victims.len(), &*plan.victims[0].0.name), (1, "low1"));
+    let cheapest = plan(&c, &pod("high", json!({"cpu": "1", "priority": 9}))).expect("a victim");
+    assert_eq!((cheapest.victims.len(), &*cheapest.victims[0].0.name), (1, "low1"));
     assert_eq!(plan(&c, &pod("never", json!({"cpu": "3", "priority": 9}))), None);
     let meek = pod("meek", json!({"cpu": "1", "priority": 9, "preemptionPolicy": "Never"}));
     assert_eq!(plan(&c, &meek), None);
@@ -249,11 +249,11 @@ fn room_that_is_made_for_a_pod_is_kept_from_those_that_do_not_come_before_it() {
     }
     c.snapshot.sync(&c.ledger);
     let high = Arc::new(pod("high", json!({"cpu": "2", "priority": 9})));
-    let plan = plan(&c, &high).expect("victims");
-    assert_eq!((plan.node.as_str(), plan.victims.len()), ("n1", 2));
-    c.snapshot.nominate(high.clone(), &plan.node);
+    let made = plan(&c, &high).expect("victims");
+    assert_eq!((made.node.as_str(), made.victims.len()), ("n1", 2));
+    c.snapshot.nominate(high.clone(), &made.node);
     // Those that were evicted end one after the other; what takes their place must not take the room.
-    for (i, (victim, _)) in plan.victims.iter().enumerate() {
+    for (i, (victim, _)) in made.victims.iter().enumerate() {
         c.ledger.release(&Holder::Pod(victim.clone()));
         c.snapshot.remove_pod(victim);
         c.snapshot.sync(&c.ledger);
@@ -349,8 +349,8 @@ fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
     let field = |values: Value| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
     let mut with_ssd = field(json!(["n2"]));
     with_ssd["matchExpressions"] = json!([{"key": "disk", "operator": "Exists"}]);
-    let refused = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s).";
-    let elsewhere = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.";
+    let refused = "0/2 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeAffinity], 1 node(s) had untolerated taint(s).";
+    let elsewhere = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't satisfy plugin(s) [NodeAffinity].";
     let taint = json!([{"key": "k", "operator": "Exists"}]);
     for (terms, tolerations, wanted) in [
         (json!([field(json!(["n1"]))]), json!([]), "n1"),
@@ -365,10 +365,7 @@ fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
         let mut c = Cluster::new(&[node("n1", "4", json!({})), node("n2", "4", tainted)]);
         let mut spec = named(terms.clone());
         spec["tolerations"] = tolerations;
-        let found = match place(&c.snapshot, &mut c.frontiers, &pod("p", spec)) {
-            Decision::Node { node, .. } => node.to_string(),
-            Decision::Unschedulable(d) => d.message(),
-        };
+        let found = c.decide(&pod("p", spec));
         assert!(found.starts_with(wanted), "{terms}: {found}");
     }
 }

@@ -45,10 +45,9 @@ pub(super) fn check(
     };
     let asked = pod_resources(spec, "requests");
     let mut short = Vec::new();
-    let units: [(&str, fn(&Quantity) -> u64); 2] =
-        [("cpu", Quantity::milli_ceil), ("memory", Quantity::value_ceil)];
-    for (name, unit) in units {
+    for name in ["cpu", "memory"] {
         let (Some(asked), has) = (asked.get(name), allocatable(name)) else { continue };
+        let unit = |q: &Quantity| if name == "cpu" { q.milli_ceil() } else { q.value_ceil() };
         if asked.nano() > has.nano() {
             short.push(format!("{name}, requested: {}, allocatable: {}", unit(asked), unit(&has)));
         }
