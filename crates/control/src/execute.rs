@@ -112,8 +112,7 @@ impl Run<'_> {
     }
 
     fn say(&self, about: ObjectId, level: Level, reason: &'static str, message: String) {
-        let note = Note { about, level, reason, message, component: self.component, action: "" };
-        self.executor.recorder.say(note);
+        self.executor.recorder.say(Note { about, level, reason, message, component: self.component });
     }
 
     fn saw(&mut self, revision: Revision) {

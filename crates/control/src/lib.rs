@@ -25,7 +25,6 @@ mod recorder;
 mod rescinder;
 mod schedule;
 mod service;
-mod volumes;
 mod work;
 
 pub use claimer::LedgerClaimer;

@@ -248,10 +248,10 @@ impl Troupe<'_> {
             announce: Some(Announce {
                 about: self.id.clone(),
                 reason: "SuccessfulDelete",
-                done: "Delete Pod ".into(),
+                done: "delete Pod ".into(),
                 end: format!(" in StatefulSet {} successful", self.id.name).into(),
                 failed: "FailedDelete",
-                error: format!("Delete Pod {} in StatefulSet {} failed error: ", pod.id.name, self.id.name)
+                error: format!("delete Pod {} in StatefulSet {} failed error: ", pod.id.name, self.id.name)
                     .into(),
             }),
         });

@@ -83,10 +83,7 @@ impl Quantity {
             return Err(QuantityError::Form);
         }
         let (number, suffix) = (&text[start..i], &text[i..]);
-        // Letters that some suffix has, then a sign, then digits: nothing else gets as far as being no suffix.
-        let rest = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
-        let rest = rest.strip_prefix(['+', '-']).unwrap_or(rest);
-        if !rest.bytes().all(|c| c.is_ascii_digit()) {
+        if suffix.bytes().any(|c| !(c.is_ascii_alphanumeric() || c == b'+' || c == b'-')) {
             return Err(QuantityError::Form);
         }
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

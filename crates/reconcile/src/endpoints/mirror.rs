@@ -103,8 +103,4 @@ impl Wanted for Mirrored {
     fn since(&self) -> Option<Time> {
         None
     }
-
-    fn is_news(&self, _: &Endpoint) -> bool {
-        true
-    }
 }
