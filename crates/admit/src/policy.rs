@@ -247,7 +247,8 @@ fn exempt(
     out
 }
 
-/// What admission notes of one request for whoever keeps an audit: annotations by their keys. It outlives a refusal.
+/// What is noted of one request and outlives its refusal: annotations by their keys, which admission makes for whoever keeps an
+/// audit, and what was odd about the body, for whoever sent it.
 #[derive(Debug, Default)]
 pub struct Annotations {
     notes: Mutex<BTreeMap<String, String>>,

@@ -470,6 +470,9 @@ async fn what_has_a_namespace_is_only_listed_without_it() {
         ("GET", "/api/v1/configmaps", 200),
         ("POST", "/api/v1/configmaps", 405),
         ("DELETE", "/api/v1/configmaps", 405),
+        ("GET", "/api/v1/configmaps/a", 404),
+        ("PUT", "/api/v1/configmaps/a", 404),
+        ("DELETE", "/api/v1/configmaps/a", 404),
         ("POST", "/api/v1/bindings", 404),
         ("POST", "/apis/authorization.k8s.io/v1/localsubjectaccessreviews", 404),
     ] {

@@ -44,7 +44,7 @@ pub struct Context {
     pub force: bool,
     /// Whether the write needs no escalation check: the system's own components.
     pub privileged: bool,
-    /// What admission notes of the request for an audit.
+    /// What is noted of the request though it be refused.
     pub notes: Arc<Annotations>,
 }
 

@@ -50,10 +50,10 @@ pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> 
         body::drain(request.into_body()).await;
         return Err(Status::method_not_allowed());
     }
-    // Without a namespace, what has one is listed and watched only.
+    // Without a namespace, what has one is listed and watched only, and nothing of it is there by name.
     if asked.resource.namespaced && asked.path.namespace.is_empty() && !matches!(verb, "list" | "watch") {
         body::drain(request.into_body()).await;
-        let is_listed = asked.resource.has_verb("list");
+        let is_listed = asked.resource.has_verb("list") && asked.path.name.is_empty();
         return Err(if is_listed { Status::method_not_allowed() } else { Status::unknown_path() });
     }
     if let Err(status) = negotiate::check_routed(request.headers(), verb) {

@@ -25,10 +25,8 @@ pub(super) fn go_type<'a>(kind: Kind<'_>, declared: &'a str) -> &'a str {
 /// Checks a scalar and rewrites it in canonical form.
 pub(super) fn check(value: &mut Value, kind: Kind<'_>) -> Result<(), Wrong> {
     match kind {
-        Kind::Bool | Kind::Text => {
-            let fits = if matches!(kind, Kind::Bool) { value.is_boolean() } else { value.is_string() };
-            fits.then_some(()).ok_or_else(|| Wrong::Type(go::json_type(value).to_owned()))
-        }
+        Kind::Bool if value.is_boolean() => Ok(()),
+        Kind::Text if value.is_string() => Ok(()),
         Kind::Int32 => whole(value, i64::from(i32::MIN), i64::from(i32::MAX)),
         Kind::Int64 => whole(value, i64::MIN, i64::MAX),
         Kind::Double => value.is_number().then_some(()).ok_or_else(|| wrong_type(value)),
@@ -38,7 +36,7 @@ pub(super) fn check(value: &mut Value, kind: Kind<'_>) -> Result<(), Wrong> {
         Kind::Quantity => quantity(value),
         Kind::IntOrString => int_or_string(value),
         // The caller has dealt with objects and lists that fit; whatever comes here does not.
-        Kind::Any | Kind::Open | Kind::Struct(_) | Kind::List(_) | Kind::Map(_) => {
+        Kind::Bool | Kind::Text | Kind::Any | Kind::Open | Kind::Struct(_) | Kind::List(_) | Kind::Map(_) => {
             Err(Wrong::Type(go::json_type(value).to_owned()))
         }
     }
