@@ -71,7 +71,8 @@ def test_a_rule_sends_the_whole_pod_back_to_its_beginning(pods):
     again = lambda s: s.get("phase") == "Running" and all(
         c["restartCount"] == 1 for c in s["containerStatuses"] + s["initContainerStatuses"]) and container(s, "b").get("ready")
     status = pods.until("back", again)
-    assert container(status, "a")["lastState"]["terminated"]["exitCode"] == 42
+    last = container(status, "a")["lastState"]["terminated"]
+    assert (last["exitCode"], last["reason"]) == (137, "RestartingAllContainers")
     assert condition(status, "AllContainersRestarting")["status"] == "False"
     # The volume and the address are the same, and no hook was run.
     assert pods.sh("back", "cat /v/log", "b").split() == ["i", "a", "i", "a"]

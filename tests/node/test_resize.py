@@ -43,11 +43,18 @@ def test_a_running_pod_grows_and_shrinks_in_place(pods):
 
 def test_more_than_the_node_has_is_pending_until_it_is_taken_back(pods):
     pods.create(pod("r", {"name": "a", "script": "sleep 1000", "resources": resources("100m", "32Mi")}))
+    pods.create(pod("s", {"name": "a", "script": "sleep 1000", "resources": resources("100m", "32Mi")}))
     pods.ready("r")
-    resize(pods, "r", ("a", resources("100", "32Mi")))
+    pods.ready("s")
+    wish = {"spec": {"containers": [{"name": "a", "resources": resources("100", "32Mi")}]}}
+    refused = pods.kubectl("patch", "pod", "r", "--subresource=resize", "-p", json.dumps(wish), check=False, stderr=True)
+    assert "node didn't have enough allocatable resources: cpu, requested: 100000, allocatable: " in refused
+    # All of the node, of which another pod has a part.
+    cpu = pods.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.allocatable.cpu}").strip()
+    resize(pods, "r", ("a", resources(cpu, "32Mi")))
     status = pods.until("r", lambda s: condition(s, "PodResizePending"), what="a verdict")
     pending = condition(status, "PodResizePending")
-    assert pending["reason"] == "Infeasible" and "cpu" in pending["message"]
+    assert pending["reason"] == "Deferred" and "cpu" in pending["message"]
     assert container(status, "a")["allocatedResources"]["cpu"] == "100m"
     assert pods.sh("r", READ, "a").split()[1] == "10000"
     resize(pods, "r", ("a", resources("150m", "32Mi")))

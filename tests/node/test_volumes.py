@@ -90,7 +90,8 @@ def test_memory_and_host_directories_are_as_asked(pods):
         mounts = [{"name": "m", "mountPath": "/m"}, {"name": "f", "mountPath": "/f", "readOnly": True}, {"name": "d", "mountPath": "/d"}]
         context = {"securityContext": {"fsGroup": 2000, "runAsUser": 1000}}
         pods.create(pod("dirs", {"name": "c", "script": "sleep 1000", "volumeMounts": mounts}, volumes=volumes, **context),
-                    pod("wrong", "sleep 1000", volumes=[{"name": "w", **path("file", "Directory")}]))
+                    pod("wrong", {"name": "c", "script": "sleep 1000", "volumeMounts": [{"name": "w", "mountPath": "/w"}]},
+                        volumes=[{"name": "w", **path("file", "Directory")}]))
         pods.ready("dirs")
         out = pods.sh("dirs", "cat /f; id -G; stat -c %g /m; df -k /m | tail -1 | awk '{print $2}'; head -c 2m /dev/zero > /m/x 2>&1 || echo full")
         assert out.split("\n")[:4] == ["host", "0 2000", "2000", "1024"] and "full" in out

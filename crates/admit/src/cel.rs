@@ -49,6 +49,17 @@ impl Type {
     }
 }
 
+impl Type {
+    /// What the compiler calls it, with what it holds as far as that is told here.
+    pub(crate) fn whole_name(self) -> &'static str {
+        match self {
+            Type::List => "list(dyn)",
+            Type::Map => "map(dyn, dyn)",
+            other => other.name(),
+        }
+    }
+}
+
 /// Words that stand for no variable: types, and what the libraries put their functions behind.
 const KNOWN: [&str; 30] = [
     "bool",

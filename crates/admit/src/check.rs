@@ -3,6 +3,7 @@
 
 mod limits;
 mod node_restriction;
+mod pod_resize;
 mod pod_security;
 pub mod quota;
 
@@ -35,6 +36,7 @@ pub fn check(
     pod_security::check(request, object, old, world, &mut warnings)?;
     only_default_class(request, object, world)?;
     resize(request, object, old, world)?;
+    pod_resize::check(request, object, old, world)?;
     if request.operation != Operation::Delete && matches!(request.subresource, "" | "resize") {
         quota::check(request, object, old, world)?;
     }

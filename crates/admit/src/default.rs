@@ -41,7 +41,6 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("", "secrets") => string_data(object),
         ("", "nodes") => node(object),
         ("", "persistentvolumes") => storage::persistent_volume(object),
-        ("", "persistentvolumeclaims") => storage::persistent_volume_claim(object),
         ("", "limitranges") => storage::limit_range(object),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => subjects(object),
         ("apiextensions.k8s.io", "customresourcedefinitions") => definition_names(object),
@@ -52,6 +51,28 @@ pub fn default(resource: &Resource, object: &mut Value) {
             }
         }
         _ => {}
+    }
+    round_amounts(resource, object);
+}
+
+/// Nothing is counted in less than thousandths.
+fn round_amounts(resource: &Resource, object: &mut Value) {
+    let places: &[&[&str]] = match (resource.group, resource.plural) {
+        ("", "nodes") => &[&["status", "capacity"], &["status", "allocatable"]],
+        ("", "persistentvolumes") => &[&["spec", "capacity"]],
+        ("", "persistentvolumeclaims") => &[
+            &["spec", "resources", "limits"],
+            &["spec", "resources", "requests"],
+            &["status", "capacity"],
+            &["status", "allocatedResources"],
+        ],
+        ("", "resourcequotas") => &[&["spec", "hard"], &["status", "hard"], &["status", "used"]],
+        _ => &[],
+    };
+    for place in places {
+        if let Some(amounts) = crate::value::path_mut(object, place) {
+            pod::round_up(amounts);
+        }
     }
 }
 

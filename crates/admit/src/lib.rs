@@ -38,8 +38,8 @@ pub use request::{
 };
 pub use strategy::{prepare_create, prepare_update};
 pub use validate::{
-    is_reserved_annotation, validate_addresses, validate_create, validate_event, validate_scale,
-    validate_update,
+    is_reserved_annotation, validate_addresses, validate_create, validate_devices, validate_event,
+    validate_scale, validate_update,
 };
 
 /// The API group of roles and bindings.

@@ -30,9 +30,7 @@ pub fn mutate(request: &Request<'_>, object: &mut Value, world: &dyn World) -> R
             ("", "pods", Operation::Update) => pod::tolerations(object),
             ("", "nodes", Operation::Create) => taint_not_ready(object),
             ("", "persistentvolumeclaims", Operation::Create) => classes::storage(object, world),
-            ("networking.k8s.io", "ingresses", Operation::Create) => {
-                classes::ingress(request, object, world)?;
-            }
+            ("networking.k8s.io", "ingresses", Operation::Create) => classes::ingress(object, world),
             _ => {}
         }
     }

@@ -24,10 +24,10 @@ pub enum Address {
 pub struct NodePort {
     /// The index in `spec.ports`.
     pub index: usize,
-    /// The port asked for, or any.
-    pub port: Option<u16>,
-    /// Whether it is a UDP port: the same number may serve TCP and UDP.
-    pub udp: bool,
+    /// The service's own port: the same number over several protocols shares one node port.
+    pub port: i64,
+    /// The node port asked for; none is zero.
+    pub asked: i64,
 }
 
 /// What a service needs.
@@ -50,20 +50,22 @@ pub fn needs(object: &Value) -> Needs {
         // What is no address, validation names.
         (_, ip) => ip.parse().map_or(Address::None, Address::Exactly),
     };
-    let mut node_ports: Vec<NodePort> = Vec::new();
-    if wants_node_ports(spec) {
-        for (index, port) in items(spec, "ports").enumerate() {
-            let wanted = int(port, "nodePort").and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0);
-            node_ports.push(NodePort { index, port: wanted, udp: text(port, "protocol") == "UDP" });
-        }
-    }
+    let draws = wants_node_ports(spec);
+    let has_any = matches!(text(spec, "type"), "NodePort" | "LoadBalancer");
+    let ports = items(spec, "ports").enumerate().map(|(index, port)| NodePort {
+        index,
+        port: int(port, "port").unwrap_or(0),
+        asked: int(port, "nodePort").unwrap_or(0),
+    });
+    // A balancer that needs none gets those that it asks for all the same.
+    let node_ports = ports.filter(|p| has_any && (draws || p.asked != 0)).collect();
     Needs { address, node_ports }
 }
 
 /// Whether a service still waits for an address or a port.
 pub fn needs_allocation(object: &Value) -> bool {
     let needs = needs(object);
-    needs.address == Address::Any || needs.node_ports.iter().any(|p| p.port.is_none())
+    needs.address == Address::Any || needs.node_ports.iter().any(|p| p.asked == 0)
 }
 
 /// Writes the allocated address.
@@ -75,7 +77,7 @@ pub fn set_address(object: &mut Value, ip: IpAddr) {
 }
 
 /// Writes an allocated node port.
-pub fn set_node_port(object: &mut Value, index: usize, port: u16) {
+pub fn set_node_port(object: &mut Value, index: usize, port: i64) {
     let slot = object.pointer_mut("/spec/ports").and_then(|p| p.get_mut(index));
     if let Some(slot) = slot {
         set(slot, "nodePort", port);
@@ -97,6 +99,12 @@ pub fn address_outside(object: &Value, ip: IpAddr) -> Cause {
     address_refused(object, ip, "the provided network does not match the current range")
 }
 
+/// The address asked for lies outside the range, as a request is told that changes nothing.
+pub fn address_not_in(object: &Value, ip: IpAddr, range: &str) -> Cause {
+    let why = format!("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}");
+    address_refused(object, ip, &why)
+}
+
 /// The address asked for belongs to another service.
 pub fn address_taken(object: &Value, ip: IpAddr) -> Cause {
     address_refused(object, ip, "provided IP is already allocated")
@@ -108,13 +116,13 @@ pub fn address_exhausted() -> Cause {
 }
 
 /// The node port asked for lies outside the range.
-pub fn node_port_outside(index: usize, port: u16, first: u16, last: u16) -> Cause {
+pub fn node_port_outside(index: usize, port: i64, first: u16, last: u16) -> Cause {
     let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
     Cause::invalid(format!("spec.ports[{index}].nodePort"), port, &why)
 }
 
 /// The node port asked for is in use.
-pub fn node_port_taken(index: usize, port: u16) -> Cause {
+pub fn node_port_taken(index: usize, port: i64) -> Cause {
     Cause::invalid(format!("spec.ports[{index}].nodePort"), port, "provided port is already allocated")
 }
 
@@ -144,8 +152,14 @@ mod tests {
                 Address::Any,
                 0,
             ),
+            (
+                json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80, "nodePort": 30000}, {"port": 81}]}),
+                Address::Any,
+                1,
+            ),
         ] {
             let got = needs(&json!({ "spec": spec }));
+            assert!(got.node_ports.iter().all(|p| p.port >= 80), "{spec}");
             assert_eq!((got.address, got.node_ports.len()), (address, ports), "{spec}");
         }
     }

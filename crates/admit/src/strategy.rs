@@ -29,7 +29,6 @@ const GENERATIONS: &[(&str, &str)] = &[
     ("networking.k8s.io", "ingresses"),
     ("networking.k8s.io", "ingressclasses"),
     ("networking.k8s.io", "networkpolicies"),
-    ("networking.k8s.io", "servicecidrs"),
     ("discovery.k8s.io", "endpointslices"),
     ("scheduling.k8s.io", "priorityclasses"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
@@ -85,6 +84,7 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
             protect(object, "kubernetes.io/pvc-protection");
             data_source(None, object);
         }
+        ("", "serviceaccounts") => only_names(object),
         ("certificates.k8s.io", "certificatesigningrequests") => requester(request, object),
         ("coordination.k8s.io", "leases") => own_strategy(None, object),
         _ => {}
@@ -108,9 +108,46 @@ fn drop_disabled(request: &Request<'_>, old: &Value, object: &mut Value) {
     if request.is_on("resource.k8s.io", "resourceslices") {
         device::drop_disabled(old, object);
     }
+    for (group, plural, place, key) in DISABLED {
+        if request.is_on(group, plural)
+            && path(old, place).get(key).is_none_or(Value::is_null)
+            && let Some(holder) = crate::value::path_mut(object, place)
+        {
+            remove(holder, key);
+        }
+    }
+    if request.is_on("discovery.k8s.io", "endpointslices") {
+        drop_topology(old, object);
+    }
     let Some(keys) = pod_spec(request) else { return };
     if let Some(spec) = crate::value::path_mut(object, keys) {
         pod::drop_disabled(path(old, keys), spec);
+    }
+}
+
+/// Fields that a stock server has switched off, and where they are: they stay only where they were stored before.
+const DISABLED: [(&str, &str, &[&str], &str); 3] = [
+    ("", "nodes", &["spec"], "configSource"),
+    ("", "nodes", &["status"], "config"),
+    ("storage.k8s.io", "csidrivers", &["spec"], "preventPodSchedulingIfMissing"),
+];
+
+/// Where an endpoint is has fields of its own: what older versions wrote down besides is no longer taken, though a node that was
+/// known only from there is kept.
+fn drop_topology(old: &Value, object: &mut Value) {
+    if at(old, "endpoints") == at(object, "endpoints") {
+        return;
+    }
+    let host = |endpoint: &Value| {
+        path(endpoint, &["deprecatedTopology", "kubernetes.io/hostname"]).as_str().map(str::to_owned)
+    };
+    let known: std::collections::HashSet<String> = items(old, "endpoints").filter_map(host).collect();
+    for endpoint in crate::value::items_mut(object, "endpoints") {
+        let node = host(endpoint).filter(|node| known.contains(node));
+        if let Some(node) = node.filter(|node| stoa_units::check_dns_subdomain(node).is_ok()) {
+            set_default(endpoint, "nodeName", node);
+        }
+        remove(endpoint, "deprecatedTopology");
     }
 }
 
@@ -168,6 +205,15 @@ fn label_namespace(object: &mut Value) {
     let name = text(meta, "name").to_owned();
     if let Some(labels) = ensure(meta, "labels") {
         set(labels, "kubernetes.io/metadata.name", name);
+    }
+}
+
+/// Of the secrets that an account may use only the names count.
+fn only_names(object: &mut Value) {
+    for secret in crate::value::items_mut(object, "secrets") {
+        if let Some(fields) = secret.as_object_mut() {
+            fields.retain(|key, _| key == "name");
+        }
     }
 }
 
@@ -254,6 +300,9 @@ pub fn prepare_update(request: &Request<'_>, old: &Value, object: &mut Value) {
         }
         _ => {}
     }
+    if request.is_on("", "namespaces") {
+        label_namespace(object);
+    }
     bump_generation(request, old, object);
 }
 
@@ -264,11 +313,11 @@ fn main_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
             if let Some(spec) = ensure(object, "spec") {
                 set(spec, "finalizers", finalizers);
             }
-            label_namespace(object);
         }
         ("", "pods") => pod::updated(old, object),
         ("", "services") => service::updated(old, object),
         ("", "persistentvolumeclaims") => data_source(Some(old), object),
+        ("", "serviceaccounts") => only_names(object),
         ("apps", "daemonsets") => {
             let stored = path(old, &["metadata", "annotations", TEMPLATE_GENERATION]);
             let stored = stored.as_str().and_then(|s| s.parse().ok()).unwrap_or(1);
@@ -303,6 +352,14 @@ fn status_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
             new.insert(key.clone(), value.clone());
         }
     }
+    match (request.resource.group, request.resource.plural) {
+        ("flowcontrol.apiserver.k8s.io", _) => keep_all_metadata(old, object),
+        ("resource.k8s.io", "resourceclaims")
+        | ("storage.k8s.io", "volumeattachments")
+        | ("networking.k8s.io", "servicecidrs")
+        | ("admissionregistration.k8s.io", "validatingadmissionpolicies") => keep_own_metadata(old, object),
+        _ => {}
+    }
     if request.is_on("apps", "deployments") {
         let labels = path(old, &["metadata", "labels"]).clone();
         if let Some(meta) = ensure(object, "metadata") {
@@ -311,6 +368,24 @@ fn status_updated(request: &Request<'_>, old: &Value, object: &mut Value) {
     }
     if request.is_on("", "pods") {
         pod::status_updated(old, object);
+    }
+    if request.is_on("", "nodes") {
+        drop_disabled(request, old, object);
+    }
+}
+
+/// Who writes these statuses has no say in the metadata; only who wrote what is noted.
+fn keep_all_metadata(old: &Value, object: &mut Value) {
+    let mut kept = at(old, "metadata").clone();
+    set_or_remove(&mut kept, "managedFields", path(object, &["metadata", "managedFields"]).clone());
+    set(object, "metadata", kept);
+}
+
+/// What people and controllers note in metadata is none of a status' business.
+fn keep_own_metadata(old: &Value, object: &mut Value) {
+    let Some(meta) = ensure(object, "metadata") else { return };
+    for key in ["deletionTimestamp", "labels", "annotations", "finalizers", "ownerReferences"] {
+        set_or_remove(meta, key, path(old, &["metadata", key]).clone());
     }
 }
 
@@ -351,7 +426,8 @@ fn bump_generation(request: &Request<'_>, old: &Value, object: &mut Value) {
     let specifies = matches!(request.subresource, "" | "scale" | "resize" | "ephemeralcontainers");
     // Drivers count from the first change on, and have no number before.
     let counts = has_generation(request.resource) || request.is_on("storage.k8s.io", "csidrivers");
-    if !counts || !specifies {
+    // A class of priorities stays at its first number, whatever of it changes.
+    if !counts || !specifies || request.is_on("scheduling.k8s.io", "priorityclasses") {
         return;
     }
     let notes = |o: &Value| path(o, &["metadata", "annotations"]).clone();

@@ -11,6 +11,7 @@ mod container;
 mod core;
 mod cron;
 mod definition;
+pub(crate) use definition::schema::each_schema;
 mod device;
 mod driver;
 mod endpoint_slice;
@@ -88,7 +89,6 @@ fn check_new(request: &Request<'_>, o: &Value, errors: &mut Errors) {
         ("storage.k8s.io", "volumeattachments") => driver::new_attachment(o, errors),
         // What devices a claim is for never changes, so that it is judged once.
         ("resource.k8s.io", "resourceclaims") => device::claim(o, errors),
-        ("resource.k8s.io", "resourceclaimtemplates") => device::template(o, errors),
         _ => {}
     }
 }
@@ -105,6 +105,21 @@ pub fn validate_event(old: Option<&Value>, new: &Value, causes: &mut Vec<Cause>)
         Some(old) => cluster::event_change(old, new, &mut errors),
     }
     causes.extend(errors.into_causes());
+}
+
+/// What is wrong with a claim on devices, or a template of claims, that only its namespace can tell: whether devices that somebody
+/// else uses may be looked into. Comes before everything else.
+pub fn validate_devices(
+    request: &Request<'_>,
+    old: Option<&Value>,
+    new: &Value,
+    world: &dyn crate::World,
+) -> Vec<Cause> {
+    let mut errors = Errors::default();
+    if request.is_on("resource.k8s.io", request.resource.plural) {
+        device::admin_access(request, old, new, world, &mut errors);
+    }
+    errors.into_causes()
 }
 
 /// What keeps a service from getting addresses, which are given out before all else is looked at; `old` is what it was, if it was.
@@ -201,6 +216,7 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Errors) {
         (ADMISSION_GROUP, "mutatingadmissionpolicybindings") => admission::mutating_binding(o, errors),
         ("apiregistration.k8s.io", "apiservices") => admission::api_service(o, errors),
         ("resource.k8s.io", "deviceclasses") => device::class(&Value::Null, o, errors),
+        ("resource.k8s.io", "resourceclaimtemplates") => device::template(o, errors),
         ("resource.k8s.io", "resourceslices") => device::slice(&Value::Null, o, errors),
         _ => {}
     }

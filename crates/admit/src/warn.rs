@@ -1,5 +1,6 @@
 //! What the cluster takes but finds odd: the warnings that a write brings back besides the object.
 
+mod definition;
 mod pod;
 
 use serde_json::Value;
@@ -54,6 +55,7 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
             }
             volume(spec, &mut out);
         }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => definition::formats(object, old, &mut out),
         ("node.k8s.io", "runtimeclasses") => {
             let labels = pairs(at(object, "scheduling"), "nodeSelector").map(|(label, _)| label);
             out.extend(
@@ -77,6 +79,15 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
                 if let Some(why) = old_label(label) {
                     out.push(format!("nodeTopology.matchLabels.{label}: {why}"));
                 }
+            }
+        }
+        ("storage.k8s.io", "csidrivers") => {
+            let asked = |o: &Value| path(o, &["spec", "tokenRequests"]).clone();
+            if !is_empty(spec, "tokenRequests")
+                && !has(spec, "serviceAccountTokenInSecrets")
+                && old.is_none_or(|o| asked(o) != asked(object))
+            {
+                out.push("spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".to_owned());
             }
         }
         ("", "secrets") if text(object, "type") == "kubernetes.io/tls" => certificate(object, &mut out),

@@ -11,9 +11,18 @@ const ANSWER_LEN_MAX: usize = 4_096;
 /// `SERVING` of `HealthCheckResponse.ServingStatus`.
 const SERVING: u64 = 1;
 
-/// Asks whether `service` is serving. The error is what an event says.
-pub(crate) async fn check(stream: TcpStream, authority: &str, service: &str) -> Result<(), String> {
-    let failed = |e: &dyn std::error::Error| format!("error: health rpc probe failed: {}", chain(e));
+/// Why a service is not healthy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unhealthy {
+    /// Whoever answered does not speak gRPC; why is for the log.
+    NoConnection(String),
+    /// What an event says.
+    Said(String),
+}
+
+/// Asks whether `service` is serving.
+pub(crate) async fn check(stream: TcpStream, authority: &str, service: &str) -> Result<(), Unhealthy> {
+    let failed = |e: &dyn std::error::Error| Unhealthy::NoConnection(chain(e));
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -29,24 +38,72 @@ pub(crate) async fn check(stream: TcpStream, authority: &str, service: &str) -> 
         let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_LEN_MAX).collect().await.map_err(|e| failed(&*e))?;
-        let status =
-            |map: &http::HeaderMap| map.get("grpc-status").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let status = |map: &http::HeaderMap| {
+            let text = |name: &str| map.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+            Some((text("grpc-status")?, text("grpc-message").unwrap_or_default()))
+        };
         let code = body.trailers().and_then(status).or_else(|| status(&head.headers));
-        Ok::<_, String>((code, body.to_bytes()))
+        Ok::<_, Unhealthy>((code, head.status, body.to_bytes()))
     }
     .await;
     driver.abort();
-    let (code, bytes) = asked?;
-    match (code.as_deref(), read_status(&bytes)) {
-        (Some("0"), Some(SERVING)) => Ok(()),
-        (Some("0"), other) => Err(format!("service unhealthy (responded with {:?})", name(other))),
-        (Some("12"), _) => {
-            Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-                .to_owned())
+    let (code, http, bytes) = asked?;
+    let (code, message) = match code {
+        Some((code, message)) => (code, unescape(&message)),
+        None => ("2".to_owned(), format!("unexpected HTTP status code received from server: {http}")),
+    };
+    Err(Unhealthy::Said(match (code.as_str(), read_status(&bytes)) {
+        ("0", Some(SERVING)) => return Ok(()),
+        ("0", other) => format!("service unhealthy (responded with {:?})", name(other)),
+        ("12", _) => format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
+        ),
+        (code, _) => {
+            let code = code.parse().ok().and_then(|n: usize| CODES.get(n)).copied().unwrap_or("Unknown");
+            format!("error: health rpc probe failed: rpc error: code = {code} desc = {message}")
         }
-        (Some("5"), _) => Err(format!("error: health rpc probe failed: unknown service {service:?}")),
-        (code, _) => Err(format!("error: health rpc probe failed: status {}", code.unwrap_or("unknown"))),
+    }))
+}
+
+/// The codes of gRPC by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+/// A message as it travels in a header: bytes that are not printable are `%` and two digits.
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
     }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn name(status: Option<u64>) -> &'static str {
@@ -130,7 +187,62 @@ mod tests {
     async fn a_server_is_healthy_only_while_it_says_serving() {
         assert_eq!(check(serve(1).await, "a:1", "ab").await, Ok(()));
         let not = check(serve(2).await, "a:1", "ab").await;
-        assert_eq!(not, Err("service unhealthy (responded with \"NOT_SERVING\")".to_owned()));
+        assert_eq!(
+            not,
+            Err(Unhealthy::Said("service unhealthy (responded with \"NOT_SERVING\")".to_owned()))
+        );
+    }
+
+    /// A server that answers each question with this status and message.
+    async fn refuse(code: &'static str, message: &'static str) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let service =
+                hyper::service::service_fn(move |_: http::Request<hyper::body::Incoming>| async move {
+                    let answer = http::Response::builder();
+                    let answer = answer.header("grpc-status", code).header("grpc-message", message);
+                    Ok::<_, Infallible>(answer.body(Full::new(Bytes::new())).unwrap())
+                });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(tcp), service)
+                .await;
+        });
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_server_refuses_with_is_told_with_its_code() {
+        for (code, message, want) in [
+            (
+                "5",
+                "unknown service",
+                "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service",
+            ),
+            ("99", "50%25 %zz", "error: health rpc probe failed: rpc error: code = Unknown desc = 50% %zz"),
+            (
+                "12",
+                "unknown service grpc.health.v1.Health",
+                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): unknown service grpc.health.v1.Health",
+            ),
+        ] {
+            let answer = check(refuse(code, message).await, "a:1", "ab").await;
+            assert_eq!(answer, Err(Unhealthy::Said(want.to_owned())), "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_speaks_something_else_is_not_connected_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            use tokio::io::AsyncWriteExt;
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        assert!(matches!(check(stream, "a:1", "").await, Err(Unhealthy::NoConnection(_))));
     }
 
     #[test]

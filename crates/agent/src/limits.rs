@@ -1,7 +1,7 @@
 //! From requests and limits to quality-of-service class, cgroup limits and OOM score, by a kubelet's formulas. Pure.
 
 use crate::pod::{self, Part};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::BTreeMap;
 use stoa_runtime::{Limits, Qos};
@@ -257,6 +257,72 @@ fn total(pod: &Pod, of: fn(&Container) -> Amount) -> Amount {
         Some(peak.max(beside.saturating_add(main))).filter(|n| *n > 0)
     };
     Amount { milli_cpu: one(|a| a.milli_cpu), memory: one(|a| a.memory) }
+}
+
+/// Which of two amounts of a resource is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// What is asked for.
+    Requests,
+    /// What may be used.
+    Limits,
+}
+
+impl Side {
+    fn of(self, resources: &ResourceRequirements) -> Option<&BTreeMap<String, Text>> {
+        match self {
+            Side::Requests => resources.requests.as_ref(),
+            Side::Limits => resources.limits.as_ref(),
+        }
+    }
+}
+
+/// What a pod has of every resource that it names, by the formula of [`total`]. `own` is what it names for itself, which counts
+/// before its containers' sums.
+pub(crate) fn totals(pod: &Pod, own: &ResourceRequirements, side: Side) -> BTreeMap<String, Text> {
+    type Sums = BTreeMap<String, Quantity>;
+    let add = |to: &mut Sums, name: &str, n: &Quantity| {
+        let sum = to.get(name).map_or_else(|| *n, |old| old.plus(n));
+        to.insert(name.to_owned(), sum);
+    };
+    let raise = |to: &mut Sums, name: &str, n: Quantity| {
+        if to.get(name).is_none_or(|old| old.nano() < n.nano()) {
+            to.insert(name.to_owned(), n);
+        }
+    };
+    let (mut beside, mut peak, mut sum) = (Sums::new(), Sums::new(), Sums::new());
+    for (part, container) in pod::containers(pod) {
+        for (name, text) in container.resources.as_ref().and_then(|r| side.of(r)).into_iter().flatten() {
+            let Ok(n) = Quantity::parse(&text.0) else { continue };
+            match part {
+                Part::Main => add(&mut sum, name, &n),
+                Part::Sidecar => {
+                    add(&mut sum, name, &n);
+                    add(&mut beside, name, &n);
+                }
+                Part::Init => {
+                    let with = beside.get(name).map_or_else(|| n, |old| old.plus(&n));
+                    raise(&mut peak, name, with);
+                }
+                Part::Ephemeral => {}
+            }
+        }
+    }
+    for (name, n) in peak {
+        raise(&mut sum, &name, n);
+    }
+    let parsed = |map: Option<&BTreeMap<String, Text>>| -> Vec<(String, Quantity)> {
+        let all = map.into_iter().flatten();
+        all.filter_map(|(name, text)| Some((name.clone(), Quantity::parse(&text.0).ok()?))).collect()
+    };
+    sum.extend(parsed(side.of(own)));
+    for (name, n) in parsed(pod.spec.as_ref().and_then(|s| s.overhead.as_ref())) {
+        // Without a limit there is none, whatever the runtime takes.
+        if side == Side::Requests || sum.get(&name).is_some_and(|limit| !limit.is_zero()) {
+            add(&mut sum, &name, &n);
+        }
+    }
+    sum.into_iter().map(|(name, n)| (name, Text(n.to_string()))).collect()
 }
 
 /// CPU in thousandths and memory in bytes that a pod claims.

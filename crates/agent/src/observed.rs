@@ -1,6 +1,7 @@
 //! What the agent knows of one pod: its sandbox, and for each container what it does now, how it last ended and how
 //! long it must wait. Plain data: the worker writes it, [`crate::plan`] and [`crate::status`] read it.
 
+use crate::status::{RESTARTING_ALL, RESTARTING_ALL_WORDS};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -87,6 +88,10 @@ pub(crate) struct Seen {
     pub(crate) hook_error: Option<String>,
     /// It has just ended, and nobody was told yet.
     pub(crate) is_news: bool,
+    /// It is being ended so that it starts again, not by itself.
+    pub(crate) recycled: bool,
+    /// It was ended so that it starts again and need not rest; this long must its next life after its end.
+    pub(crate) at_once: Option<Duration>,
 }
 
 impl Default for Seen {
@@ -110,6 +115,8 @@ impl Default for Seen {
             anew: false,
             hook_error: None,
             is_news: false,
+            recycled: false,
+            at_once: None,
         }
     }
 }
@@ -158,8 +165,14 @@ impl Seen {
             Life::Absent => None,
             Life::Refused { retry_at, .. } => Some(*retry_at),
             Life::Running { .. } => None,
+            Life::Ended(e) if self.at_once.is_some() => Some(e.finished_at),
             Life::Ended(e) => Some(e.finished_at.plus(self.rest(e))),
         }
+    }
+
+    /// How long it must rest after the end of its next life, if it rests this long before it.
+    fn next_backoff(rested: Duration) -> Duration {
+        if rested.is_zero() { BACKOFF_FIRST } else { (rested * 2).min(BACKOFF_MAX) }
     }
 
     fn rest(&self, ended: &Ended) -> Duration {
@@ -175,8 +188,13 @@ impl Seen {
         // A start that was refused in between does not make the next one a first.
         if self.attempts > 0 {
             let rested = self.last.as_ref().map_or(Duration::ZERO, |ended| self.rest(ended));
-            self.backoff = if rested.is_zero() { BACKOFF_FIRST } else { (rested * 2).min(BACKOFF_MAX) };
-            self.restarts += 1;
+            self.backoff = match self.at_once.take() {
+                Some(backoff) => backoff,
+                // It begins anew, and what was before does not count.
+                None if self.anew => self.backoff,
+                None => Self::next_backoff(rested),
+            };
+            self.restarts = self.restarts_next();
         }
         self.attempts += 1;
         self.refusals = 0;
@@ -186,17 +204,43 @@ impl Seen {
         self.image_id = image_id;
     }
 
-    /// Forgets that it ran, but for how often and how it ended: the pod begins again.
-    pub(crate) fn start_over(&mut self) {
-        if let Life::Ended(ended) = std::mem::replace(&mut self.life, Life::Absent) {
-            self.last = Some(ended);
-        }
-        (self.started, self.ready, self.hooking) = (false, false, false);
-        self.anew = true;
+    /// How often it will have been started again, once it is started.
+    pub(crate) fn restarts_next(&self) -> u32 {
+        // Sending it back to its beginning was counted already.
+        self.restarts + u32::from(self.attempts > 0 && !self.anew)
     }
 
-    /// Records an end.
+    /// Forgets that it ran, but for how often: the pod begins again. How it ended is not told either, as a kubelet does not
+    /// know it of what it removed.
+    pub(crate) fn start_over(&mut self) {
+        if let Life::Ended(ended) = std::mem::replace(&mut self.life, Life::Absent) {
+            self.last = Some(Ended {
+                id: String::new(),
+                code: 137,
+                signal: None,
+                reason: RESTARTING_ALL.to_owned(),
+                message: RESTARTING_ALL_WORDS.to_owned(),
+                started_at: None,
+                finished_at: ended.finished_at,
+            });
+            self.restarts += 1;
+            (self.anew, self.is_news, self.at_once) = (true, true, None);
+        }
+        (self.started, self.ready, self.hooking) = (false, false, false);
+    }
+
+    /// Records an end. One that was ended so that it starts again rests only if it should still rest from the end before: of
+    /// this end a kubelet does not know yet when it decides.
     pub(crate) fn end(&mut self, ended: Ended) {
+        self.at_once = std::mem::take(&mut self.recycled)
+            .then(|| match &self.last {
+                None => Some(Duration::ZERO),
+                Some(last) => {
+                    let rest = self.rest(last);
+                    (last.finished_at.plus(rest) <= ended.finished_at).then(|| Self::next_backoff(rest))
+                }
+            })
+            .flatten();
         self.life = Life::Ended(ended);
         self.is_news = true;
         self.started = false;
@@ -227,6 +271,8 @@ pub(crate) enum Doom {
 pub(crate) struct ResizePending {
     /// `Deferred` or `Infeasible`.
     pub(crate) reason: &'static str,
+    /// What an event calls it: what is short, where that may change.
+    pub(crate) word: String,
     pub(crate) message: String,
 }
 
@@ -310,6 +356,23 @@ mod tests {
         seen.life = Life::Refused { reason: String::new(), message: String::new(), retry_at: at(2) };
         seen.begin("y".into(), at(2), String::new());
         assert_eq!((seen.restarts, seen.attempts, seen.backoff), (1, 2, BACKOFF_FIRST));
+    }
+
+    #[test]
+    fn a_container_that_is_ended_to_start_again_rests_from_its_earlier_end() {
+        let mut seen = Seen::default();
+        let mut starts = Vec::new();
+        let mut now = 0;
+        // Each life fails its probe after six seconds.
+        for _ in 0..5 {
+            seen.begin("x".into(), at(now), String::new());
+            seen.recycled = true;
+            seen.end(ended(now, now + 6));
+            now = seen.may_start_at().unwrap().since(at(0)).as_secs();
+            starts.push(now);
+        }
+        // The first is not known to have ended, the second does not rest after it, the third ends within its ten seconds.
+        assert_eq!(starts, [6, 12, 28, 54, 100]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use stoa_units::Time;
 
 /// A sidecar gets this long to stop, whatever the containers before it took.
 const GRACE_MIN: Duration = Duration::from_secs(2);
+/// A pod that sends itself back to its beginning does so no faster than this, whatever it does.
+const START_OVER_AFTER: Duration = Duration::from_secs(1);
 /// Why a pod goes when the machine is short of something.
 pub(crate) const EVICTED: &str = "Evicted";
 
@@ -126,14 +128,17 @@ fn causes<'a>(pod: &'a Pod, observed: &'a Observed) -> impl Iterator<Item = &'a 
     })
 }
 
-/// Ends what still runs, at once and without its hook, then begins again, after whatever rest the cause has to take.
+/// Ends what still runs, at once and without its hook, then begins again, without the rest that one container would have to take,
+/// as a kubelet does.
 fn start_over(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
     let running = pod::containers(pod)
         .filter(|(part, c)| *part != Part::Ephemeral && observed.seen(&c.name).is_some_and(Seen::is_running));
     let kills = running.map(|(_, c)| Action::Kill { container: c.name.clone(), grace: Duration::ZERO });
     plan.actions.extend(kills);
     if plan.actions.is_empty() {
-        match causes(pod, observed).filter_map(Seen::may_start_at).max() {
+        let ends =
+            causes(pod, observed).filter_map(|seen| Some(seen.ended()?.finished_at.plus(START_OVER_AFTER)));
+        match ends.max() {
             Some(at) if at > now => plan.wake_at(at),
             _ => plan.actions.push(Action::StartOver),
         }

@@ -2,6 +2,7 @@
 //! row, as its thresholds say. What follows from a verdict is the worker's business.
 
 use crate::events::Kind;
+use crate::grpc::Unhealthy;
 use crate::machine::chain;
 use crate::observed::Sandbox;
 use crate::pod::{self, Part};
@@ -225,6 +226,7 @@ impl Worker {
                     Some((Part::Sidecar, _)) => format!("Init container {name} failed {word} probe"),
                     _ => format!("Container {name} failed {word} probe, will be restarted"),
                 };
+                self.observed.seen_mut(&name).recycled = true;
                 self.kill(&name, grace, &message);
             }
         }
@@ -340,12 +342,19 @@ impl Runner {
             let host = target(None, &self.ips);
             let connected = dial(host, port).await;
             let within = self.probe.timeout_seconds.filter(|n| *n > 0).unwrap_or(1);
-            let stream = connected.map_err(|_| {
-                Fault::No(format!("timeout: failed to connect service \"{host}:{port}\" within {within}s: context deadline exceeded"))
-            })?;
+            let unconnected = |why: String| {
+                tracing::debug!(container = %self.container.name, %why, "a gRPC probe does not connect");
+                Fault::No(format!(
+                    "timeout: failed to connect service \"{host}:{port}\" within {within}s: context deadline exceeded"
+                ))
+            };
+            let stream = connected.map_err(unconnected)?;
             let service = grpc.service.as_deref().unwrap_or_default();
             let checked = crate::grpc::check(stream, &format!("{host}:{port}"), service).await;
-            return checked.map(|()| None).map_err(Fault::No);
+            return checked.map(|()| None).map_err(|unhealthy| match unhealthy {
+                Unhealthy::NoConnection(why) => unconnected(why),
+                Unhealthy::Said(words) => Fault::No(words),
+            });
         }
         let pod = pod::long_name(&pod::reference(&self.pod));
         Err(Fault::Unasked(format!("missing probe handler for {pod}:{}", self.container.name)))
@@ -419,6 +428,17 @@ fn port_number(container: Option<&Container>, port: &IntOrString) -> Result<u16,
 
 async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
     let failed = |e: std::io::Error| format!("dial tcp {host}:{port}: {}", dial_words(&e));
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<std::net::IpAddr>().is_err() {
+        // Whoever has no such name says so in words of its own; a kubelet's also name the server that was asked.
+        let found = tokio::net::lookup_host((host, port)).await;
+        if found.is_err() {
+            let conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let mut servers = conf.lines().filter_map(|l| l.trim().strip_prefix("nameserver "));
+            let server = servers.next().unwrap_or("127.0.0.1").trim();
+            return Err(format!("dial tcp: lookup {host} on {server}:53: no such host"));
+        }
+    }
     TcpStream::connect((host, port)).await.map_err(failed)
 }
 

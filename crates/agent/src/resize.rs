@@ -43,11 +43,15 @@ impl Worker {
                 wanted
             }
             Some(pending) => {
-                if self.observed.resize_pending.as_ref() != Some(&pending) {
+                // Once for each that is asked for, whatever else changes on the node meanwhile.
+                let told = self.observed.resize_pending.as_ref().map(|p| p.reason);
+                let generation = |pod: &Pod| pod.metadata.generation;
+                let is_same = self.wanted.as_deref().map(generation) == Some(generation(wanted.as_ref()));
+                if told != Some(pending.reason) || !is_same {
                     let event =
                         if pending.reason == "Deferred" { "ResizeDeferred" } else { "ResizeInfeasible" };
                     let why = Some(pending.message.clone());
-                    self.tell_resize(Kind::Warning, event, pending.reason, &wanted, why);
+                    self.tell_resize(Kind::Warning, event, &pending.word, &wanted, why);
                 }
                 if pending.reason == "Deferred" {
                     self.retry_grant_at = Some(self.shared.now().plus(GRANT_EVERY));
@@ -77,7 +81,7 @@ impl Worker {
         {
             let message =
                 "Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy".to_owned();
-            return Some(ResizePending { reason: "Infeasible", message });
+            return Some(ResizePending { reason: "Infeasible", word: "Infeasible".to_owned(), message });
         }
         let claims = self.shared.claims.lock();
         let others = claims.iter().filter(|(uid, _)| **uid != self.reference.uid);
@@ -95,13 +99,13 @@ impl Worker {
                 let message = format!(
                     "Node didn't have enough capacity: {name}, requested: {asked}, capacity: {capacity}"
                 );
-                return Some(ResizePending { reason: "Infeasible", message });
+                return Some(ResizePending { reason: "Infeasible", word: "Infeasible".to_owned(), message });
             }
             if used + asked > capacity {
                 let message = format!(
                     "Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {capacity}"
                 );
-                return Some(ResizePending { reason: "Deferred", message });
+                return Some(ResizePending { reason: "Deferred", word: format!("OutOf{name}"), message });
             }
         }
         None
@@ -204,13 +208,21 @@ impl Worker {
         let (held, next) = (bounded(&before, &held_of_pod), bounded(&wanted, &of_pod));
         if wants_restart(container, &held, &next) {
             let message = format!("Container {} resize requires restart", container.name);
+            self.observed.seen_mut(&container.name).recycled = true;
             self.kill(&container.name, pod::grace(&self.pod), &message);
             return Ok(());
         }
         // Written down also where nothing else changes, so that the next agent knows how far this one came.
         let notes = resources_notes(&self.pod, container).into();
         let set = self.limits_of(container);
-        self.shared.machine.update(&id, set, notes).await.map_err(|e| chain(&e))?;
+        let set = self.shared.machine.update(&id, set, notes).await;
+        set.map_err(|e| match chain(&e).split_once("attempting to set memory limit") {
+            Some((_, why)) => format!(
+                "cannot decrease memory limits: attempting to set container {} memory limit{why}",
+                stoa_units::quote(&container.name)
+            ),
+            None => chain(&e),
+        })?;
         let seen = self.observed.seen_mut(&container.name);
         (seen.resources, seen.of_pod) = (Some(wanted), Some(of_pod));
         Ok(())

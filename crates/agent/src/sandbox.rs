@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_runtime::{Network, PodSpec, Sharing, Users};
-use stoa_volume::{Error as VolumeError, Place, Tokens};
+use stoa_volume::{Place, Tokens};
 
 /// Longest wait between two attempts to make the surroundings.
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -266,13 +266,9 @@ impl Worker {
             Ok(Err((volume, error))) => {
                 let waiting = error.is_waiting();
                 if !waiting {
-                    let reason = match &error {
-                        VolumeError::Unsupported(_) => "FailedAttachVolume",
-                        _ => "FailedMount",
-                    };
                     let message =
                         format!("MountVolume.SetUp failed for volume \"{volume}\" : {}", chain(&error));
-                    self.shared.recorder.record(&self.reference, None, Kind::Warning, reason, message);
+                    self.shared.recorder.record(&self.reference, None, Kind::Warning, "FailedMount", message);
                 }
                 Err(waiting)
             }

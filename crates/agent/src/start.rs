@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_runtime::{Error as RuntimeError, Exit, Started};
+use stoa_units::quote;
 
 /// What a container's last words are cut to.
 const WORDS_LEN_MAX: u64 = 4_096;
@@ -106,7 +107,7 @@ impl Worker {
         }
         let joins = self.target_id(part, name)?;
         let (attempt, restarts) =
-            self.observed.seen(name).map_or((0, 0), |s| (s.attempts, s.restarts + u32::from(s.attempts > 0)));
+            self.observed.seen(name).map_or((0, 0), |s| (s.attempts, s.restarts_next()));
         let pod_dir = self.shared.volumes.pod_dir(&self.reference.uid);
         let pod_dir = pod_dir.map_err(|e| self.refuse(part, name, chain(&e)))?;
         if container::has_hosts(container) {
@@ -292,7 +293,12 @@ impl Worker {
                         volumes.bind_sub_path(&uid, &name, index, &from, &part, group)
                     });
                     bound.await.map_err(|e| e.to_string())?.map_err(|e| {
-                        format!("failed to prepare subPath for volumeMount \"{}\": {}", mount.name, chain(&e))
+                        tracing::warn!(container = %container.name, error = %chain(&e), "cannot bind a part of a volume");
+                        format!(
+                            "failed to prepare subPath for volumeMount {} of container {}",
+                            quote(&mount.name),
+                            quote(&container.name)
+                        )
                     })?
                 }
             };
@@ -407,7 +413,7 @@ fn expand_sub_path(
         value
     });
     match missing.into_inner() {
-        Some(name) => Err(format!("missing value for \"{name}\"")),
+        Some(name) => Err(format!("missing value for {name}")),
         None => Ok(path),
     }
 }

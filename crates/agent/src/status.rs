@@ -1,21 +1,29 @@
 //! A pod's status as a kubelet writes it, computed from the spec and what is seen. Pure. Only the conditions that an
 //! agent owns are in it; the leader's end merges them with those of others.
 
-use crate::limits;
+use crate::limits::{self, Side};
 use crate::observed::{Doom, Ended, Life, Observed, Sandbox, Seen};
 use crate::plan;
 use crate::pod::{self, Part};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, ContainerUser, HostIP, ImageVolumeStatus, LinuxContainerUser, Pod, PodCondition, PodIP,
-    PodStatus, VolumeMount, VolumeMountStatus, VolumeStatus,
+    PodStatus, ResourceRequirements, VolumeMount, VolumeMountStatus, VolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use stoa_units::Time;
 
 /// Why a container ended whose command could not be run.
 pub(crate) const START_ERROR: &str = "StartError";
+/// Why a container waits, and how its last life ended, whose pod was sent back to its beginning.
+pub(crate) const RESTARTING_ALL: &str = "RestartingAllContainers";
+/// See [`RESTARTING_ALL`].
+pub(crate) const RESTARTING_ALL_WORDS: &str =
+    "The container is removed because RestartAllContainers in place";
+/// Bytes of last words that all containers of a pod have together in its status; each has an equal part.
+const LAST_WORDS_LEN_MAX: usize = 12 * 1024;
 
 /// The status of a pod. `before` is what was last said, so that times of transitions stay.
 pub(crate) fn compute(
@@ -30,15 +38,29 @@ pub(crate) fn compute(
     }
     let phase = phase(pod, observed);
     let (reason, message) = match &observed.doom {
-        Some(Doom::Failed { reason, message } | Doom::Disrupted { reason, message, .. }) => {
+        // What still runs is not told to have failed.
+        Some(Doom::Failed { reason, message } | Doom::Disrupted { reason, message, .. })
+            if phase == "Failed" =>
+        {
             (Some(reason.clone()), Some(message.clone()))
         }
         _ => (None, None),
     };
+    let last_words_len_max = LAST_WORDS_LEN_MAX / pod::containers(pod).count().max(1);
+    let is_over = matches!(phase, "Succeeded" | "Failed") && observed.doom.is_some();
+    let missed = if is_over { missed(pod, observed) } else { BTreeSet::new() };
     let statuses = |of: fn(Part) -> bool| {
         let list: Vec<ContainerStatus> = pod::containers(pod)
             .filter(|(part, _)| of(*part))
-            .map(|(part, c)| container_status(pod, part, c, observed, now))
+            .map(|(part, c)| {
+                let mut status = container_status(pod, part, c, observed, now);
+                if missed.contains(c.name.as_str()) {
+                    give_up(&mut status);
+                }
+                shorten(status.state.as_mut(), last_words_len_max);
+                shorten(status.last_state.as_mut(), last_words_len_max);
+                status
+            })
             .collect();
         (!list.is_empty()).then_some(list)
     };
@@ -66,9 +88,21 @@ pub(crate) fn compute(
         start_time: Some(MetaTime(whole_seconds(observed.started_at))),
         qos_class: Some(limits::qos_name(limits::qos(pod)).to_owned()),
         observed_generation: pod.metadata.generation,
-        resources: observed.resources.clone().filter(|r| *r != Default::default()),
-        allocated_resources: pod::resources(pod).requests,
+        resources: Some(resources_of_pod(pod, observed)),
+        allocated_resources: Some(limits::totals(pod, &pod::resources(pod), Side::Requests))
+            .filter(|r| !r.is_empty()),
         ..PodStatus::default()
+    }
+}
+
+/// What the pod as a whole has: its containers' sums, and before them what it names for itself as that was set last.
+fn resources_of_pod(pod: &Pod, observed: &Observed) -> ResourceRequirements {
+    let own = observed.resources.clone().unwrap_or_else(|| pod::resources(pod));
+    let side = |side| Some(limits::totals(pod, &own, side)).filter(|map| !map.is_empty());
+    ResourceRequirements {
+        requests: side(Side::Requests),
+        limits: side(Side::Limits),
+        ..ResourceRequirements::default()
     }
 }
 
@@ -82,6 +116,47 @@ fn rejected(pod: &Pod, observed: &Observed, reason: &str, message: &str) -> PodS
         qos_class: Some(limits::qos_name(limits::qos(pod)).to_owned()),
         observed_generation: pod.metadata.generation,
         ..PodStatus::default()
+    }
+}
+
+/// Containers whose time had come when their pod was ended, so that those that do not run are told as ones whose end nobody saw:
+/// of the row of init containers each up to the last that was begun, and the first in any case; of the others each once the row
+/// was through.
+fn missed<'a>(pod: &'a Pod, observed: &Observed) -> BTreeSet<&'a str> {
+    let name = |(_, c): (Part, &'a Container)| c.name.as_str();
+    let row: Vec<&str> = pod::containers(pod)
+        .filter(|(part, _)| matches!(part, Part::Init | Part::Sidecar))
+        .map(name)
+        .collect();
+    let was_begun = |name: &&str| observed.seen(name).is_some_and(|s| s.attempts > 0);
+    let last = row.iter().rposition(was_begun).unwrap_or(0);
+    let is_through = plan::is_initialized(pod, observed);
+    let mains = pod::containers(pod).filter(|(part, _)| *part == Part::Main && is_through);
+    row.iter().take(last + 1).copied().chain(mains.map(name)).collect()
+}
+
+/// Tells of a container that never ran, or was to run again, how its pod's end found it.
+fn give_up(status: &mut ContainerStatus) {
+    if status.state.as_ref().is_some_and(|s| s.waiting.is_some()) {
+        status.state = Some(ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some("ContainerStatusUnknown".to_owned()),
+                message: Some("The container could not be located when the pod was terminated".to_owned()),
+                ..ContainerStateTerminated::default()
+            }),
+            ..ContainerState::default()
+        });
+    }
+}
+
+/// Cuts a container's last words.
+fn shorten(state: Option<&mut ContainerState>, len_max: usize) {
+    let terminated = state.and_then(|s| s.terminated.as_mut());
+    if let Some(message) = terminated.and_then(|t| t.message.as_mut())
+        && message.len() > len_max
+    {
+        message.truncate(message.floor_char_boundary(len_max));
     }
 }
 
@@ -112,7 +187,7 @@ pub(crate) fn phase(pod: &Pod, observed: &Observed) -> &'static str {
                 stopped += 1;
                 succeeded += usize::from(e.code == 0);
             }
-            Some(Seen { last: Some(_), anew: false, .. }) => stopped += 1,
+            Some(Seen { last: Some(_), .. }) => stopped += 1,
             _ => waiting += 1,
         }
     }
@@ -124,10 +199,21 @@ pub(crate) fn phase(pod: &Pod, observed: &Observed) -> &'static str {
             _ => "Failed",
         };
     }
-    if waiting > 0 || !plan::is_initialized(pod, observed) {
+    // One that was sent back to its beginning waits for its row only while something of that runs.
+    let is_behind = match begins_anew(pod, observed) {
+        true => pod::containers(pod)
+            .any(|(part, c)| part == Part::Init && observed.seen(&c.name).is_some_and(Seen::is_running)),
+        false => !plan::is_initialized(pod, observed),
+    };
+    if waiting > 0 || is_behind {
         return "Pending";
     }
     "Running"
+}
+
+/// Whether the pod was through its row of init containers before it was sent back to its beginning.
+fn begins_anew(pod: &Pod, observed: &Observed) -> bool {
+    pod::containers(pod).any(|(part, c)| part == Part::Main && observed.seen(&c.name).is_some_and(|s| s.anew))
 }
 
 fn conditions(
@@ -144,13 +230,15 @@ fn conditions(
     let make = |kind: &str, verdict: &Verdict| {
         let status = if verdict.is_true { "True" } else { "False" };
         let same = old(kind).filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+        let since = same.unwrap_or_else(|| meta_time(now));
         PodCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: verdict.reason.map(str::to_owned),
             message: verdict.message.clone(),
-            last_transition_time: Some(same.unwrap_or_else(|| meta_time(now))),
-            last_probe_time: None,
+            // Those of a resize are of a moment at which the node looked.
+            last_probe_time: kind.starts_with("PodResize").then(|| since.clone()),
+            last_transition_time: Some(since),
             observed_generation: pod.metadata.generation,
         }
     };
@@ -158,22 +246,7 @@ fn conditions(
     let containers_ready = containers_ready(pod, observed, phase);
     let ready = readiness_gates(pod, &containers_ready);
     let sandbox = matches!(observed.sandbox, Sandbox::Ready { .. });
-    let mut all = vec![
-        make("PodReadyToStartContainers", &Verdict::plain(sandbox)),
-        make("Initialized", &initialized),
-        make("Ready", &ready),
-        make("ContainersReady", &containers_ready),
-        make("PodScheduled", &Verdict::plain(true)),
-    ];
-    if pod::may_restart_all(pod) {
-        all.push(make("AllContainersRestarting", &restarting_all(pod, observed, phase)));
-    }
-    if let Some(Doom::Disrupted { message, .. }) = &observed.doom {
-        all.push(make(
-            "DisruptionTarget",
-            &Verdict::why(true, "TerminationByKubelet", Some(message.clone())),
-        ));
-    }
+    let mut all = Vec::new();
     if let Some(pending) = &observed.resize_pending {
         let verdict = Verdict::why(true, pending.reason, Some(pending.message.clone()));
         all.push(make("PodResizePending", &verdict));
@@ -182,6 +255,22 @@ fn conditions(
         let error = observed.resize_error.clone();
         let verdict = Verdict { is_true: true, reason: error.as_ref().map(|_| "Error"), message: error };
         all.push(make("PodResizeInProgress", &verdict));
+    }
+    if let Some(Doom::Disrupted { message, .. }) = &observed.doom {
+        all.push(make(
+            "DisruptionTarget",
+            &Verdict::why(true, "TerminationByKubelet", Some(message.clone())),
+        ));
+    }
+    all.extend([
+        make("PodReadyToStartContainers", &Verdict::plain(sandbox)),
+        make("Initialized", &initialized),
+        make("Ready", &ready),
+        make("ContainersReady", &containers_ready),
+        make("PodScheduled", &Verdict::plain(true)),
+    ]);
+    if pod::may_restart_all(pod) {
+        all.push(make("AllContainersRestarting", &restarting_all(pod, observed, phase)));
     }
     all
 }
@@ -206,7 +295,7 @@ fn initialized(pod: &Pod, observed: &Observed, phase: &str) -> Verdict {
     if phase == "Succeeded" {
         return Verdict::why(true, "PodCompleted", None);
     }
-    if plan::is_initialized(pod, observed) {
+    if plan::is_initialized(pod, observed) || begins_anew(pod, observed) {
         return Verdict::plain(true);
     }
     let incomplete: Vec<&str> = pod::containers(pod)
@@ -297,7 +386,7 @@ fn container_status(
         Life::Running { started_at, .. } if seen.is_shown_running() => {
             (running(*started_at), seen.last.as_ref())
         }
-        Life::Running { .. } => (waiting(first_wait(pod, part, observed), None), seen.last.as_ref()),
+        Life::Running { .. } => (waiting(first_wait(pod), None), seen.last.as_ref()),
         Life::Ended(e) => {
             let again = restarting && pod::wants_restart(pod, part, container, e.code);
             match seen.may_start_at() {
@@ -315,8 +404,10 @@ fn container_status(
             }
         }
         Life::Refused { reason, message, .. } => (waiting(reason, Some(message)), seen.last.as_ref()),
-        Life::Absent if observed.doom.is_some() => (waiting("ContainerCreating", None), seen.last.as_ref()),
-        Life::Absent => (waiting(first_wait(pod, part, observed), None), seen.last.as_ref()),
+        Life::Absent if seen.anew && seen.is_news => {
+            (waiting(RESTARTING_ALL, Some(&RESTARTING_ALL_WORDS.to_owned())), seen.last.as_ref())
+        }
+        Life::Absent => (waiting(first_wait(pod), None), seen.last.as_ref()),
     };
     let is_running = seen.is_running();
     let ready = match part {
@@ -341,7 +432,11 @@ fn container_status(
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: seen.image_id.clone(),
-        container_id: seen.id().or(seen.last.as_ref().map(|l| l.id.as_str())).map(container_id),
+        container_id: seen
+            .id()
+            .or(seen.last.as_ref().map(|l| l.id.as_str()))
+            .filter(|id| !id.is_empty())
+            .map(container_id),
         ready,
         // Nobody waits for an ephemeral container.
         started: (part != Part::Ephemeral)
@@ -392,13 +487,10 @@ fn image_of(pod: &Pod, container: &Container, volume: &str, observed: &Observed)
     own.volume_mounts.iter().flatten().find(|m| m.name == volume)?.volume_status.clone()
 }
 
-fn first_wait(pod: &Pod, part: Part, observed: &Observed) -> &'static str {
+/// What a container waits for that was not made yet. As a kubelet tells it: also once the row of init containers is through.
+fn first_wait(pod: &Pod) -> &'static str {
     let has_row = pod::containers(pod).any(|(p, _)| matches!(p, Part::Init | Part::Sidecar));
-    if part != Part::Ephemeral && has_row && !(part == Part::Main && plan::is_initialized(pod, observed)) {
-        "PodInitializing"
-    } else {
-        "ContainerCreating"
-    }
+    if has_row { "PodInitializing" } else { "ContainerCreating" }
 }
 
 /// How the API names a container of this runtime.
@@ -442,16 +534,17 @@ fn go_duration(d: Duration) -> String {
 }
 
 fn terminated(e: &Ended) -> ContainerState {
+    let is_known = !e.id.is_empty();
     ContainerState {
         terminated: Some(ContainerStateTerminated {
-            container_id: Some(container_id(&e.id)),
+            container_id: Some(&e.id).filter(|id| !id.is_empty()).map(|id| container_id(id)),
             exit_code: e.code,
             signal: None,
             reason: Some(e.reason.clone()),
             message: Some(e.message.clone()).filter(|m| !m.is_empty()),
-            // What never ran is told to have begun at the epoch, as engines do.
-            started_at: Some(meta_time(e.started_at.unwrap_or(Time::EPOCH))),
-            finished_at: Some(meta_time(e.finished_at)),
+            // What never ran is told to have begun at the epoch, as engines do; of what nobody saw nothing is told.
+            started_at: is_known.then(|| meta_time(e.started_at.unwrap_or(Time::EPOCH))),
+            finished_at: is_known.then(|| meta_time(e.finished_at)),
         }),
         ..ContainerState::default()
     }

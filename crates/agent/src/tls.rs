@@ -44,5 +44,14 @@ pub(crate) async fn connect_unverified(
 ) -> Result<TlsStream<TcpStream>, String> {
     let config = stoa_pki::unverified_client().map_err(|e| e.to_string())?;
     let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| e.to_string())
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| {
+        let cause = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        match cause {
+            // Most often an HTTP server that was taken for an HTTPS one.
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                "http: server gave HTTP response to HTTPS client".to_owned()
+            }
+            _ => e.to_string(),
+        }
+    })
 }

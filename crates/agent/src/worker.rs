@@ -196,7 +196,9 @@ impl Worker {
                     progressed = true;
                 }
                 Action::Kill { container, grace } => {
-                    self.kill(&container, grace, &format!("Stopping container {container}"));
+                    let starts_over = plan::restarts_all(&self.pod, &self.observed);
+                    let message = format!("Stopping container {container}");
+                    self.kill(&container, grace, if starts_over { "killing" } else { &message });
                 }
                 Action::StartOver => {
                     self.start_over().await;
@@ -266,7 +268,9 @@ impl Worker {
     async fn spec_changed(&mut self, before: &Pod) {
         let (old, new) = (&before.metadata, &self.pod.metadata);
         let is_told_anew = (&old.labels, &old.annotations) != (&new.labels, &new.annotations);
-        if is_told_anew {
+        // A container that came later may be the first to mount a volume.
+        let has_more = |p: &Pod| p.spec.as_ref().and_then(|s| s.init_containers.as_ref()).map_or(0, Vec::len);
+        if is_told_anew || has_more(before) != has_more(&self.pod) {
             self.refresh_volumes().await;
         }
         if is_told_anew || before.spec != self.pod.spec {
@@ -285,6 +289,7 @@ impl Worker {
             .collect();
         for name in changed {
             let message = format!("Container {name} definition changed, will be restarted");
+            self.observed.seen_mut(&name).recycled = true;
             self.kill(&name, pod::grace(&self.pod), &message);
         }
     }
@@ -314,6 +319,15 @@ impl Worker {
             }
         }
         self.probing.clear();
+        self.tell_passing();
+        self.observed.containers.values_mut().for_each(|seen| seen.is_news = false);
+    }
+
+    /// Tells what will not be so for long.
+    fn tell_passing(&mut self) {
+        let status = self.compute();
+        self.shared.outbox.put_passing(&self.reference, &status);
+        self.said = Some(status);
     }
 
     fn note_deletion(&mut self) {
@@ -513,9 +527,7 @@ impl Worker {
         let code = self.observed.seen(name).and_then(|s| s.ended()).map(|e| e.code);
         let again = code.zip(pod::find(&self.pod, name));
         if !is_doomed && again.is_some_and(|(code, (part, c))| pod::wants_restart(&self.pod, part, c, code)) {
-            let status = self.compute();
-            self.shared.outbox.put_passing(&self.reference, &status);
-            self.said = Some(status);
+            self.tell_passing();
         }
         self.observed.seen_mut(name).is_news = false;
     }

@@ -111,7 +111,14 @@ fn check_shape(value: &Value) -> Result<(), String> {
             let odd = ["apiVersion", "kind"]
                 .into_iter()
                 .find_map(|key| map.get(key).filter(|v| !v.is_string() && !v.is_null()).map(|v| (key, v)));
-            odd.map_or(Ok(()), |(key, value)| refuse(value, &format!("struct field .{key} of type string")))
+            let version = map.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+            match odd {
+                Some((key, value)) => refuse(value, &format!("struct field .{key} of type string")),
+                None if version.split('/').count() > 2 => {
+                    Err(format!("unexpected GroupVersion string: {version}"))
+                }
+                None => Ok(()),
+            }
         }
         Value::Null => Ok(()),
         other => refuse(other, &format!("value of type {head}")),

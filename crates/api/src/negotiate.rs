@@ -7,9 +7,9 @@ use stoa_kube::Status;
 
 /// The media types that objects are served in.
 pub(crate) const SERVED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
-/// The media types that watches are served in.
-pub(crate) const STREAMED: [&str; 4] =
-    ["application/json", "application/json;stream=watch", PROTOBUF, stoa_kube::protobuf::WATCH_MEDIA_TYPE];
+/// The media types that watches are served in, as a refusal names them.
+pub(crate) const STREAMED: [&str; 2] =
+    ["application/json;stream=watch", stoa_kube::protobuf::WATCH_MEDIA_TYPE];
 /// What typed clients write and ask for.
 const PROTOBUF: &str = stoa_kube::protobuf::MEDIA_TYPE;
 /// The media types of patches.
@@ -117,6 +117,11 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
 /// The same for objects, which are no discovery.
 pub(crate) fn accept_object(headers: &HeaderMap) -> Result<Accepted, Status> {
     accept_if(headers, |accepted| accepted.view != View::Discovery)
+}
+
+/// The same for the lists of groups, which are shown in the aggregated form or as they are.
+pub(crate) fn accept_discovery(headers: &HeaderMap) -> Result<Accepted, Status> {
+    accept_if(headers, |accepted| matches!(accepted.view, View::Object | View::Discovery))
 }
 
 /// The same for what can be shown as it is only: reviews, which have neither rows nor metadata of interest.

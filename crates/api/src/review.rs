@@ -8,7 +8,7 @@ use crate::state::State;
 use serde_json::{Value, json};
 use stoa_authz::{Attributes, User};
 use stoa_kube::{CAUSES_MAX, Cause, Status, decode, schema};
-use stoa_units::{FieldSelector, FieldTerm, Operator, check_label_key, check_label_value};
+use stoa_units::{FieldSelector, FieldTerm, LabelSelector, Operator, check_label_key, check_label_value};
 
 /// Answers a create of one of the virtual review kinds; `None`: the resource is none of them.
 pub(crate) fn create(
@@ -255,7 +255,41 @@ fn judge(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
     }
+    let unread: Vec<String> = [("fieldSelector", Selected::Fields), ("labelSelector", Selected::Labels)]
+        .into_iter()
+        .filter(|_| on_path.is_null())
+        .filter_map(|(key, what)| {
+            let how = unread(&on_resource[key], what)?;
+            Some(format!("spec.resourceAttributes.{key} {how} due to parse error"))
+        })
+        .collect();
+    if !unread.is_empty() {
+        status["evaluationError"] = unread.join("; ").into();
+    }
     Ok(status)
+}
+
+/// Whether a selector was left out of account, or a part of it: what cannot be read asks for less, and so for more objects.
+fn unread(selector: &Value, what: Selected) -> Option<&'static str> {
+    let raw = text(selector, "rawSelector");
+    if !raw.is_empty() {
+        let reads = match what {
+            Selected::Fields => FieldSelector::parse(raw).is_ok(),
+            Selected::Labels => LabelSelector::parse(raw).is_ok(),
+        };
+        return (!reads).then_some("ignored");
+    }
+    let reads = |requirement: &&Value| match (text(requirement, "operator"), what) {
+        ("In" | "NotIn", Selected::Fields) => requirement["values"].as_array().is_some_and(|v| v.len() == 1),
+        ("In" | "NotIn" | "Exists" | "DoesNotExist", Selected::Labels) => true,
+        _ => false,
+    };
+    let all = selector["requirements"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match all.iter().filter(reads).count() {
+        read if read == all.len() => None,
+        0 => Some("ignored"),
+        _ => Some("partially ignored"),
+    }
 }
 
 fn own_rules(state: &State, user: &User, _: &ResourcePath, review: &Value) -> Result<Value, Status> {
@@ -289,7 +323,15 @@ fn token(state: &State, _: &User, _: &ResourcePath, review: &Value) -> Result<Va
             }
             status
         }
-        None => json!({"authenticated": false, "user": {}, "error": "invalid bearer token"}),
+        None => {
+            // What the question says already of an answer stays, save what is answered.
+            let mut status = review["status"].as_object().cloned().unwrap_or_default();
+            status.entry("user").or_insert_with(|| json!({}));
+            // Not being anybody is not written.
+            status.remove("authenticated");
+            status.insert("error".to_owned(), "invalid bearer token".into());
+            status.into()
+        }
     })
 }
 

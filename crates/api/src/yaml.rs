@@ -26,8 +26,27 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         strict_booleans: true,
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
     };
-    let node: Result<Node, _> = serde_saphyr::from_slice_with_options(bytes, options);
+    let node: Result<Node, _> = serde_saphyr::from_slice_with_options(first_document(bytes), options);
     node.map(|node| node.0).map_err(|e| error(&e.to_string()))
+}
+
+/// The text up to where a second document begins: a stock server's parser reads the first and looks no further.
+fn first_document(bytes: &[u8]) -> &[u8] {
+    let mut at = 0;
+    let mut has_content = false;
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let rest = line.strip_prefix(b"---").or_else(|| line.strip_prefix(b"..."));
+        let is_mark = rest.is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace));
+        match line.trim_ascii().first() {
+            _ if is_mark && has_content => return &bytes[..at],
+            // What stands on the line of the mark is content already.
+            _ if is_mark => has_content = rest.is_some_and(|rest| !rest.trim_ascii().is_empty()),
+            None | Some(b'#' | b'%') => {}
+            Some(_) => has_content = true,
+        }
+        at += line.len();
+    }
+    bytes
 }
 
 /// The problems as one error, which is how strict validation tells them.
@@ -142,6 +161,16 @@ fn collect(problems: &mut Vec<String>, more: Vec<String>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_several_documents_the_first_counts() {
+        for text in ["a: 1\n---\na: 2\n", "# x\n---\na: 1\n--- {a: 2}\n", "--- {a: 1}\n...\nb", "a: 1\n---"] {
+            let parsed = parse(text.as_bytes()).map(|parsed| parsed.value);
+            assert_eq!(parsed, Ok(serde_json::json!({"a": 1})), "{text}");
+        }
+        let long = "a: |\n  ---\n  x\nb: ---x\n";
+        assert_eq!(first_document(long.as_bytes()), long.as_bytes());
+    }
 
     #[test]
     fn the_last_of_two_keys_counts_and_each_repetition_has_its_place() {

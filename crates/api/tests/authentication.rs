@@ -243,7 +243,7 @@ async fn a_secrets_token_is_good_while_the_secret_holds_it() {
     assert_eq!((code, &user["username"]), (201, &json!("system:serviceaccount:t:default")));
     let other = json!({"spec": {"token": token, "audiences": ["vault"]}});
     let review = s.post("/apis/authentication.k8s.io/v1/tokenreviews", other).await.json();
-    assert_eq!(review["status"]["authenticated"], json!(false));
+    assert_eq!(review["status"]["authenticated"], Value::Null);
     let marked = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
     s.merge(&format!("{secrets}/key"), marked).await;
     assert_eq!(whoami(&s, Who::Token(&token), &[]).await.0, 401);
@@ -266,7 +266,7 @@ async fn a_bound_token_is_for_its_audience_and_dies_with_its_object() {
     };
     assert_eq!(whoami(&s, Who::Token(&token), &[]).await.0, 401, "it is not meant for this server");
     assert_eq!(reviewed("vault").await["audiences"], json!(["vault"]));
-    assert_eq!(reviewed("other").await["authenticated"], json!(false));
+    assert_eq!(reviewed("other").await["authenticated"], Value::Null);
     s.delete("/api/v1/namespaces/t/secrets/tie").await;
-    assert_eq!(reviewed("vault").await["authenticated"], json!(false));
+    assert_eq!(reviewed("vault").await["authenticated"], Value::Null);
 }

@@ -270,3 +270,46 @@ async fn a_node_reads_only_what_its_pods_refer_to() {
         assert_eq!(answer["status"]["allowed"], allowed, "{answer}");
     }
 }
+
+#[tokio::test]
+async fn what_of_a_question_was_not_understood_is_said() {
+    let s = Server::start().await;
+    let told = async |selectors: Value| {
+        let mut asked =
+            json!({"spec": {"user": "x", "resourceAttributes": {"verb": "list", "resource": "pods"}}});
+        for (key, selector) in selectors.as_object().unwrap() {
+            asked["spec"]["resourceAttributes"][key] = selector.clone();
+        }
+        let answer = s.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", asked).await.json();
+        answer["status"]["evaluationError"]
+            .as_str()
+            .unwrap_or_default()
+            .replace("spec.resourceAttributes.", "")
+    };
+    let one = json!({"key": "a", "operator": "In", "values": ["b"]});
+    let exists = json!({"key": "a", "operator": "Exists"});
+    assert_eq!(
+        told(json!({"fieldSelector": {"requirements": [one]}, "labelSelector": {"rawSelector": "a=b"}}))
+            .await,
+        ""
+    );
+    assert_eq!(
+        told(json!({"fieldSelector": {"requirements": [one, exists]}, "labelSelector": {"rawSelector": "A_b!"}})).await,
+        "fieldSelector partially ignored due to parse error; labelSelector ignored due to parse error"
+    );
+    assert_eq!(
+        told(json!({"fieldSelector": {"rawSelector": "x:y"}, "labelSelector": {"requirements": [exists]}}))
+            .await,
+        "fieldSelector ignored due to parse error"
+    );
+}
+
+#[tokio::test]
+async fn what_a_review_of_a_token_says_already_stays() {
+    let s = Server::start().await;
+    let asked = json!({"spec": {"token": "x"}, "status": {"audiences": ["a"], "user": {"username": "u"}}});
+    let answer = s.post("/apis/authentication.k8s.io/v1/tokenreviews", asked).await.json();
+    let status = &answer["status"];
+    assert_eq!((&status["audiences"], &status["user"]["username"]), (&json!(["a"]), &json!("u")));
+    assert_eq!(status["error"], "invalid bearer token");
+}

@@ -112,7 +112,8 @@ impl Run<'_> {
     }
 
     fn say(&self, about: ObjectId, level: Level, reason: &'static str, message: String) {
-        self.executor.recorder.say(Note { about, level, reason, message, component: self.component });
+        let note = Note { about, level, reason, message, component: self.component, action: "" };
+        self.executor.recorder.say(note);
     }
 
     fn saw(&mut self, revision: Revision) {

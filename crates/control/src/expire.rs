@@ -14,9 +14,16 @@ const PAGE_LEN: usize = 1_000;
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
+struct Series {
+    last_observed_time: Option<Time>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
 struct Times {
     last_timestamp: Option<Time>,
     event_time: Option<Time>,
+    series: Series,
     metadata: stoa_kube::Meta,
 }
 
@@ -41,7 +48,8 @@ pub(crate) async fn expire_events(registry: Arc<Registry>, clock: Arc<dyn Clock>
         let Ok(page) = registry.store().range(range) else { return };
         for entry in &page.entries {
             let Ok(times) = serde_json::from_slice::<Times>(&entry.value) else { continue };
-            let last = [times.last_timestamp, times.event_time, times.metadata.creation_timestamp];
+            let series = times.series.last_observed_time;
+            let last = [times.last_timestamp, times.event_time, series, times.metadata.creation_timestamp];
             let Some(last) = last.into_iter().flatten().max() else { continue };
             if clock.now().since(last) > age {
                 let target = Target::new(events, entry.key.namespace(), entry.key.name());

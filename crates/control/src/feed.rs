@@ -45,6 +45,8 @@ impl Core {
             ("", "pods") => self.put_pod(NamespacedName::new(namespace, name), before, bytes),
             ("", "nodes") => self.put_node(name),
             ("", "namespaces") => self.put_namespace(name),
+            // Pods may wait for a claim to be bound.
+            ("", "persistentvolumeclaims" | "persistentvolumes" | "storageclasses") => self.room_freed = true,
             _ => {}
         }
     }

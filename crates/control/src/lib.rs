@@ -25,6 +25,7 @@ mod recorder;
 mod rescinder;
 mod schedule;
 mod service;
+mod volumes;
 mod work;
 
 pub use claimer::LedgerClaimer;

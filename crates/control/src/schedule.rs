@@ -4,13 +4,14 @@ use crate::bind::{Binding, Bound};
 use crate::execute::merge;
 use crate::recorder::Note;
 use crate::service::Core;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use stoa_kube::resources;
 use stoa_ledger::Holder;
 use stoa_reconcile::{Level, Pod};
 use stoa_registry::{Context, DeleteOptions, Registry, Target};
-use stoa_sched::{Decision, PodInfo, Preemption, place, preempt, suits};
+use stoa_sched::{Budget, Decision, PodInfo, Preemption, Tried, place, preempt, suits};
 use stoa_units::{AgentId, NamespacedName};
 
 const COMPONENT: &str = "default-scheduler";
@@ -32,6 +33,7 @@ impl Core {
                 self.queue.remove(&name);
                 continue;
             };
+            let info = self.with_volumes(info);
             match self.place_one(&info) {
                 Ok(node) => {
                     self.in_flight.insert(name.clone());
@@ -49,26 +51,60 @@ impl Core {
 
     /// Decides and claims. The error is the message for the pod; none when it is only to be tried again.
     fn place_one(&mut self, info: &Arc<PodInfo>) -> Result<AgentId, Option<String>> {
-        let message = match place(&self.snapshot, &mut self.frontiers, info) {
+        let diagnosis = match place(&self.snapshot, &mut self.frontiers, info) {
             Decision::Node { node, .. } => return self.claim(info, node),
-            Decision::Unschedulable(diagnosis) => diagnosis.message(),
+            Decision::Unschedulable(diagnosis) => diagnosis,
         };
-        if self.make_room(info) {
+        if diagnosis.blocked.is_none() && self.make_room(info) {
             self.snapshot.sync(&self.ledger.lock());
             if let Decision::Node { node, .. } = place(&self.snapshot, &mut self.frontiers, info) {
                 return self.claim(info, node);
             }
         }
-        match preempt(&self.snapshot, info) {
-            Some(plan) => {
+        let tried = preempt(&self.snapshot, info, &self.budgets());
+        let message = diagnosis.message(&tried);
+        match tried {
+            Tried::Found(plan) => {
                 self.snapshot.nominate(info.clone(), &plan.node);
                 if !plan.victims.is_empty() {
                     self.carry_out_preemption(info, plan);
                 }
             }
-            None => self.withdraw(&info.name),
+            // It keeps what it was promised.
+            Tried::NotEligible(_) if info.may_preempt => {}
+            Tried::NotEligible(_) | Tried::Nowhere(_) => {
+                if self.snapshot.nomination(&info.name).is_some() {
+                    self.forget_nomination(info);
+                }
+                self.withdraw(&info.name);
+            }
         }
         Err(Some(message))
+    }
+
+    /// The budgets that evictions should not exceed.
+    fn budgets(&self) -> Vec<Budget> {
+        let read = |b: &Arc<PodDisruptionBudget>| {
+            let status = b.status.as_ref();
+            Some(Budget {
+                namespace: b.metadata.namespace.as_deref()?.into(),
+                selector: stoa_reconcile::budget_selector(b)?,
+                allowed: status.and_then(|s| s.disruptions_allowed).unwrap_or(0),
+                disrupted: status
+                    .and_then(|s| s.disrupted_pods.as_ref())
+                    .into_iter()
+                    .flatten()
+                    .map(|(n, _)| n.clone())
+                    .collect(),
+            })
+        };
+        self.world.budgets.iter().filter_map(read).collect()
+    }
+
+    /// No room is being made for the pod any more, and its status says so.
+    fn forget_nomination(&mut self, info: &PodInfo) {
+        let (registry, name, uid) = (self.registry.clone(), info.name.clone(), info.uid.clone());
+        self.chores.spawn(async move { nominate(&registry, &name, &uid, Value::Null).await });
     }
 
     fn claim(&mut self, info: &Arc<PodInfo>, node: AgentId) -> Result<AgentId, Option<String>> {
@@ -80,6 +116,7 @@ impl Core {
         match claimed {
             Ok(()) => {
                 self.withdraw(&info.name);
+                self.promise_volumes(info, &node);
                 self.snapshot.add_pod(info.clone(), &node, false);
                 self.ledger_touched = true;
                 Ok(node)
@@ -128,6 +165,7 @@ impl Core {
                 self.pending.remove(name);
                 if *pod.id.uid == *binding.uid {
                     self.written = self.written.max(revision);
+                    self.keep_promise(name, &binding.node);
                     self.say_scheduled(pod, &binding);
                     continue;
                 }
@@ -181,6 +219,7 @@ impl Core {
             reason: "Scheduled",
             message: format!("Successfully assigned {} to {}", binding.pod, binding.node),
             component: COMPONENT,
+            action: "Binding",
         });
     }
 
@@ -190,8 +229,9 @@ impl Core {
             about: pod.id.clone(),
             level: Level::Warning,
             reason: "FailedScheduling",
-            message: message.clone(),
+            message: truncated(&message),
             component: COMPONENT,
+            action: "Scheduling",
         });
         self.report(&pod, "Unschedulable", message);
     }
@@ -222,24 +262,15 @@ impl Core {
                     reason: "Preempted",
                     message: format!("Preempted by pod {} on node {}", info.uid, plan.node),
                     component: COMPONENT,
+                    action: "Preempting",
                 });
             }
         }
         let (pod, uid) = (info.name.clone(), info.uid.clone());
         self.chores.spawn(async move {
             let Some(pods) = resources().find("", "v1", "pods") else { return };
-            let nominated = json!({"status": {"nominatedNodeName": plan.node}});
-            let target = Target::new(pods, &pod.namespace, &pod.name).sub("status");
+            nominate(&registry, &pod, &uid, json!(plan.node)).await;
             let ctx = Context::system("scheduler");
-            let nominate = |v: &mut Value| {
-                if v["metadata"]["uid"] == *uid {
-                    merge(v, &nominated);
-                }
-                Ok(())
-            };
-            if let Err(status) = registry.modify(&ctx, target, nominate).await {
-                tracing::debug!(%pod, error = %status.message, "a pod was not nominated");
-            }
             for (victim, victim_uid) in plan.victims {
                 let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
                     "message": "default-scheduler: preempting to accommodate a higher priority pod",
@@ -252,6 +283,33 @@ impl Core {
                 }
             }
         });
+    }
+}
+
+/// An event's message is no longer than so many bytes.
+fn truncated(message: &str) -> String {
+    const BYTES_MAX: usize = 1_024;
+    const END: &str = " ...";
+    if message.len() <= BYTES_MAX {
+        return message.to_string();
+    }
+    let end = (0..=BYTES_MAX - END.len()).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}{END}", &message[..end])
+}
+
+/// Says where room is being made for a pod that is still the same one.
+async fn nominate(registry: &Arc<Registry>, pod: &NamespacedName, uid: &str, node: Value) {
+    let Some(pods) = resources().find("", "v1", "pods") else { return };
+    let nominated = json!({"status": {"nominatedNodeName": node}});
+    let target = Target::new(pods, &pod.namespace, &pod.name).sub("status");
+    let change = |v: &mut Value| {
+        if v["metadata"]["uid"] == *uid {
+            merge(v, &nominated);
+        }
+        Ok(())
+    };
+    if let Err(status) = registry.modify(&Context::system("scheduler"), target, change).await {
+        tracing::debug!(%pod, error = %status.message, "a pod's nomination was not written");
     }
 }
 
@@ -269,7 +327,10 @@ async fn set_condition(registry: &Arc<Registry>, name: &NamespacedName, uid: &st
             return Ok(());
         }
         let mut condition = condition.clone();
-        condition["observedGeneration"] = pod["metadata"]["generation"].clone();
+        // That it is gated is said of any generation.
+        if condition["reason"] != "SchedulingGated" {
+            condition["observedGeneration"] = pod["metadata"]["generation"].clone();
+        }
         match pod["status"]["conditions"].as_array_mut() {
             Some(all) => {
                 all.retain(|c| c["type"] != kind);

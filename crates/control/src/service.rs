@@ -4,6 +4,7 @@ use crate::bind::{Binder, Binding, Bound};
 use crate::execute::{Executor, Outcome};
 use crate::expire::{expire_events, move_on};
 use crate::recorder::Recorder;
+use crate::volumes::Promise;
 use crate::work::Work;
 use crate::{Error, Options, Rescinder};
 use parking_lot::Mutex;
@@ -82,6 +83,8 @@ pub(crate) struct Core {
     /// The ledger's generation up to which freed room was noticed.
     pub seen_generation: u64,
     pub chores: JoinSet<()>,
+    /// What claims get that wait for a pod which has its node by now.
+    pub promised: HashMap<NamespacedName, Vec<Promise>>,
 }
 
 /// Work on its way.
@@ -162,6 +165,7 @@ impl Service {
             room_freed: false,
             seen_generation: 0,
             chores: JoinSet::new(),
+            promised: HashMap::new(),
         }
     }
 

@@ -102,7 +102,10 @@ impl Reference {
         } else {
             path
         };
-        if path.bytes().any(|c| c.is_ascii_uppercase()) {
+        // The first colon ends the name here, whatever follows.
+        let name_of = path.split(':').next().unwrap_or_default();
+        if name_of.bytes().any(|c| c.is_ascii_uppercase()) {
+            let path = name_of;
             return Err(bad(&format!(
                 "invalid reference format: repository name ({path}) must be lowercase"
             )));
@@ -206,6 +209,8 @@ mod tests {
         }
         let why = Reference::parse("Bad:1").unwrap_err().why;
         assert_eq!(why, "invalid reference format: repository name (library/Bad) must be lowercase");
+        let why = Reference::parse("Not Valid::x").unwrap_err().why;
+        assert_eq!(why, "invalid reference format: repository name (library/Not Valid) must be lowercase");
     }
 
     #[test]

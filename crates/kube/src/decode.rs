@@ -3,11 +3,14 @@
 //! filled with zeros just as the kind's Go struct does. What clients then read is what a stock server would have sent.
 
 mod complete;
+mod embedded;
 mod json;
 mod restore;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod time;
+mod union;
 
 use crate::go;
 use crate::schema::{Field, Kind, Type};
@@ -198,16 +201,18 @@ impl<'a> Pass<'a> {
             self.path.push('.');
         }
         self.path.push_str(field.name());
+        let fields = self.go.fields.len();
+        self.go.fields.extend(embedded::between(self.go.structure, field.name()));
         self.go.fields.push(field.name());
         self.value(value, field.kind(), field.go_type())?;
-        self.go.fields.pop();
+        self.go.fields.truncate(fields);
         self.path.truncate(length);
-        Ok(if complete::is_left_out(value, field) { Keep::No } else { Keep::Yes })
+        Ok(if value.is_null() || complete::is_left_out(value, field) { Keep::No } else { Keep::Yes })
     }
 
     fn value(&mut self, value: &mut Value, kind: Kind<'a>, go_type: &str) -> Result<(), DecodeError> {
         match (kind, &mut *value) {
-            (Kind::Any | Kind::Open, _) => Ok(()),
+            (Kind::Any | Kind::Open, _) => union::read(value, go_type),
             (Kind::Struct(ty), Value::Object(map)) => self.structure(map, ty),
             (Kind::List(element), Value::Array(list)) => {
                 let inner = go_type.trim_start_matches('*').strip_prefix("[]").unwrap_or_default();
@@ -233,6 +238,7 @@ impl<'a> Pass<'a> {
             }
             (kind, _) => scalar::check(value, kind).map_err(|wrong| match wrong {
                 scalar::Wrong::Type(found) => self.wrong_type(&found, scalar::go_type(kind, go_type)),
+                scalar::Wrong::TypeFor(found, wanted) => self.wrong_type(&found, wanted),
                 scalar::Wrong::Form(text) => DecodeError::Type(text),
             }),
         }

@@ -15,6 +15,7 @@ pub use k8s_openapi::api::core::v1::{
     Taint, Toleration, Volume, VolumeMount,
 };
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
+pub use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 pub use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 pub use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,

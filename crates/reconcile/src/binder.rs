@@ -11,7 +11,8 @@ use stoa_units::Quantity;
 
 const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const BY_US: &str = "pv.kubernetes.io/bound-by-controller";
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The annotation of a claim by which a provisioner learns for which node to make its volume.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 /// Under what a volume is found: the claim that it is for, or the class that it is free in.
 pub(crate) fn volume_place(volume: &PersistentVolume) -> String {
@@ -127,8 +128,34 @@ fn find<'a>(world: &'a World, claim: &PersistentVolumeClaim) -> Option<&'a Arc<P
     free.min_by_key(|v| (size(v), v.metadata.name.clone()))
 }
 
+/// Whether both sides say that the claim has its volume.
+pub fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    !volume_name(claim).is_empty() && annotation(&claim.metadata, COMPLETED).is_some()
+}
+
+/// The volumes that a claim may get: the one that is kept for it, or the free ones that satisfy it, the smallest first.
+pub fn free_volumes<'a>(world: &'a World, claim: &PersistentVolumeClaim) -> Vec<&'a Arc<PersistentVolume>> {
+    let text = |t: &Option<String>| t.clone().unwrap_or_default();
+    let kept = claim_place(&text(&claim.metadata.namespace), &text(&claim.metadata.name));
+    if let Some(volume) = world.volumes.owned_by(&kept).find(|v| is_for(v, claim) && satisfies(v, claim)) {
+        return vec![volume];
+    }
+    let class = class_place(claim.spec.as_ref().and_then(|s| s.storage_class_name.as_deref()));
+    let mut free: Vec<_> = world.volumes.owned_by(&class).filter(|v| satisfies(v, claim)).collect();
+    free.sort_by_cached_key(|v| (size(v), v.metadata.name.clone()));
+    free
+}
+
+/// What to merge into a volume that a claim gets.
+pub fn claim_ref_of(claim: &PersistentVolumeClaim) -> Value {
+    let id = claim_id(claim);
+    json!({"metadata": {"annotations": {BY_US: "yes"}}, "spec": {"claimRef": {"kind": "PersistentVolumeClaim",
+        "apiVersion": "v1", "namespace": id.namespace, "name": id.name, "uid": id.uid,
+        "resourceVersion": id.revision.to_string()}}})
+}
+
 /// Whether the class wants the scheduler to choose a node first.
-fn waits_for_consumer(world: &World, claim: &PersistentVolumeClaim) -> bool {
+pub fn waits_for_consumer(world: &World, claim: &PersistentVolumeClaim) -> bool {
     let class = claim.spec.as_ref().and_then(|s| s.storage_class_name.as_deref()).unwrap_or_default();
     let mode = world.storage_classes.get("", class).and_then(|c| c.volume_binding_mode.clone());
     mode.as_deref() == Some("WaitForFirstConsumer") && annotation(&claim.metadata, SELECTED_NODE).is_none()

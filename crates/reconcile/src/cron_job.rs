@@ -164,7 +164,14 @@ impl<'a> Look<'a> {
                 return Vec::new();
             }
         };
-        self.actions.extend(schedule.next(now, &zone).map(|at| Action::Again { at }));
+        let Some(next) = schedule.next(now, &zone) else {
+            // A day that no month has.
+            let why = "time difference between two schedules is less than 1 second";
+            let message = format!("invalid schedule: {} : {why}", self.spec.schedule);
+            self.event(Level::Warning, "InvalidSchedule", message);
+            return Vec::new();
+        };
+        self.actions.push(Action::Again { at: next });
         let deadline = self.spec.starting_deadline_seconds.and_then(|s| u64::try_from(s).ok());
         let born = created(&self.cron.metadata);
         let since = status.last_schedule.unwrap_or(born);

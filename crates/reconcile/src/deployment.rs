@@ -35,6 +35,8 @@ pub(crate) struct Rollout<'a> {
     /// Which of them has the template as it is now.
     new: Option<usize>,
     actions: Vec<Action>,
+    /// A set is being made: the status says so and nothing else yet.
+    makes: bool,
 }
 
 /// Looks at one deployment.
@@ -47,11 +49,14 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
     let mut actions = Vec::new();
     let sets = claimer.replica_sets(&mut actions);
     let new = sets::find_new(spec, &sets);
-    let mut rollout = Rollout { world, id: owner.clone(), deployment, spec, sets, new, actions };
+    let mut rollout =
+        Rollout { world, id: owner.clone(), deployment, spec, sets, new, actions, makes: false };
     if !is_deleting(&deployment.metadata) {
         rollout.act();
     }
-    rollout.write_status();
+    if !rollout.makes {
+        rollout.write_status();
+    }
     rollout.actions
 }
 

@@ -15,7 +15,7 @@ use stoa_units::{LabelSelector, Time};
 const EVICTION_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// Which pods a budget means: none without a selector, all of the namespace with an empty one.
-pub(crate) fn selector_of(budget: &PodDisruptionBudget) -> Option<LabelSelector> {
+pub fn selector_of(budget: &PodDisruptionBudget) -> Option<LabelSelector> {
     let wanted = budget.spec.as_ref()?.selector.as_ref()?;
     let bare = wanted.match_labels.iter().flatten().next().is_none()
         && wanted.match_expressions.iter().flatten().next().is_none();
@@ -63,9 +63,51 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
     }
     if differs(&before, &compared) {
         let id = id(resource("policy", "poddisruptionbudgets"), &budget.metadata);
-        actions.push(Action::Patch { id, subresource: "status", patch: json!({"status": status}) });
+        actions.push(Action::Patch {
+            id: id.clone(),
+            subresource: "status",
+            patch: json!({"status": status}),
+        });
+        actions.extend(remarks(budget, &pods).into_iter().map(|(level, reason, message)| Action::Event {
+            about: id.clone(),
+            level,
+            reason,
+            message,
+        }));
     }
     actions
+}
+
+/// What people should know who wonder about a budget's numbers.
+fn remarks(budget: &PodDisruptionBudget, pods: &[&Arc<Pod>]) -> Option<(Level, &'static str, String)> {
+    let spec = budget.spec.as_ref()?;
+    if pods.is_empty() {
+        return Some((Level::Normal, "NoPods", "No matching pods found".into()));
+    }
+    let by_scale =
+        spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)));
+    if !by_scale || pods.iter().all(|p| p.controller.is_some()) {
+        return None;
+    }
+    let selector = spec.selector.as_ref().map_or_else(|| "nil".to_string(), describe);
+    let message = format!(
+        "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
+    );
+    Some((Level::Warning, "UnmanagedPods", message))
+}
+
+/// A selector as the stock controller's messages show it.
+fn describe(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten().map(|(k, v)| format!("{k}: {v},"));
+    let expressions = selector.match_expressions.iter().flatten().map(|e| {
+        let values = e.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", e.key, e.operator)
+    });
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.collect::<String>(),
+        expressions.collect::<String>()
+    )
 }
 
 /// Where it is not known how many pods there should be, none may be evicted.

@@ -30,6 +30,8 @@ pub enum Controller {
     EndpointsMirror,
     /// Addresses of services, as objects; the key's name is the address.
     IpAddress,
+    /// Flow schemas, and whether the level that each names is there.
+    FlowSchema,
     /// Jobs.
     Job,
     /// Pods whose job is gone.
@@ -81,6 +83,7 @@ impl Controller {
             Controller::Endpoints => "endpointslice-controller",
             Controller::EndpointsLegacy => "endpoint-controller",
             Controller::EndpointsMirror => "endpointslice-mirroring-controller",
+            Controller::FlowSchema => "api-priority-and-fairness-config-consumer-v1",
             Controller::IpAddress => "ipallocator-repair-controller",
             Controller::Job | Controller::JobPod => "job-controller",
             Controller::JobTtl => "ttl-after-finished-controller",

@@ -29,6 +29,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod flow_schema;
 mod job;
 mod job_pod;
 mod namespace;
@@ -46,6 +47,8 @@ mod taint_eviction;
 mod token_secret;
 
 pub use action::{Action, Announce, Level, ObjectId, OnExists, Propagation};
+pub use binder::{SELECTED_NODE, claim_ref_of, free_volumes, is_bound, waits_for_consumer};
+pub use disruption::selector_of as budget_selector;
 pub use graph::{Graph, Member};
 pub use key::{Controller, Key};
 pub use pod::Pod;
@@ -66,6 +69,7 @@ pub fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         Controller::Endpoints => endpoints::reconcile_slices(world, key),
         Controller::EndpointsLegacy => endpoints::reconcile_endpoints(world, key),
         Controller::EndpointsMirror => endpoints::reconcile_mirror(world, key),
+        Controller::FlowSchema => flow_schema::reconcile(world, key),
         Controller::IpAddress => service_cidr::reconcile_address(world, key),
         Controller::ServiceCidr => service_cidr::reconcile_range(world, key),
         Controller::Job => job::reconcile(world, key),

@@ -1,7 +1,7 @@
 //! A node's conditions become taints, so that the scheduler avoids it and pods leave it; the pods of a node that is lost
 //! are not ready. What capacity it has of extended resources may be allocated.
 
-use crate::meta::{id, resource, time};
+use crate::meta::{id, labels, resource, time};
 use crate::{Action, Key, Level, Pod, World};
 use serde_json::{Value, json};
 use stoa_kube::typed::{Node, Taint};
@@ -16,6 +16,9 @@ const OURS: [&str; 7] = [
     "node.kubernetes.io/network-unavailable",
     "node.kubernetes.io/unschedulable",
 ];
+/// Labels of a node that are found under their former names too.
+const COPIED: [(&str, &str); 2] =
+    [("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arch", "beta.kubernetes.io/arch")];
 const NOT_READY: &str = OURS[0];
 const UNREACHABLE: &str = OURS[1];
 
@@ -25,29 +28,42 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
     let ready = status_of(node, "Ready");
     let mut actions = Vec::new();
     let now = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let mut taints: Vec<Taint> = now.iter().filter(|t| !OURS.contains(&t.key.as_str())).cloned().collect();
-    for (key, effect) in wanted(node, ready) {
-        let same = now.iter().find(|t| t.key == key && t.effect == effect);
-        taints.push(same.cloned().unwrap_or_else(|| {
-            let added = (effect == "NoExecute").then_some(stoa_kube::typed::Time(world.now.0));
-            Taint { key: key.into(), effect: effect.into(), time_added: added, value: None }
-        }));
+    let wanted = wanted(node, ready);
+    let stays =
+        |t: &&Taint| !OURS.contains(&t.key.as_str()) || wanted.contains(&(t.key.as_str(), t.effect.as_str()));
+    let mut taints: Vec<Taint> = now.iter().filter(stays).cloned().collect();
+    for (key, effect) in &wanted {
+        if !now.iter().any(|t| t.key == *key && t.effect == *effect) {
+            let added = Some(stoa_kube::typed::Time(world.now.0));
+            let (key, effect) = (key.to_string(), effect.to_string());
+            taints.push(Taint { key, effect, time_added: added, value: None });
+        }
     }
     let (mut old, mut new) = (now.clone(), taints.clone());
     for list in [&mut old, &mut new] {
         list.sort_by(|a, b| (&a.key, &a.effect).cmp(&(&b.key, &b.effect)));
     }
+    let mut patch = json!({});
     if old != new {
-        let taints = if taints.is_empty() { Value::Null } else { json!(taints) };
+        patch["spec"]["taints"] = if taints.is_empty() { Value::Null } else { json!(taints) };
+    }
+    let labels = labels(&node.metadata);
+    for (label, copy) in COPIED {
+        if let Some(value) = labels.get(label).filter(|v| labels.get(copy) != Some(*v)) {
+            patch["metadata"]["labels"][copy] = value.as_str().into();
+        }
+    }
+    if patch != json!({}) {
         let id = id(resource("", "nodes"), &node.metadata);
-        actions.push(Action::Patch { id, subresource: "", patch: json!({"spec": {"taints": taints}}) });
+        actions.push(Action::Patch { id, subresource: "", patch });
     }
     if let Some(allocatable) = allocatable(node) {
         let id = id(resource("", "nodes"), &node.metadata);
         let patch = json!({"status": {"allocatable": allocatable}});
         actions.push(Action::Patch { id, subresource: "status", patch });
     }
-    if ready != "True" {
+    // A node that says itself that it is not ready tells of its pods too.
+    if ready == "Unknown" {
         for pod in world.pods_on(&key.name).filter(|p| p.is_ready()) {
             actions.extend(mark_not_ready(world, pod));
         }
@@ -104,11 +120,12 @@ fn mark_not_ready(world: &World, pod: &Pod) -> Vec<Action> {
         .conditions
         .iter()
         .map(|c| {
+            let mut value = c.to_value();
             if c.kind == "Ready" {
-                return json!({"type": "Ready", "status": "False", "reason": "NodeNotReady",
-                    "message": "Node is not ready", "lastProbeTime": null, "lastTransitionTime": time(world.now)});
+                value["status"] = "False".into();
+                value["lastTransitionTime"] = time(world.now);
             }
-            c.to_value()
+            value
         })
         .collect();
     let patch = json!({"status": {"conditions": conditions}});
@@ -146,5 +163,37 @@ mod tests {
         assert_eq!(added, Some(json!({"example.com/dongle": "5"})));
         assert_eq!(allocatable(&node(with(&own, "5"), with(&kept, "5"))), None);
         assert_eq!(allocatable(&node(own, with(&kept, "5"))), Some(json!({"example.com/dongle": null})));
+    }
+
+    #[test]
+    fn taints_say_since_when_and_labels_are_found_under_their_former_names() {
+        let mut stage = crate::stage::Stage::new();
+        let own = json!({"key": "mine", "effect": "NoSchedule"});
+        stage.put(json!({"apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "x"}},
+            "spec": {"taints": [own], "unschedulable": true},
+            "status": {"conditions": [{"type": "Ready", "status": "False"}]}}));
+        stage.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "d"},
+            "spec": {"nodeName": "n"}}));
+        let since = stage.world.now;
+        stage.patch("pods", "d", "p", &crate::stage::pod_status("Running", true, since));
+        stage.settle(&Key::new(crate::Controller::NodeLifecycle, "", "n"));
+        let node = stage.get("nodes", "", "n");
+        let taints = node["spec"]["taints"].as_array().expect("taints");
+        assert_eq!(taints[0], own);
+        assert!(taints[1..].iter().all(|t| t["timeAdded"].is_string()) && taints.len() == 4, "{taints:?}");
+        assert_eq!(node["metadata"]["labels"]["beta.kubernetes.io/os"], "linux");
+        assert_eq!(node["metadata"]["labels"]["beta.kubernetes.io/arch"], "x", "there is nothing to copy");
+        let ready = |s: &crate::stage::Stage| s.get("pods", "d", "p")["status"]["conditions"][0].clone();
+        assert_eq!(ready(&stage)["status"], "True", "the node is there and tells of its pods itself");
+        stage.patch(
+            "nodes",
+            "",
+            "n",
+            &json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}),
+        );
+        stage.settle(&Key::new(crate::Controller::NodeLifecycle, "", "n"));
+        let lost = ready(&stage);
+        assert!(lost["status"] == "False" && lost["reason"].is_null(), "{lost}");
     }
 }

@@ -32,6 +32,7 @@ fn of(resource: &Resource) -> &'static [Controller] {
         ("policy", "poddisruptionbudgets") => &[Controller::Disruption],
         ("networking.k8s.io", "servicecidrs") => &[Controller::ServiceCidr],
         ("networking.k8s.io", "ipaddresses") => &[Controller::IpAddress],
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &[Controller::FlowSchema],
         _ => &[],
     }
 }
@@ -103,6 +104,9 @@ pub(crate) fn changed(world: &World, meta: &Meta, before: Option<&Member>, keys:
     if meta.kind == "ServiceCIDR" {
         ranges_that_go(world, |_| true, keys);
     }
+    if meta.kind == LEVEL && before.is_none() {
+        schemas_of(world, &meta.name, keys);
+    }
     if meta.kind == "Node" && before.is_none() {
         keys.extend(world.daemon_sets.iter().filter_map(|d| {
             let m = &d.metadata;
@@ -121,10 +125,21 @@ pub(crate) fn gone(world: &World, member: &Member, keys: &mut BTreeSet<Key>) {
     if member.id.resource.kind == "ServiceAccount" {
         tokens_of(world, &member.id.namespace, &member.id.name, keys);
     }
+    if member.id.resource.kind == LEVEL {
+        schemas_of(world, &member.id.name, keys);
+    }
     if member.id.resource.kind == "Job" {
         let pods = world.pods.owned_by(&member.id.uid);
         keys.extend(pods.map(|p| Key::new(Controller::JobPod, p.id.namespace.clone(), p.id.name.clone())));
     }
+}
+
+const LEVEL: &str = "PriorityLevelConfiguration";
+
+/// The flow schemas that name a level.
+fn schemas_of(world: &World, level: &str, keys: &mut BTreeSet<Key>) {
+    let all = world.flow_schemas.owned_by(level);
+    keys.extend(all.filter_map(|s| Some(Key::new(Controller::FlowSchema, "", s.metadata.name.as_deref()?))));
 }
 
 /// Claims and volumes that may be for each other.

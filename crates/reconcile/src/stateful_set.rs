@@ -248,10 +248,10 @@ impl Troupe<'_> {
             announce: Some(Announce {
                 about: self.id.clone(),
                 reason: "SuccessfulDelete",
-                done: "delete Pod ".into(),
+                done: "Delete Pod ".into(),
                 end: format!(" in StatefulSet {} successful", self.id.name).into(),
                 failed: "FailedDelete",
-                error: format!("delete Pod {} in StatefulSet {} failed error: ", pod.id.name, self.id.name)
+                error: format!("Delete Pod {} in StatefulSet {} failed error: ", pod.id.name, self.id.name)
                     .into(),
             }),
         });

@@ -1,6 +1,7 @@
 //! The world: what the store says, as of one revision, and what time it is.
 
 use crate::daemon_set::Failures;
+use crate::flow_schema::level_of;
 use crate::index::{PodIndex, Selecting};
 use crate::meta::{selector, service_selector};
 use crate::service_cidr::address_of;
@@ -11,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use stoa_kube::typed::{
     ClusterRole, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints,
-    IPAddress, Job, Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicaSet,
+    FlowSchema, IPAddress, Job, Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicaSet,
     ReplicationController, ResourceQuota, Service, ServiceCIDR, StatefulSet, Taint,
 };
 use stoa_kube::{Meta, Resource};
@@ -69,6 +70,8 @@ pub struct World {
     pub slices: Table<EndpointSlice>,
     /// Ranges of services' addresses.
     pub service_cidrs: Table<ServiceCIDR>,
+    /// Flow schemas. Their owner is the level that they name.
+    pub flow_schemas: Table<FlowSchema>,
     /// Addresses of services.
     pub addresses: Table<IPAddress>,
     /// Cluster roles.
@@ -114,6 +117,7 @@ impl World {
             endpoints: Table::default(),
             slices: Table::default(),
             service_cidrs: Table::default(),
+            flow_schemas: Table::default(),
             addresses: Table::default(),
             cluster_roles: Table::default(),
             token_secrets: Table::default(),
@@ -183,6 +187,11 @@ impl World {
             }
             ("networking.k8s.io", "servicecidrs") => {
                 drop(self.service_cidrs.put(name.clone(), serde_json::from_slice(bytes)?, owner));
+            }
+            ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
+                let schema: FlowSchema = serde_json::from_slice(bytes)?;
+                let level = level_of(&schema).to_owned();
+                self.flow_schemas.put(name.clone(), schema, Some(&level));
             }
             ("networking.k8s.io", "ipaddresses") => {
                 drop(self.addresses.put(name.clone(), serde_json::from_slice(bytes)?, owner));
@@ -368,6 +377,7 @@ impl World {
             ("discovery.k8s.io", "endpointslices") => drop(self.slices.remove(id)),
             ("networking.k8s.io", "servicecidrs") => drop(self.service_cidrs.remove(id)),
             ("networking.k8s.io", "ipaddresses") => drop(self.addresses.remove(id)),
+            ("flowcontrol.apiserver.k8s.io", "flowschemas") => drop(self.flow_schemas.remove(id)),
             ("", "configmaps") if &*id.name == ROOT_CA => drop(self.root_cas.remove(id)),
             ("", "secrets") => drop(self.token_secrets.remove(id)),
             ("", "persistentvolumes") => drop(self.volumes.remove(id)),

@@ -1,15 +1,16 @@
 //! Services' cluster addresses and node ports: each taken one is a record in the store, made and removed in the very
 //! transaction that writes the service, so that two services can never hold the same one and none is leaked.
 
-use crate::Registry;
+use crate::context::Persist;
 use crate::options::{ALLOCATE_DRAWS_MAX, ALLOCATE_SEARCH_LEN_MAX, ServiceCidr};
+use crate::{Context, Registry};
 use rand::Rng;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use stoa_admit::service::{
-    Address, NodePort, address_exhausted, address_outside, address_taken, needs, node_port_exhausted,
-    node_port_outside, node_port_taken, set_address, set_node_port,
+    Address, Needs, address_exhausted, address_not_in, address_outside, address_taken, needs,
+    node_port_exhausted, node_port_outside, node_port_taken, set_address, set_node_port,
 };
 use stoa_kube::{Cause, Resource, Status};
 use stoa_store::{Key, Range};
@@ -92,17 +93,41 @@ fn held(service: &Value) -> BTreeSet<Key> {
 
 impl Registry {
     /// Gives a new service what it asks for or needs.
-    pub(crate) fn allocate_new(&self, service: &mut Value) -> Result<Allocation, Status> {
+    pub(crate) fn allocate_new(&self, ctx: &Context, service: &mut Value) -> Result<Allocation, Status> {
         refuse(service, stoa_admit::validate_addresses(None, service))?;
-        self.allocate(service, &BTreeSet::new())
+        let before = BTreeSet::new();
+        let mut ports = Ports::new(self, ctx.persist, &before);
+        let needs = needs(service);
+        let drawn = self.address(ctx.persist, service, &needs.address);
+        let drawn = told(service, drawn)?;
+        let given = ports.give_new(service, &needs).and_then(|()| ports.give_health_port(service));
+        told(service, given)?;
+        Ok(ports.into_allocation(service, drawn))
     }
 
     /// Gives a changed service what it newly needs.
-    pub(crate) fn allocate_changed(&self, old: &Value, new: &mut Value) -> Result<Allocation, Status> {
+    pub(crate) fn allocate_changed(
+        &self,
+        ctx: &Context,
+        old: &Value,
+        new: &mut Value,
+    ) -> Result<Allocation, Status> {
         refuse(new, stoa_admit::validate_addresses(Some(old), new))?;
         keep_health_port(old, new);
         let before = held(old);
-        let made = self.allocate(new, &before)?;
+        let mut ports = Ports::new(self, ctx.persist, &before);
+        let needs = needs(new);
+        // An address is a service's for life, unless it was a mere name: validation tells who would change it.
+        let drawn = match text(old, "type") {
+            "ExternalName" => told(new, self.address(ctx.persist, new, &needs.address))?,
+            _ => None,
+        };
+        let given = ports.give_changed(new, &needs).and_then(|()| match wants_health_port(old) {
+            true => Ok(()),
+            false => ports.give_health_port(new),
+        });
+        told(new, given)?;
+        let made = ports.into_allocation(new, drawn);
         let after = held(new);
         let gone = before.difference(&after).cloned().collect::<Vec<_>>();
         Ok(Allocation { deletes: self.records_of(gone, &owner(old)), ..made })
@@ -119,123 +144,32 @@ impl Registry {
         keys.into_iter().filter_map(|key| own(&key).map(|e| (key, Stamped::plain(e.value)))).collect()
     }
 
-    fn allocate(&self, service: &mut Value, before: &BTreeSet<Key>) -> Result<Allocation, Status> {
-        let mut taken: BTreeSet<Key> = BTreeSet::new();
-        let mut guards = Vec::new();
-        let mut causes = Vec::new();
-        let mut needs = needs(service);
-        // What is asked for by number goes first, so that no draw takes it.
-        needs.node_ports.sort_by_key(|n| n.port.is_none());
-        match self.address(service, &needs.address, before) {
-            Ok(None) => {}
-            Ok(Some((address, guard))) => {
-                guards.extend(guard);
-                taken.insert(address_key(address));
-                set_address(service, IpAddr::V4(address));
-            }
-            Err(cause) => causes.push(cause),
-        }
-        for need in &needs.node_ports {
-            match self.node_port(need, before, &taken) {
-                Ok(port) => {
-                    taken.insert(port_key(port));
-                    set_node_port(service, need.index, port);
-                }
-                Err(cause) => causes.push(cause),
-            }
-        }
-        if wants_health_port(service) {
-            match self.health_port(service, before, &taken) {
-                Ok(port) => {
-                    taken.insert(port_key(port));
-                    service["spec"]["healthCheckNodePort"] = port.into();
-                }
-                Err(cause) => causes.push(cause),
-            }
-        }
-        refuse(service, causes)?;
-        let value = Stamped::plain(owner(service));
-        let puts = taken.into_iter().filter(|k| !before.contains(k)).map(|k| (k, value.clone())).collect();
-        Ok(Allocation { puts, deletes: Vec::new(), guards })
-    }
-
-    fn address(
-        &self,
-        service: &Value,
-        wanted: &Address,
-        before: &BTreeSet<Key>,
-    ) -> Result<Option<Drawn>, Cause> {
+    fn address(&self, persist: Persist, service: &Value, wanted: &Address) -> Result<Option<Drawn>, Cause> {
+        let shown = persist == Persist::DryRun;
+        let first = self.options().service_cidr;
         let asked = match wanted {
             Address::None => return Ok(None),
+            // What is only shown need not be free: a stock server shows the range's own.
+            Address::Any if shown => return Ok(Some((first.network(), None))),
             Address::Any => return self.draw_address().map(Some).ok_or_else(address_exhausted),
             Address::Exactly(asked) => *asked,
         };
-        let IpAddr::V4(address) = asked else { return Err(address_outside(service, asked)) };
-        if before.contains(&address_key(address)) {
-            return Ok(Some((address, None)));
-        }
-        let guard = match self.options().service_cidr.contains(address) {
+        let outside = || match shown {
+            true => address_not_in(service, asked, &first.to_string()),
+            false => address_outside(service, asked),
+        };
+        let IpAddr::V4(address) = asked else { return Err(outside()) };
+        let guard = match first.contains(address) {
             true => None,
             false => match self.more_ranges().into_iter().find(|r| r.cidr.contains(address)) {
                 Some(range) => Some(range.guard),
-                None => return Err(address_outside(service, asked)),
+                None => return Err(outside()),
             },
         };
-        if !self.is_free(address) {
+        if !shown && !self.is_free(address) {
             return Err(address_taken(service, asked));
         }
         Ok(Some((address, guard)))
-    }
-
-    fn node_port(
-        &self,
-        need: &NodePort,
-        before: &BTreeSet<Key>,
-        taken: &BTreeSet<Key>,
-    ) -> Result<u16, Cause> {
-        let Some(port) = need.port else {
-            return self.draw_port(taken).ok_or_else(|| node_port_exhausted(need.index));
-        };
-        let (first, last) = self.options().node_ports;
-        if !(first..=last).contains(&port) {
-            return Err(node_port_outside(need.index, port, first, last));
-        }
-        // The same number may serve two protocols of one service.
-        let key = port_key(port);
-        let ours = before.contains(&key) || taken.contains(&key);
-        if !ours && (self.store().get(&key).is_some() || !self.take_port(port)) {
-            return Err(node_port_taken(need.index, port));
-        }
-        Ok(port)
-    }
-
-    /// The port on which a load balancer asks whether a node has endpoints.
-    fn health_port(
-        &self,
-        service: &Value,
-        before: &BTreeSet<Key>,
-        taken: &BTreeSet<Key>,
-    ) -> Result<u16, Cause> {
-        let field = "spec.healthCheckNodePort";
-        let asked = service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0);
-        if asked == 0 {
-            let full = || Cause::internal(field, "failed to allocate a nodePort: range is full");
-            return self.draw_port(taken).ok_or_else(full);
-        }
-        let (first, last) = self.options().node_ports;
-        let port = u16::try_from(asked).ok().filter(|p| (first..=last).contains(p));
-        let port = port.ok_or_else(|| {
-            let why = format!(
-                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
-            );
-            Cause::invalid(field, asked, &why)
-        })?;
-        let key = port_key(port);
-        let is_ours = before.contains(&key);
-        if !is_ours && (taken.contains(&key) || self.store().get(&key).is_some() || !self.take_port(port)) {
-            return Err(Cause::invalid(field, asked, "provided port is already allocated"));
-        }
-        Ok(port)
     }
 
     /// Nobody's: neither a service's, nor one that a client has written down as something else's.
@@ -293,12 +227,10 @@ impl Registry {
         drawn.or_else(|| rest.into_iter().find_map(|i| free((start + i) % cidr.len())))
     }
 
-    fn draw_port(&self, taken: &BTreeSet<Key>) -> Option<u16> {
+    fn draw_port(&self, taken: &BTreeSet<i64>) -> Option<u16> {
         let (first, last) = self.options().node_ports;
-        let is_free = |port: &u16| {
-            let key = port_key(*port);
-            !taken.contains(&key) && self.store().get(&key).is_none()
-        };
+        let is_free =
+            |port: &u16| !taken.contains(&i64::from(*port)) && self.store().get(&port_key(*port)).is_none();
         let is_offerable = |port: u16| self.port_keeper().is_some_and(|k| k.is_offerable(port));
         let draw = |_| rand::rng().random_range(first..=last);
         let mut drawn = (0..ALLOCATE_DRAWS_MAX).map(draw).filter(is_free);
@@ -310,6 +242,168 @@ impl Registry {
     fn take_port(&self, port: u16) -> bool {
         self.port_keeper().is_none_or(|k| k.take(port))
     }
+}
+
+/// Why a node port is not given out.
+enum Refused {
+    Outside,
+    Taken,
+}
+
+/// What a request that changes nothing is shown begins above this, as a stock server has it: no port of the range is drawn for it.
+const SHOWN_PORT: i64 = 32_768;
+
+/// Gives out node ports for one service.
+struct Ports<'a> {
+    registry: &'a Registry,
+    persist: Persist,
+    /// What the service holds already.
+    before: &'a BTreeSet<Key>,
+    taken: BTreeSet<i64>,
+    /// That, and what the service asks for by number: no draw takes these.
+    unfree: BTreeSet<i64>,
+}
+
+impl<'a> Ports<'a> {
+    fn new(registry: &'a Registry, persist: Persist, before: &'a BTreeSet<Key>) -> Ports<'a> {
+        Ports { registry, persist, before, taken: BTreeSet::new(), unfree: BTreeSet::new() }
+    }
+
+    fn reserve(&mut self, service: &Value, needs: &Needs) {
+        self.unfree.extend(needs.node_ports.iter().map(|p| p.asked).filter(|p| *p != 0));
+        self.unfree.extend(service["spec"]["healthCheckNodePort"].as_i64().filter(|p| *p != 0));
+    }
+
+    /// Takes a port by its number.
+    fn ask(&mut self, number: i64) -> Result<(), Refused> {
+        let (first, last) = self.registry.options().node_ports;
+        let shown = self.persist == Persist::DryRun;
+        let port = u16::try_from(number).ok().filter(|p| (first..=last).contains(p));
+        // Of what nobody gives out nothing is known where nothing is taken.
+        let is_free = match port {
+            Some(port) => {
+                self.registry.store().get(&port_key(port)).is_none()
+                    && (shown || self.registry.take_port(port))
+            }
+            None if shown => true,
+            None => return Err(Refused::Outside),
+        };
+        if !is_free || !self.taken.insert(number) {
+            return Err(Refused::Taken);
+        }
+        Ok(())
+    }
+
+    /// Takes any.
+    fn draw(&mut self) -> Option<i64> {
+        let port = match self.persist {
+            Persist::DryRun => self.taken.last().copied().unwrap_or(SHOWN_PORT) + 1,
+            Persist::Commit => self.registry.draw_port(&self.unfree)?.into(),
+        };
+        self.taken.insert(port);
+        self.unfree.insert(port);
+        Some(port)
+    }
+
+    fn refusal(&self, index: usize, number: i64, refused: Refused) -> Cause {
+        let (first, last) = self.registry.options().node_ports;
+        match refused {
+            Refused::Outside => node_port_outside(index, number, first, last),
+            Refused::Taken => node_port_taken(index, number),
+        }
+    }
+
+    /// Those of a new service: one for each of its ports, whatever the protocol.
+    fn give_new(&mut self, service: &mut Value, needs: &Needs) -> Result<(), Cause> {
+        self.reserve(service, needs);
+        let mut asked: HashMap<i64, i64> = HashMap::new();
+        for need in needs.node_ports.iter().filter(|n| n.asked != 0) {
+            asked.entry(need.port).or_insert(need.asked);
+        }
+        let mut given: HashMap<i64, i64> = HashMap::new();
+        for need in &needs.node_ports {
+            let number = match (given.get(&need.port), asked.get(&need.port)) {
+                (Some(shared), _) if need.asked == 0 || need.asked == *shared => *shared,
+                (Some(_), _) => {
+                    self.ask(need.asked).map_err(|why| self.refusal(need.index, need.asked, why))?;
+                    need.asked
+                }
+                (None, Some(number)) => {
+                    self.ask(*number).map_err(|why| self.refusal(need.index, *number, why))?;
+                    *number
+                }
+                (None, None) => self.draw().ok_or_else(|| node_port_exhausted(need.index))?,
+            };
+            given.entry(need.port).or_insert(number);
+            set_node_port(service, need.index, number);
+        }
+        Ok(())
+    }
+
+    /// Those of a changed service. The same number may serve two protocols of it.
+    fn give_changed(&mut self, service: &mut Value, needs: &Needs) -> Result<(), Cause> {
+        self.reserve(service, needs);
+        for need in &needs.node_ports {
+            if need.asked == 0 {
+                let number = self.draw().ok_or_else(|| node_port_exhausted(need.index))?;
+                set_node_port(service, need.index, number);
+                continue;
+            }
+            let key = u16::try_from(need.asked).ok().map(port_key);
+            let is_ours = key.is_some_and(|k| self.before.contains(&k)) || self.taken.contains(&need.asked);
+            if !is_ours {
+                self.ask(need.asked).map_err(|why| self.refusal(need.index, need.asked, why))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The port on which a load balancer asks whether a node has endpoints.
+    fn give_health_port(&mut self, service: &mut Value) -> Result<(), Cause> {
+        if !wants_health_port(service) {
+            return Ok(());
+        }
+        let field = "spec.healthCheckNodePort";
+        let asked = service["spec"]["healthCheckNodePort"].as_i64().unwrap_or(0);
+        if asked == 0 {
+            let full = || Cause::internal(field, "failed to allocate a nodePort: range is full");
+            service["spec"]["healthCheckNodePort"] = self.draw().ok_or_else(full)?.into();
+            return Ok(());
+        }
+        let (first, last) = self.registry.options().node_ports;
+        self.ask(asked).map_err(|refused| {
+            let why = match refused {
+                Refused::Outside => format!(
+                    "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+                ),
+                Refused::Taken => "provided port is already allocated".to_owned(),
+            };
+            Cause::invalid(field, asked, &why)
+        })
+    }
+
+    /// What is written with the service, which is told its address.
+    fn into_allocation(self, service: &mut Value, drawn: Option<Drawn>) -> Allocation {
+        let mut keys: BTreeSet<Key> =
+            self.taken.iter().filter_map(|p| u16::try_from(*p).ok()).map(port_key).collect();
+        let mut guards = Vec::new();
+        if let Some((address, guard)) = drawn {
+            guards.extend(guard);
+            keys.insert(address_key(address));
+            set_address(service, IpAddr::V4(address));
+        }
+        let value = Stamped::plain(owner(service));
+        let puts = keys.into_iter().filter(|k| !self.before.contains(k)).map(|k| (k, value.clone()));
+        Allocation { puts: puts.collect(), deletes: Vec::new(), guards }
+    }
+}
+
+/// The answer for a service that does not get what it needs.
+fn told<T>(service: &Value, given: Result<T, Cause>) -> Result<T, Status> {
+    given.map_err(|cause| {
+        let name = service["metadata"]["name"].as_str().unwrap_or_default();
+        Status::invalid("Service", "", name, vec![cause])
+    })
 }
 
 /// Refuses a service for what is wrong with it, if anything is.

@@ -1,5 +1,8 @@
 //! What every cluster has from its first moment: the four namespaces, the stock roles and bindings, the priority classes, the range of
-//! services' addresses, and the `kubernetes` service. Made where absent at every start, never overwritten.
+//! services' addresses, and the `kubernetes` service. Made where absent at every start, never overwritten; beside them what the
+//! server writes down about itself (`published`).
+
+mod published;
 
 use crate::{Context, Registry, Target};
 use futures_util::future::try_join_all;
@@ -52,6 +55,7 @@ impl Registry {
             let class = json!({"metadata": {"name": name}, "value": value, "description": about});
             self.ensure(classes, "", class).await?;
         }
+        self.publish().await?;
         self.bootstrap_service().await
     }
 

@@ -179,7 +179,7 @@ fn signer_name(name: &str, out: &mut Vec<Cause>) {
     let parts: Vec<&str> = name.splitn(3, '/').collect();
     let [domain, path] = parts[..] else {
         if name.is_empty() {
-            out.push(Cause::required(FIELD, ""));
+            return out.push(Cause::required(FIELD, ""));
         }
         let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         return out.push(Cause::invalid(FIELD, name, why));
@@ -367,7 +367,7 @@ mod tests {
         const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
         for (name, want) in [
             ("a.example/b.c", String::new()),
-            ("", format!("spec.signerName: Required value; spec.signerName: Invalid value: \"\": {FORM}")),
+            ("", "spec.signerName: Required value".to_owned()),
             ("a.example/b/c", format!("spec.signerName: Invalid value: \"a.example/b/c\": {FORM}")),
             (
                 "example/b",

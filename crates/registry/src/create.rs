@@ -50,7 +50,7 @@ impl Registry {
         for _ in 0..GENERATE_NAME_TRIES_MAX {
             if ctx.is_dry_run() {
                 if self.store().get(&prepared.key).is_some() {
-                    return Err(Status::already_exists(target.resource, prepared.key.name()));
+                    return Err(self.already_there(target, &prepared.key));
                 }
                 let bytes = Value::to_string(&prepared.object).into();
                 return Ok(prepared.written(target.resource, bytes, Revision::ZERO, Change::Created));
@@ -62,7 +62,7 @@ impl Registry {
                     return Ok(prepared.written(target.resource, bytes, commit.revision, Change::Created));
                 }
                 Err(Error::Conflict { key, .. }) if key == prepared.key && !is_generated => {
-                    return Err(Status::already_exists(target.resource, key.name()));
+                    return Err(self.already_there(target, &key));
                 }
                 // The name is taken, the namespace changed, or somebody took the address just drawn: look again.
                 Err(Error::Conflict { .. }) => {}
@@ -110,6 +110,7 @@ impl Registry {
         let resource = target.resource;
         let (object, mut warnings) = decode::object(ctx, target, object)?;
         let mut object = Object(convert::to_stored(resource, object)?);
+        let stem = if object.name().is_empty() { object.generate_name().to_string() } else { String::new() };
         self.fill_metadata(target, &mut object)?;
         let name = object.name().to_string();
         if name.contains('/') {
@@ -125,13 +126,17 @@ impl Registry {
         stoa_admit::default(stored, &mut object.0);
         let managed = managed.or_else(|| created_by(ctx, place, &object.0, request.now));
         stoa_admit::prepare_create(&request, &mut object.0);
-        stoa_admit::mutate(&request, &mut object.0, &world)?;
+        // On a stock server a name is made up only when all that may change the object have seen it.
+        let shown = if stem.is_empty() || !target.name.is_empty() { &name } else { &stem };
+        let nameless = admission::request(self, ctx, Target { name: shown, ..place }, Operation::Create);
+        stoa_admit::mutate(&nameless, &mut object.0, &world)?;
         let allocation = match allocate::is_allocated(stored) {
-            true => self.allocate_new(&mut object.0)?,
+            true => self.allocate_new(ctx, &mut object.0)?,
             false => Default::default(),
         };
         guards.extend(allocation.guards);
-        let mut causes = stoa_admit::validate_create(&request, &object.0);
+        let mut causes = stoa_admit::validate_devices(&request, None, &object.0, &world);
+        causes.extend(stoa_admit::validate_create(&request, &object.0));
         if (resource.group, resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(None, &object.0, &mut causes);
         }
@@ -139,7 +144,7 @@ impl Registry {
             causes.extend(self.check_new_request(ctx, &mut object.0)?);
         }
         if !causes.is_empty() {
-            return Err(Status::invalid_object(resource, &name, causes));
+            return Err(Status::invalid_object(stored, &name, causes));
         }
         self.check_escalation(ctx, stored, &object.0, None)?;
         self.check_owner_references(ctx, place, &object.0, None)?;
@@ -154,6 +159,17 @@ impl Registry {
             puts: allocation.puts,
             ..Prepared::put(key, Revision::ZERO, object.0)
         })
+    }
+
+    /// The name is taken; whoever waits for it to be free is told that it soon will be.
+    fn already_there(&self, target: Target<'_>, key: &Key) -> Status {
+        let entry = self.store().get(key);
+        let object = entry.and_then(|e| serde_json::from_slice::<Value>(&e.value).ok()).unwrap_or_default();
+        let mut status = Status::already_exists(target.resource, key.name());
+        if !object["metadata"]["deletionTimestamp"].is_null() {
+            status.message.insert_str(0, "object is being deleted: ");
+        }
+        status
     }
 
     fn fill_metadata(&self, target: Target<'_>, object: &mut Object) -> Result<(), Status> {

@@ -59,7 +59,7 @@ pub(crate) fn patched(
         Some((_, why)) => refused(patch.map_or_else(shown, stoa_merge::printed), why),
         None => status,
     })?;
-    check_namespace(target, &object)?;
+    check_namespace(target, &object.0)?;
     Ok((object.0, warnings))
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn subresource(
     let ty = schema::builtin().type_of_kind(group, version, kind);
     let ty = ty.ok_or_else(|| Status::internal(format!("{kind} is unknown")))?;
     let warnings = typed(ctx, ty, Problems::OfBody, refuse, &mut object.0)?;
-    check_namespace(target, &object)?;
+    check_namespace(target, &object.0)?;
     if target.resource.namespaced {
         object.meta_mut().insert("namespace".into(), target.namespace.into());
     }
@@ -215,7 +215,7 @@ fn typed(
 
 /// The body may repeat where the object is, but not contradict the path.
 fn check_place(target: Target<'_>, object: &Object) -> Result<(), Status> {
-    check_namespace(target, object)?;
+    check_namespace(target, &object.0)?;
     let name = object.name();
     if !target.name.is_empty() && !name.is_empty() && name != target.name {
         return Err(Status::bad_request(format!(
@@ -229,8 +229,9 @@ fn check_place(target: Target<'_>, object: &Object) -> Result<(), Status> {
 pub(crate) const OTHER_NAMESPACE: &str =
     "the namespace of the provided object does not match the namespace sent on the request";
 
-fn check_namespace(target: Target<'_>, object: &Object) -> Result<(), Status> {
-    let namespace = object.namespace();
+/// An object may say in which namespace it is, but not contradict the path.
+pub(crate) fn check_namespace(target: Target<'_>, object: &Value) -> Result<(), Status> {
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
         return Err(Status::bad_request(OTHER_NAMESPACE));
     }

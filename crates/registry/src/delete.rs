@@ -263,10 +263,13 @@ fn plan(
         return Ok(plan_graceful(object, options, now, refinalized));
     }
     if is("namespaces") && !list_is_empty(&object.0["spec"]["finalizers"]) {
+        // It is on its way out: that is what was asked for.
         if object.deletion_timestamp().is_some() {
-            return Err(namespace_busy(resource, object));
+            return Ok(Step::Nothing);
         }
         mark(object, now, 0);
+        // Namespaces are given no time, not even none.
+        object.meta_mut().remove("deletionGracePeriodSeconds");
         object.0["status"]["phase"] = "Terminating".into();
         return Ok(Step::Mark);
     }
@@ -283,11 +286,6 @@ fn plan(
         return Ok(Step::Mark);
     }
     Ok(if refinalized { Step::Mark } else { Step::Nothing })
-}
-
-fn namespace_busy(resource: &Resource, object: &Object) -> Status {
-    let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will automatically be purged by the system.";
-    Status::conflict(resource, object.name(), why)
 }
 
 /// How long a pod may take to end: what is asked for, or what it says itself; nothing if it does not run anywhere.
@@ -372,4 +370,35 @@ fn set_finalizers(object: &mut Object, propagation: Option<Propagation>) -> bool
 
 fn list_is_empty(list: &Value) -> bool {
     list.as_array().is_none_or(Vec::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_goes_at_once_says_when_it_went() {
+        let resource = stoa_kube::resources().find("", "v1", "pods").unwrap();
+        let now = Time::EPOCH.plus(Duration::from_secs(9));
+        let pod = |meta: Value, phase: &str| {
+            Object(json!({"metadata": meta, "spec": {"nodeName": "n"}, "status": {"phase": phase}}))
+        };
+        for (mut object, options, ends) in [
+            (pod(json!({"generation": 1}), "Running"), DeleteOptions::now(), "1970-01-01T00:00:09Z"),
+            (pod(json!({"generation": 1}), "Failed"), DeleteOptions::default(), "1970-01-01T00:00:09Z"),
+            // What was said to last until then began so much earlier.
+            (
+                pod(
+                    json!({"generation": 2, "deletionTimestamp": "1970-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}),
+                    "Running",
+                ),
+                DeleteOptions::now(),
+                "1970-01-01T00:00:00Z",
+            ),
+        ] {
+            assert!(matches!(plan(resource, &options, &mut object, now), Ok(Step::Remove)));
+            let meta = json!({"generation": 2, "deletionTimestamp": ends, "deletionGracePeriodSeconds": 0});
+            assert_eq!(object.0["metadata"], meta);
+        }
+    }
 }

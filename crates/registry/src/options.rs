@@ -63,6 +63,11 @@ impl ServiceCidr {
         self.len() == 0
     }
 
+    /// The range's own address, which nobody gets.
+    pub(crate) fn network(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base)
+    }
+
     /// The address at `index`, counted from the first that may be handed out.
     pub fn nth(&self, index: u32) -> Ipv4Addr {
         Ipv4Addr::from(self.base + 1 + index % self.len())

@@ -99,6 +99,7 @@ impl Registry {
             );
             return Err(Status::conflict(target.resource, target.name, &why));
         }
+        decode::check_namespace(target, &object)?;
         decode::check_named(target, &object)?;
         let managed = take_managed(&mut object);
         if has_turn {

@@ -128,7 +128,7 @@ impl Registry {
         stoa_admit::mutate(&request, &mut new.0, &world)?;
         let allocates = allocate::is_allocated(stored) && target.subresource.is_empty();
         let allocation = match allocates {
-            true => self.allocate_changed(old, &mut new.0)?,
+            true => self.allocate_changed(ctx, old, &mut new.0)?,
             false => Default::default(),
         };
         let mut causes = stoa_admit::validate_update(&request, old, &new.0);
@@ -140,6 +140,7 @@ impl Registry {
                 causes = stoa_admit::validate_update(&request, &defaulted, &new.0);
             }
         }
+        causes.splice(..0, stoa_admit::validate_devices(&request, Some(old), &new.0, &world));
         if (target.resource.group, target.resource.plural) == ("events.k8s.io", "events") {
             stoa_admit::validate_event(Some(old), &new.0, &mut causes);
         }
@@ -306,10 +307,11 @@ fn must_name_revision(resource: &Resource) -> bool {
         (resource.group, resource.plural),
         ("coordination.k8s.io", "leases")
             | ("policy", "poddisruptionbudgets")
+            | ("node.k8s.io", "runtimeclasses")
+            | ("admissionregistration.k8s.io", _)
             | ("apiregistration.k8s.io", "apiservices")
             | ("apiextensions.k8s.io", "customresourcedefinitions")
-            | ("networking.k8s.io", "servicecidrs" | "ipaddresses")
-            | ("discovery.k8s.io", "endpointslices")
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
     )
 }
 

@@ -1,5 +1,6 @@
 //! What a placement comes to, and its wording.
 
+use crate::Preemption;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use stoa_units::AgentId;
@@ -46,51 +47,57 @@ pub struct Diagnosis {
     pub nodes: usize,
     /// How many nodes each reason rules out.
     pub reasons: BTreeMap<Cow<'static, str>, usize>,
-    /// Nodes on which evictions might help.
-    pub curable: usize,
+    /// Why no node was even looked at.
+    pub blocked: Option<String>,
     /// Whether the pod names claims of devices.
     pub claims_devices: bool,
-    /// Set when the pod may not preempt at all: why not.
-    pub not_eligible: Option<&'static str>,
+}
+
+/// What looking for pods to evict has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// Evictions make room.
+    Found(Preemption),
+    /// The pod may evict none now: why not.
+    NotEligible(&'static str),
+    /// No eviction helps: how many nodes each reason rules out.
+    Nowhere(BTreeMap<Cow<'static, str>, usize>),
 }
 
 impl Diagnosis {
     /// Counts one node that is ruled out.
     pub fn add(&mut self, reasons: &[Reason]) {
         self.nodes += 1;
-        // A node is worth looking at for preemption only if everything against it can be cured.
-        self.curable += usize::from(!reasons.is_empty() && reasons.iter().all(|r| r.resolvable));
         for reason in reasons {
             *self.reasons.entry(reason.text.clone()).or_default() += 1;
         }
     }
 
     /// The message of the `FailedScheduling` event and of the `PodScheduled` condition.
-    pub fn message(&self) -> String {
+    pub fn message(&self, tried: &Tried) -> String {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".to_string();
         }
-        let counts = |reasons: Vec<(usize, &str)>| {
-            let mut texts: Vec<String> = reasons.iter().map(|(n, r)| format!("{n} {r}")).collect();
+        let counts = |reasons: &BTreeMap<Cow<'static, str>, usize>| {
+            let mut texts: Vec<String> = reasons.iter().map(|(r, n)| format!("{n} {r}")).collect();
             texts.sort();
             format!("0/{} nodes are available: {}.", self.nodes, texts.join(", "))
         };
-        let filter = counts(self.reasons.iter().map(|(r, n)| (*n, &**r)).collect());
+        if let Some(why) = &self.blocked {
+            // What would be asked about claims of devices has not been prepared then, and that is what the stock scheduler says.
+            return format!("0/{} nodes are available: {why}. not found", self.nodes);
+        }
+        let filter = counts(&self.reasons);
         // What would help after the fact is asked of the claims first.
         let claims = match self.claims_devices {
             true => "still not schedulable",
             false => "no new claims to deallocate",
         };
-        if let Some(why) = self.not_eligible {
-            return format!("{filter} {claims}, preemption: {why}");
+        match tried {
+            // Help is on its way.
+            Tried::Found(_) => filter,
+            Tried::NotEligible(why) => format!("{filter} {claims}, preemption: {why}"),
+            Tried::Nowhere(reasons) => format!("{filter} {claims}, preemption: {}", counts(reasons)),
         }
-        let mut after = Vec::new();
-        if self.curable > 0 {
-            after.push((self.curable, "No preemption victims found for incoming pod"));
-        }
-        if self.nodes > self.curable {
-            after.push((self.nodes - self.curable, "Preemption is not helpful for scheduling"));
-        }
-        format!("{filter} {claims}, preemption: {}", counts(after))
     }
 }

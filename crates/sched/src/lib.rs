@@ -20,12 +20,12 @@ mod queue;
 mod snapshot;
 mod tree;
 
-pub use decision::{Decision, Diagnosis, Reason};
+pub use decision::{Decision, Diagnosis, Reason, Tried};
 pub use frontier::Frontiers;
 pub use node::{NodeInfo, Room};
 pub use place::{place, suits};
-pub use pod::{PodInfo, Shape, requests};
-pub use preempt::{Preemption, preempt};
+pub use pod::{ClaimName, NodeTerm, PodInfo, Shape, node_terms, requests};
+pub use preempt::{Budget, Preemption, preempt};
 pub use queue::{BACKOFF_MAX, BACKOFF_MIN, Queue};
 pub use snapshot::{Placed, Snapshot};
 

@@ -1,6 +1,8 @@
 //! A pod as placement sees it. Whatever decides about nodes alone is its [`Shape`]; pods of one shape are placed alike.
 
-use std::collections::BTreeMap;
+use crate::plugins::volume_binding::Volumes;
+use k8s_openapi::api::core::v1::NodeSelector;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -57,6 +59,19 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The nodes that the required affinity names, if each of its terms names some: no other is looked at.
+    pub fn named_nodes(&self) -> Option<BTreeSet<&str>> {
+        let mut all = BTreeSet::new();
+        let terms = self.required.as_deref().filter(|t| !t.is_empty())?;
+        for term in terms {
+            let names = |r: &&Requirement| r.key == "metadata.name" && r.operator == Operator::In;
+            let lists = term.fields.0.iter().filter(names);
+            let sets = lists.map(|r| r.values.iter().map(String::as_str).collect::<BTreeSet<_>>());
+            all.extend(sets.reduce(|a, b| a.intersection(&b).copied().collect())?);
+        }
+        Some(all)
+    }
+
     /// The one node that the required affinity names, if it names one.
     pub fn only_node(&self) -> Option<&str> {
         let name = |term: &'_ NodeTerm| {
@@ -102,6 +117,26 @@ pub struct Spread {
     pub honor_taints: bool,
 }
 
+/// A claim that a pod names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimName {
+    /// The claim's name.
+    pub name: String,
+    /// The volume that it is made for; none where the claim is there on its own.
+    pub made_for: Option<String>,
+}
+
+fn claims(spec: &PodSpec, pod: &str) -> Vec<ClaimName> {
+    let one = |v: &k8s_openapi::api::core::v1::Volume| match (&v.persistent_volume_claim, &v.ephemeral) {
+        (Some(claim), _) => Some(ClaimName { name: claim.claim_name.clone(), made_for: None }),
+        (None, Some(_)) => {
+            Some(ClaimName { name: format!("{pod}-{}", v.name), made_for: Some(v.name.clone()) })
+        }
+        (None, None) => None,
+    };
+    spec.volumes.iter().flatten().filter_map(one).collect()
+}
+
 /// A pod to be placed, or one that is.
 #[derive(Clone, Debug)]
 pub struct PodInfo {
@@ -129,6 +164,10 @@ pub struct PodInfo {
     pub anti_affinity: Vec<PodTerm>,
     /// Preferred affinity; negative weights are anti-affinity.
     pub preferred_pods: Vec<(i32, PodTerm)>,
+    /// The claims whose volumes it uses.
+    pub claims: Vec<ClaimName>,
+    /// What is known of them when it is placed.
+    pub volumes: Arc<Volumes>,
     /// When it started, or was created: whom to evict last.
     pub started: Time,
 }
@@ -166,17 +205,20 @@ impl PodInfo {
             affinity,
             anti_affinity,
             preferred_pods,
+            claims: claims(&spec, meta.name.as_deref().unwrap_or_default()),
+            volumes: Arc::default(),
             started: started.map_or(Time::EPOCH, |t| Time(t.0)),
             labels,
         }
     }
 
-    /// Whether its fate depends on where other pods are.
+    /// Whether its fate depends on where other pods, or its volumes, are.
     pub fn is_constrained(&self) -> bool {
         !(self.spread.is_empty()
             && self.affinity.is_empty()
             && self.anti_affinity.is_empty()
-            && self.preferred_pods.is_empty())
+            && self.preferred_pods.is_empty()
+            && self.volumes.is_empty())
     }
 
     /// Whether it is one of the system's own, by priority.
@@ -275,7 +317,12 @@ fn host_ports(spec: &PodSpec) -> PortSet {
 pub(crate) fn required_terms(spec: &PodSpec) -> Option<Vec<NodeTerm>> {
     let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
     let selector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
-    Some(selector.node_selector_terms.iter().map(node_term).collect())
+    Some(node_terms(selector))
+}
+
+/// The terms of a selector of nodes.
+pub fn node_terms(selector: &NodeSelector) -> Vec<NodeTerm> {
+    selector.node_selector_terms.iter().map(node_term).collect()
 }
 
 fn preferred_terms(spec: &PodSpec) -> Vec<(i32, NodeTerm)> {

@@ -26,6 +26,32 @@ pub struct Placed {
     pub terminating: bool,
 }
 
+/// Pods that are thought away: what would be if they were evicted.
+#[derive(Default)]
+pub(crate) struct Without<'a>(BTreeMap<&'a NamespacedName, &'a Placed>);
+
+impl<'a> Without<'a> {
+    pub const NOBODY: Without<'static> = Without(BTreeMap::new());
+
+    pub fn add(&mut self, placed: &'a Placed) {
+        self.0.insert(&placed.pod.name, placed);
+    }
+
+    pub fn remove(&mut self, placed: &Placed) {
+        self.0.remove(&placed.pod.name);
+    }
+
+    pub fn has(&self, placed: &Placed) -> bool {
+        self.0.contains_key(&placed.pod.name)
+    }
+
+    /// How many of them on a node keep others away by a term.
+    pub fn guards(&self, term: &PodTerm, node: &AgentId) -> usize {
+        let all = self.0.values().filter(|p| p.node == *node);
+        all.map(|p| p.pod.anti_affinity.iter().filter(|t| *t == term).count()).sum()
+    }
+}
+
 /// The cluster at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -220,6 +246,11 @@ impl Snapshot {
             }
         }
         true
+    }
+
+    /// Where room is being made for the pod.
+    pub fn nomination(&self, name: &NamespacedName) -> Option<&AgentId> {
+        self.nominated.get(name)
     }
 
     /// Whether room is kept anywhere.

@@ -1,6 +1,10 @@
 //! Tables of placements: a cluster of three or so nodes, a pod, and where it goes or what the message says.
 
-use crate::{Decision, Frontiers, NodeInfo, PodInfo, Queue, Snapshot, place, preempt};
+use crate::plugins::volume_binding::{Candidate, Volumes};
+use crate::{
+    Budget, Decision, Frontiers, NodeInfo, PodInfo, Preemption, Queue, Snapshot, Tried, node_terms, place,
+    preempt,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +69,7 @@ impl Cluster {
         self.snapshot.sync(&self.ledger);
         match place(&self.snapshot, &mut self.frontiers, pod) {
             Decision::Node { node, .. } => node.to_string(),
-            Decision::Unschedulable(d) => d.message(),
+            Decision::Unschedulable(d) => d.message(&preempt(&self.snapshot, pod, &[])),
         }
     }
 
@@ -77,6 +81,14 @@ impl Cluster {
             .expect("it was said to fit");
         self.snapshot.add_pod(Arc::new(pod), &id, false);
         node
+    }
+}
+
+/// The plan of evictions, if there is one.
+fn plan(c: &Cluster, pod: &PodInfo) -> Option<Preemption> {
+    match preempt(&c.snapshot, pod, &[]) {
+        Tried::Found(plan) => Some(plan),
+        _ => None,
     }
 }
 
@@ -221,12 +233,12 @@ fn the_cheapest_victims_are_chosen() {
         c.run(pod(name, json!({"cpu": cpu, "priority": priority})));
     }
     c.snapshot.sync(&c.ledger);
-    assert_eq!(preempt(&c.snapshot, &pod("same", json!({"cpu": "1", "priority": 1}))), None);
-    let plan = preempt(&c.snapshot, &pod("high", json!({"cpu": "1", "priority": 9}))).expect("a victim");
-    assert_eq!((plan.victims.len(), &*plan.victims[0].0.name), (1, "low1"));
-    assert_eq!(preempt(&c.snapshot, &pod("never", json!({"cpu": "3", "priority": 9}))), None);
+    assert_eq!(plan(&c, &pod("same", json!({"cpu": "1", "priority": 1}))), None);
+    let cheapest = plan(&c, &pod("high", json!({"cpu": "1", "priority": 9}))).expect("a victim");
+    assert_eq!((cheapest.victims.len(), &*cheapest.victims[0].0.name), (1, "low1"));
+    assert_eq!(plan(&c, &pod("never", json!({"cpu": "3", "priority": 9}))), None);
     let meek = pod("meek", json!({"cpu": "1", "priority": 9, "preemptionPolicy": "Never"}));
-    assert_eq!(preempt(&c.snapshot, &meek), None);
+    assert_eq!(plan(&c, &meek), None);
 }
 
 #[test]
@@ -237,11 +249,11 @@ fn room_that_is_made_for_a_pod_is_kept_from_those_that_do_not_come_before_it() {
     }
     c.snapshot.sync(&c.ledger);
     let high = Arc::new(pod("high", json!({"cpu": "2", "priority": 9})));
-    let plan = preempt(&c.snapshot, &high).expect("victims");
-    assert_eq!((plan.node.as_str(), plan.victims.len()), ("n1", 2));
-    c.snapshot.nominate(high.clone(), &plan.node);
+    let made = plan(&c, &high).expect("victims");
+    assert_eq!((made.node.as_str(), made.victims.len()), ("n1", 2));
+    c.snapshot.nominate(high.clone(), &made.node);
     // Those that were evicted end one after the other; what takes their place must not take the room.
-    for (i, (victim, _)) in plan.victims.iter().enumerate() {
+    for (i, (victim, _)) in made.victims.iter().enumerate() {
         c.ledger.release(&Holder::Pod(victim.clone()));
         c.snapshot.remove_pod(victim);
         c.snapshot.sync(&c.ledger);
@@ -252,7 +264,7 @@ fn room_that_is_made_for_a_pod_is_kept_from_those_that_do_not_come_before_it() {
             !c.decide(&pod("equal", pinned)).starts_with('n'),
             "nor one that came later with the same priority"
         );
-        assert_eq!(preempt(&c.snapshot, &again), None);
+        assert_eq!(plan(&c, &again), None);
     }
     assert_eq!(c.decide(&pod("higher", json!({"cpu": "1", "priority": 10}))), "n1");
     assert_eq!(c.decide(&high), "n1");
@@ -337,8 +349,8 @@ fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
     let field = |values: Value| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
     let mut with_ssd = field(json!(["n2"]));
     with_ssd["matchExpressions"] = json!([{"key": "disk", "operator": "Exists"}]);
-    let refused = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s).";
-    let elsewhere = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.";
+    let refused = "0/2 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeAffinity], 1 node(s) had untolerated taint(s).";
+    let elsewhere = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't satisfy plugin(s) [NodeAffinity].";
     let taint = json!([{"key": "k", "operator": "Exists"}]);
     for (terms, tolerations, wanted) in [
         (json!([field(json!(["n1"]))]), json!([]), "n1"),
@@ -353,10 +365,7 @@ fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
         let mut c = Cluster::new(&[node("n1", "4", json!({})), node("n2", "4", tainted)]);
         let mut spec = named(terms.clone());
         spec["tolerations"] = tolerations;
-        let found = match place(&c.snapshot, &mut c.frontiers, &pod("p", spec)) {
-            Decision::Node { node, .. } => node.to_string(),
-            Decision::Unschedulable(d) => d.message(),
-        };
+        let found = c.decide(&pod("p", spec));
         assert!(found.starts_with(wanted), "{terms}: {found}");
     }
 }
@@ -385,3 +394,125 @@ fn a_pod_of_many_amounts_asks_for_its_largest_moment() {
 }
 
 const LEN: usize = 20_000;
+
+#[test]
+fn a_preemption_says_what_it_came_to_and_spares_budgets() {
+    let mut c =
+        Cluster::new(&[node("n1", "2", json!({})), node("n2", "2", json!({})), node("n3", "1", json!({}))]);
+    for (name, on, priority) in [("a", "n1", 1), ("b", "n2", 5), ("c", "n3", 9)] {
+        let on = json!({"kubernetes.io/hostname": on});
+        c.run(pod(
+            name,
+            json!({"cpu": "1", "priority": priority, "labels": {"pod": name}, "nodeSelector": on}),
+        ));
+    }
+    c.snapshot.sync(&c.ledger);
+    let high = pod("high", json!({"cpu": "2", "priority": 9}));
+    assert_eq!(plan(&c, &high).expect("a plan").node.as_str(), "n1");
+    assert_eq!(c.decide(&high), "0/3 nodes are available: 3 Insufficient cpu.", "help is on its way");
+    let keep = |name: &str, allowed: i32, disrupted: &[&str]| Budget {
+        namespace: "default".into(),
+        selector: stoa_units::LabelSelector::from_labels([(&"pod".to_string(), &name.to_string())]),
+        allowed,
+        disrupted: disrupted.iter().map(ToString::to_string).collect(),
+    };
+    let victim = |budgets: &[Budget]| match preempt(&c.snapshot, &high, budgets) {
+        Tried::Found(plan) => plan.node.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(victim(&[keep("a", 0, &[])]), "n2");
+    assert_eq!(victim(&[keep("a", 1, &[])]), "n1");
+    assert_eq!(victim(&[keep("a", 0, &["a"])]), "n1", "it is counted already");
+    assert_eq!(victim(&[keep("a", 0, &[]), keep("b", 0, &[])]), "n1", "where there is no other way");
+    // Of each node what would still be in the way.
+    assert_eq!(
+        c.decide(&pod("vast", json!({"cpu": "2", "priority": 3, "port": 80}))),
+        "0/3 nodes are available: 3 Insufficient cpu."
+    );
+    c.run(pod("d", json!({"cpu": "1", "priority": 9, "nodeSelector": {"kubernetes.io/hostname": "n1"}})));
+    assert_eq!(
+        c.decide(&pod("vast", json!({"cpu": "2", "priority": 3}))),
+        "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, preemption: 0/3 nodes are available: 1 Insufficient cpu, 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+    );
+}
+
+#[test]
+fn evictions_make_way_for_company_too() {
+    let mut c = Cluster::new(&[node("n1", "4", json!({}))]);
+    let term =
+        json!({"labelSelector": {"matchLabels": {"app": "a"}}, "topologyKey": "kubernetes.io/hostname"});
+    let far = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+    c.run(pod("low", json!({"priority": 1, "affinity": far})));
+    let high = pod("high", json!({"priority": 9, "affinity": far}));
+    assert_eq!(plan(&c, &high).expect("a plan").victims[0].0.name.as_ref(), "low");
+    let guarded = pod("guarded", json!({"priority": 9}));
+    assert_eq!(plan(&c, &guarded).expect("a plan").victims.len(), 1);
+}
+
+#[test]
+fn a_pod_that_waits_for_its_victims_evicts_no_others() {
+    let mut c = Cluster::new(&[node("n1", "1", json!({})), node("n2", "1", json!({}))]);
+    for name in ["low1", "low2"] {
+        c.run(pod(name, json!({"cpu": "1", "priority": 1})));
+    }
+    let high = Arc::new(pod("high", json!({"cpu": "1", "priority": 9})));
+    let chosen = plan(&c, &high).expect("a plan");
+    c.snapshot.nominate(high.clone(), &chosen.node);
+    let victim = Arc::new(pod(&chosen.victims[0].0.name, json!({"cpu": "1", "priority": 1})));
+    c.snapshot.add_pod(victim, &chosen.node, true);
+    assert_eq!(
+        c.decide(&high),
+        "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to a terminating pod on the nominated node."
+    );
+}
+
+#[test]
+fn nodes_that_a_pod_does_not_name_are_not_looked_at() {
+    let mut c = Cluster::new(&[node("n1", "1", json!({})), node("n2", "1", json!({"unschedulable": true}))]);
+    let named = |names: Value| {
+        let fields: Vec<Value> = names
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|n| json!({"key": "metadata.name", "operator": "In", "values": n}))
+            .collect();
+        json!({"cpu": "2", "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchFields": fields}]}}}})
+    };
+    assert_eq!(
+        c.decide(&pod("daemon", named(json!([["n1"]])))),
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    );
+    assert_eq!(
+        c.decide(&pod("torn", named(json!([["n1"], ["n2"]])))),
+        "0/2 nodes are available: pod affinity terms conflict. not found"
+    );
+}
+
+#[test]
+fn volumes_decide_where_a_pod_goes() {
+    let mut c = Cluster::new(&[node("n1", "1", json!({})), node("n2", "1", json!({}))]);
+    let on = |name: &str| {
+        let term = json!({"nodeSelectorTerms": [{"matchExpressions":
+            [{"key": "kubernetes.io/hostname", "operator": "In", "values": [name]}]}]});
+        node_terms(&serde_json::from_value(term).expect("a selector"))
+    };
+    let with = |volumes: Volumes| PodInfo { volumes: Arc::new(volumes), ..pod("p", json!({})) };
+    let free = |name: &str, from: Option<&str>| Candidate { name: name.into(), from: from.map(on) };
+    let blocked = Volumes { blocked: Some("claims are unbound".into()), ..Volumes::default() };
+    assert_eq!(c.decide(&with(blocked)), "0/2 nodes are available: claims are unbound. not found");
+    assert_eq!(c.decide(&with(Volumes { bound: vec![on("n2")], ..Volumes::default() })), "n2");
+    assert_eq!(
+        c.decide(&with(Volumes { bound: vec![on("n1"), on("n2")], ..Volumes::default() })),
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    );
+    // Two claims cannot share the one volume of a node.
+    let pair = |a, b| Volumes { waiting: vec![a, b], ..Volumes::default() };
+    let here = || vec![free("v1", Some("n2"))];
+    assert_eq!(c.decide(&with(pair(here(), vec![free("v1", Some("n2")), free("v2", None)]))), "n2");
+    assert!(
+        c.decide(&with(pair(here(), here()))).starts_with(
+            "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind."
+        )
+    );
+}

@@ -29,6 +29,19 @@ fn is_mirror(object: &Value, node: &str) -> bool {
     object.pointer(MIRROR).is_some() && object["spec"]["nodeName"] == node
 }
 
+/// Which edition of a pod an object shows, if it is a mirror that this node wrote.
+pub(crate) fn edition(registry: &Registry, node: &str, pod: &PodRef) -> Option<String> {
+    let entry = registry.get(Target::new(pods().ok()?, &pod.namespace, &pod.name)).ok()?;
+    // Few pods are mirrors: the others need not be read for every event.
+    let word = b"config.mirror";
+    if !entry.value.windows(word.len()).any(|bytes| bytes == word) {
+        return None;
+    }
+    let object: Value = serde_json::from_slice(&entry.value).ok()?;
+    let edition = object.pointer(MIRROR).filter(|_| is_mirror(&object, node))?;
+    edition.as_str().map(str::to_owned)
+}
+
 /// Shows a pod; an older edition of it goes.
 pub(crate) async fn show(registry: &Registry, node: &str, pod: &PodRef, bytes: &[u8]) -> Result<(), Status> {
     let mut object: Value = serde_json::from_slice(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
@@ -75,4 +88,37 @@ fn owner(registry: &Registry, node: &str) -> Result<Value, Status> {
     let object: Value = serde_json::from_slice(&entry.value).map_err(|e| Status::internal(e.to_string()))?;
     Ok(serde_json::json!([{"apiVersion": "v1", "kind": "Node", "name": node,
         "uid": object["metadata"]["uid"], "controller": true}]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn what_is_told_of_a_mirror_is_about_the_edition_that_it_shows() {
+        let store = stoa_store::memory(stoa_store::Options::default());
+        let clock = std::sync::Arc::new(stoa_units::SystemClock);
+        let registry = Registry::new(store.clone(), clock, stoa_registry::Options::default());
+        for (name, annotations) in [
+            ("mirror", json!({"kubernetes.io/config.mirror": "hash"})),
+            ("other", json!({"note": "no config.mirror"})),
+        ] {
+            let object = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": "n", "uid": "u", "annotations": annotations},
+                "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
+            let key = stoa_store::Key::object("", "pods", "n", name);
+            let txn = stoa_store::Txn::new().put(key, stoa_kube::Object(object).to_stamped());
+            store.commit(txn).await.unwrap();
+        }
+        for (node, name, want) in [
+            ("n1", "mirror", Some("hash")),
+            ("n2", "mirror", None),
+            ("n1", "other", None),
+            ("n1", "gone", None),
+        ] {
+            let pod = PodRef { namespace: "n".into(), name: name.into(), uid: "u".into() };
+            assert_eq!(edition(&registry, node, &pod).as_deref(), want, "{node} {name}");
+        }
+    }
 }

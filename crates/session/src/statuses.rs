@@ -211,7 +211,8 @@ fn merge_status(old: &Value, new: &Value) -> Value {
     let is_said = |c: &Value| said.iter().any(|s| s["type"] == c["type"]);
     let is_agents = |c: &Value| c["type"].as_str().is_some_and(|t| AGENT_CONDITIONS.contains(&t));
     let mut conditions: Vec<Value> = list(old).into_iter().filter(|c| !is_said(c) && !is_agents(c)).collect();
-    conditions.splice(0..0, said.iter().cloned());
+    // Those of others come first, as where a kubelet writes them.
+    conditions.extend(said.iter().cloned());
     out["conditions"] = conditions.into();
     out
 }
@@ -233,7 +234,7 @@ mod tests {
             .iter()
             .map(|c| format!("{}={}", c["type"].as_str().unwrap(), c["status"].as_str().unwrap()))
             .collect();
-        assert_eq!(conditions, ["Ready=True", "PodScheduled=True", "example.com/gate=True"]);
+        assert_eq!(conditions, ["PodScheduled=True", "example.com/gate=True", "Ready=True"]);
         assert_eq!((&merged["qosClass"], &merged["podIP"]), (&json!("BestEffort"), &json!("10.0.0.2")));
         assert!(merged.get("nominatedNodeName").is_none());
         let claims =

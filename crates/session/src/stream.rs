@@ -154,7 +154,13 @@ async fn run(
 }
 
 async fn write_occurrences(inner: &Inner, node: &str, mut occurred: mpsc::Receiver<Occurrence>) {
-    while let Some(o) = occurred.recv().await {
+    while let Some(mut o) = occurred.recv().await {
+        // What is told of a mirror is about the pod that it shows: by that one's uid clients look for it.
+        if let Some(pod) = &mut o.pod
+            && let Some(edition) = mirror::edition(&inner.registry, node, pod)
+        {
+            pod.uid = edition;
+        }
         if let Err(e) = occurrence::write(&inner.registry, node, &o).await {
             tracing::debug!(node, error = %e.message, "an event was refused");
         }

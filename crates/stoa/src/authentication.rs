@@ -2,6 +2,7 @@
 
 use crate::cli::Authentication;
 use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 use std::path::Path;
 use stoa_api::{OidcOptions, RequestHeader};
 use stoa_authz::User;
@@ -46,6 +47,25 @@ pub fn configure(options: &mut stoa_api::Options, flags: &Authentication) -> Res
         });
     }
     Ok(())
+}
+
+/// What servers behind this one read of how it knows its users.
+pub fn published(client_ca: &str, flags: &Authentication) -> Result<Map<String, Value>> {
+    let mut out = Map::new();
+    out.insert("client-ca-file".to_owned(), client_ca.into());
+    let Some(path) = &flags.requestheader_client_ca_file else { return Ok(out) };
+    out.insert("requestheader-client-ca-file".to_owned(), read(path)?.into());
+    for (key, values) in [
+        ("requestheader-allowed-names", &flags.requestheader_allowed_names),
+        ("requestheader-username-headers", &flags.requestheader_username_headers),
+        ("requestheader-uid-headers", &flags.requestheader_uid_headers),
+        ("requestheader-group-headers", &flags.requestheader_group_headers),
+        ("requestheader-extra-headers-prefix", &flags.requestheader_extra_headers_prefix),
+    ] {
+        // Lists are kept as texts, as all that a config map holds.
+        out.insert(key.to_owned(), serde_json::to_string(values)?.into());
+    }
+    Ok(out)
 }
 
 /// Reads `token,user,uid` lines, with groups in quotes behind.

@@ -84,6 +84,9 @@ pub async fn start(
     let keys = tokio::task::spawn_blocking(move || asked.make());
     let registry = open_registry(cluster, doors, service_cidr, clock.clone()).await?;
     let Keys { authority, signer, serving, admin, node } = keys.await.context("making keys failed")??;
+    let known = crate::authentication::published(authority.cert_pem(), &doors.authentication)?;
+    let published = registry.publish_authentication(known).await;
+    published.map_err(|e| anyhow::anyhow!(e.message)).context("cannot write down who is known")?;
     let tokens = stoa_api::ServiceAccountTokens::new(signer.clone(), registry.clone());
     registry.set_token_issuer(tokens.clone());
 

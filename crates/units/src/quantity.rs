@@ -83,7 +83,10 @@ impl Quantity {
             return Err(QuantityError::Form);
         }
         let (number, suffix) = (&text[start..i], &text[i..]);
-        if suffix.bytes().any(|c| !(c.is_ascii_alphanumeric() || c == b'+' || c == b'-')) {
+        // Letters that some suffix has, then a sign, then digits: nothing else gets as far as being no suffix.
+        let rest = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+        let rest = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+        if !rest.bytes().all(|c| c.is_ascii_digit()) {
             return Err(QuantityError::Form);
         }
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

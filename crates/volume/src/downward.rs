@@ -48,7 +48,7 @@ pub fn render_resource(
 ) -> Result<String, Error> {
     let name = selector.container_name.as_deref().filter(|n| !n.is_empty()).unwrap_or(container);
     let unknown = || Error::Downward(format!("{name}: {}", selector.resource));
-    let container = find_container(pod, name).ok_or_else(unknown)?;
+    let container = find_container(pod, name).ok_or_else(|| Error::NoContainer(name.to_owned()))?;
     let (side, resource) = selector.resource.split_once('.').ok_or_else(unknown)?;
     let resources = container.resources.as_ref();
     let own = match side {

@@ -42,6 +42,17 @@ pub enum Error {
     /// A field or resource that the downward API does not know.
     #[error("unsupported downward API reference {0:?}")]
     Downward(String),
+    /// A container that the downward API is to tell of and the pod does not have.
+    #[error("container {0} not found")]
+    NoContainer(String),
+    /// What several sources of one volume lack.
+    #[error("[{}]", .0.join(", "))]
+    Several(Vec<String>),
+    /// A driver that nobody registered on this node.
+    #[error(
+        "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {0} not found in the list of registered CSI drivers"
+    )]
+    NoDriver(String),
     /// A host path is not what its type says.
     #[error("hostPath type check failed: {path} is not {what}")]
     HostPath {

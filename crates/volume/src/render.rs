@@ -145,10 +145,31 @@ pub fn render(
     }
     if let Some(s) = &volume.projected {
         let mode = mode(s.default_mode, DEFAULT_MODE);
+        let mut failures = Vec::new();
         for source in s.sources.iter().flatten() {
-            render.projection(volume, source, mode, &mut tree)?;
+            match render.projection(volume, source, mode, &mut tree) {
+                Ok(()) => {}
+                Err(error) if error.is_waiting() => return Err(error),
+                Err(error) => failures.push(error),
+            }
         }
-        return Ok(Wanted::SecretFiles(tree));
+        // All that is missing is named at once; a second time the same is not.
+        return match failures.len() {
+            0 => Ok(Wanted::SecretFiles(tree)),
+            1 => Err(failures.remove(0)),
+            _ => {
+                let mut words: Vec<String> = Vec::new();
+                let mut said = std::collections::BTreeSet::new();
+                words.extend(failures.iter().map(Error::to_string).filter(|w| said.insert(w.clone())));
+                match words.len() {
+                    1 => Err(failures.remove(0)),
+                    _ => Err(Error::Several(words)),
+                }
+            }
+        };
+    }
+    if let Some(source) = &volume.csi {
+        return Err(Error::NoDriver(source.driver.clone()));
     }
     Err(Error::Unsupported(volume.name.clone()))
 }

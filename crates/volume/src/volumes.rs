@@ -8,7 +8,7 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use rustix::mount::MountFlags;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -62,7 +62,8 @@ impl Volumes {
         Ok(self.root.join(check_name(uid)?))
     }
 
-    /// Makes every volume of a pod, or brings it up to date. The first that cannot be made is named. Images that are not
+    /// Makes every volume of a pod that one of its containers mounts, or brings it up to date: what nobody mounts keeps no pod
+    /// from its start. The first that cannot be made is named. Images that are not
     /// here yet are left out: whoever mounts one waits for it.
     pub fn make(
         &self,
@@ -80,7 +81,10 @@ impl Volumes {
             .and_then(|s| s.security_context.as_ref())
             .and_then(|c| c.fs_group)
             .and_then(|g| u32::try_from(g).ok());
-        let is_here = |v: &&Volume| v.image.is_none() || place.images.contains_key(&v.name);
+        let used = used(pod);
+        let is_here = |v: &&Volume| {
+            used.contains(v.name.as_str()) && (v.image.is_none() || place.images.contains_key(&v.name))
+        };
         for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(is_here) {
             let one = || {
                 let wanted = render(pod, volume, objects, place, tokens)?;
@@ -145,6 +149,23 @@ impl Volumes {
         }
         Ok(uids)
     }
+}
+
+/// Names of the volumes that containers mount, have as devices or take variables from.
+fn used(pod: &Pod) -> BTreeSet<&str> {
+    let Some(spec) = &pod.spec else { return BTreeSet::new() };
+    let mut names = BTreeSet::new();
+    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+        names.extend(container.volume_mounts.iter().flatten().map(|m| m.name.as_str()));
+        names.extend(container.volume_devices.iter().flatten().map(|d| d.name.as_str()));
+        let files =
+            container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()?.file_key_ref.as_ref());
+        names.extend(files.map(|f| f.volume_name.as_str()));
+    }
+    for container in spec.ephemeral_containers.iter().flatten() {
+        names.extend(container.volume_mounts.iter().flatten().map(|m| m.name.as_str()));
+    }
+    names
 }
 
 /// What is in a directory that may not be there.
@@ -276,7 +297,10 @@ mod tests {
         let volumes = Volumes::new(tmp.path());
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"uid": "u1", "namespace": "n"},
-            "spec": {"containers": [], "volumes": [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x"}}]}
+            "spec": {"containers": [{"name": "a", "volumeMounts": [
+                {"name": "e", "mountPath": "/e"}, {"name": "c", "mountPath": "/c"}]}], "volumes": [
+                {"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "x"}},
+                {"name": "nobodys", "secret": {"secretName": "none"}}]}
         }))
         .unwrap();
         let make = |text| {
@@ -286,6 +310,8 @@ mod tests {
         };
         let made = make("1").unwrap();
         assert!(made["c"].read_only && !made["e"].read_only);
+        // What no container mounts is not made, and may be missing.
+        assert_eq!(made.len(), 2);
         fs::write(made["e"].path.join("mine"), "x").unwrap();
         make("2").unwrap();
         assert_eq!(fs::read_to_string(made["c"].path.join("k")).unwrap(), "2");
@@ -312,7 +338,9 @@ mod tests {
         let volumes = Volumes::new(tmp.path().join("pods"));
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"uid": "u1", "namespace": "n"},
-            "spec": {"containers": [], "volumes": [
+            "spec": {"containers": [{"name": "a", "volumeMounts": [
+                {"name": "disk", "mountPath": "/d"}, {"name": "memory", "mountPath": "/m"},
+                {"name": "host", "mountPath": "/h"}]}], "volumes": [
                 {"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}},
                 {"name": "host", "hostPath": {"path": outside}}]}
         }))

@@ -158,7 +158,10 @@ fn own_node(node: &str, request: &Request<'_>, object: &Value, old: Option<&Valu
     // An owner that is not there would have the garbage collector remove the node.
     let owners = |o: &Value| path(o, &["metadata", "ownerReferences"]).clone();
     let stored = old.unwrap_or(&crate::value::NULL);
-    if owners(object) != owners(stored) && !(owners(object).is_null() && owners(stored).is_null()) {
+    if old.is_some()
+        && owners(object) != owners(stored)
+        && !(owners(object).is_null() && owners(stored).is_null())
+    {
         return Some(format!("node {node:?} is not allowed to modify ownerReferences"));
     }
     let labels = at(object, "metadata");
@@ -172,9 +175,12 @@ fn own_node(node: &str, request: &Request<'_>, object: &Value, old: Option<&Valu
             .map(|(k, _)| k.as_str()),
     );
     if !set.is_empty() {
-        let verb = if old.is_some() { "modify" } else { "set" };
         set.sort_unstable();
-        return Some(format!("is not allowed to {verb} the following labels: {}", set.join(", ")));
+        let set = set.join(", ");
+        return Some(match old {
+            Some(_) => format!("is not allowed to modify labels: {set}"),
+            None => format!("node {node:?} is not allowed to set the following labels: {set}"),
+        });
     }
     // Taints may come with the registration; later they are the controllers'.
     let taints = |o: &Value| path(o, &["spec", "taints"]).clone();
@@ -287,7 +293,8 @@ mod tests {
         assert!(!judge(Create, "nodes", "", "n1", node(zone), None));
         let mut owned = node(json!({}));
         owned["metadata"]["ownerReferences"] = json!([{"kind": "X", "name": "gone"}]);
-        assert!(!judge(Update, "nodes", "", "n1", owned, Some(node(json!({})))));
+        assert!(!judge(Update, "nodes", "", "n1", owned.clone(), Some(node(json!({})))));
+        assert!(judge(Create, "nodes", "", "n1", owned, None), "whoever registers may say whose it is");
     }
 
     #[test]

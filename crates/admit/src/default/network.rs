@@ -35,7 +35,7 @@ pub(super) fn service(object: &mut Value) {
         set_default_zero(spec, "externalTrafficPolicy", "Cluster");
     }
     if !external {
-        set_default_zero(spec, "internalTrafficPolicy", "Cluster");
+        set_default(spec, "internalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
         set_default(spec, "allocateLoadBalancerNodePorts", true);

@@ -222,7 +222,7 @@ pub(super) fn volume_source(v: &mut Value) {
 }
 
 /// Nobody can account for less than a thousandth of anything.
-fn round_up(amounts: &mut Value) {
+pub(super) fn round_up(amounts: &mut Value) {
     const MILLI: i128 = 1_000_000;
     for amount in amounts.as_object_mut().into_iter().flat_map(|m| m.values_mut()) {
         let read = amount.as_str().and_then(|s| Quantity::parse(s).ok());

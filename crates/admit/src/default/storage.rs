@@ -3,23 +3,11 @@
 use serde_json::Value;
 
 use super::pod::volume_source;
-use crate::value::{ensure, items_mut, pairs, path_mut, set_default};
+use crate::value::{ensure, items_mut, pairs, set_default};
 
 pub(super) fn persistent_volume(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec") {
         volume_source(spec);
-    }
-}
-
-pub(super) fn persistent_volume_claim(object: &mut Value) {
-    if let Some(resources) = path_mut(object, &["spec", "resources"]) {
-        let limits: Vec<(String, Value)> =
-            pairs(resources, "limits").map(|(k, v)| (k.clone(), v.clone())).collect();
-        if !limits.is_empty()
-            && let Some(requests) = ensure(resources, "requests")
-        {
-            limits.into_iter().for_each(|(k, v)| set_default(requests, &k, v));
-        }
     }
 }
 
@@ -35,6 +23,13 @@ pub(super) fn limit_range(object: &mut Value) {
             }
             if let Some(target) = ensure(item, to) {
                 source.into_iter().for_each(|(k, v)| set_default(target, &k, v));
+            }
+        }
+    }
+    for item in items_mut(spec, "limits") {
+        for key in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            if let Some(amounts) = item.get_mut(key) {
+                super::pod::round_up(amounts);
             }
         }
     }

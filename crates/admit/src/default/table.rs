@@ -131,7 +131,6 @@ fn rows(group: &str, plural: &str, version: &str) -> &'static [Row] {
             ("spec.conversion.webhook.clientConfig.service.port", I(443)),
         ],
         ("apiregistration.k8s.io", "apiservices") => &[("spec.service.port", I(443))],
-        ("certificates.k8s.io", "certificatesigningrequests") => &[("spec.usages", L("digital signature"))],
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &[("spec.matchingPrecedence", Z(1000))],
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &[
             ("spec.limited.nominalConcurrencyShares", I(30)),

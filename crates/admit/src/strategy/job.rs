@@ -11,12 +11,15 @@ const NAME: &str = "batch.kubernetes.io/job-name";
 const OLD: [&str; 2] = ["controller-uid", "job-name"];
 
 pub(super) fn created(object: &mut Value) {
+    // Labels that the job took over from its template are the template's own on a stock server, and get what that gets.
+    let taken_over =
+        path(object, &["metadata", "labels"]) == path(object, &["spec", "template", "metadata", "labels"]);
     if !is_manual_selector(at(object, "spec")) {
         generate_selector(object);
     }
     let labels = path(object, &["spec", "template", "metadata", "labels"]).clone();
     if let Some(meta) = ensure(object, "metadata")
-        && is_empty(meta, "labels")
+        && (taken_over || is_empty(meta, "labels"))
         && !labels.is_null()
     {
         set(meta, "labels", labels);

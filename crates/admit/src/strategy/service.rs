@@ -4,12 +4,25 @@
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 
-use crate::default::{is_externally_reachable, is_headless, wants_node_ports};
+use crate::default::{is_externally_reachable, is_headless};
 use crate::value::{at, int, is_empty, items, items_mut, remove, set, text};
 
 pub(super) fn created(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) {
+        // Whoever knows only the older field means both.
+        if !is_empty(spec, "clusterIP") && is_empty(spec, "clusterIPs") {
+            follow_older_field(spec);
+        }
         families(spec);
+        no_inner_policy(spec);
+    }
+}
+
+/// A mere name has no traffic of its own. What is no policy at all is told to be none.
+fn no_inner_policy(spec: &mut Value) {
+    let key = "internalTrafficPolicy";
+    if text(spec, "type") == "ExternalName" && matches!(text(spec, key), "Cluster" | "Local") {
+        remove(spec, key);
     }
 }
 
@@ -19,7 +32,13 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
     let has_address = |s: &Value| text(s, "type") != "ExternalName";
     if has_address(spec) && has_address(stored) {
         keep_address(stored, spec);
-    } else if has_address(stored) {
+    } else if !is_empty(spec, "clusterIP")
+        && at(spec, "clusterIP") != at(stored, "clusterIP")
+        && at(spec, "clusterIPs") == at(stored, "clusterIPs")
+    {
+        follow_older_field(spec);
+    }
+    if has_address(stored) && !has_address(spec) {
         let same = at(spec, "clusterIPs") == at(stored, "clusterIPs");
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             let is_address = key.starts_with("clusterIP");
@@ -28,9 +47,9 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
             }
         }
     }
-    if wants_node_ports(spec) && wants_node_ports(stored) {
+    if has_node_ports(spec) && has_node_ports(stored) {
         keep_node_ports(stored, spec);
-    } else if wants_node_ports(stored) {
+    } else if has_node_ports(stored) {
         // A writer that sends back what it read must not be told that the old type's ports are wrong.
         let known: HashSet<i64> = items(stored, "ports").map(node_port).chain([0]).collect();
         if items(spec, "ports").all(|p| known.contains(&node_port(p))) {
@@ -41,6 +60,23 @@ pub(super) fn updated(old: &Value, object: &mut Value) {
     }
     drop_fields_of_other_types(stored, spec);
     families(spec);
+    no_inner_policy(spec);
+    // What a balancer said is of no use to another type.
+    if text(spec, "type") != "LoadBalancer"
+        && let Some(status) = super::ensure(object, "status")
+    {
+        set(status, "loadBalancer", json!({}));
+    }
+}
+
+fn has_node_ports(spec: &Value) -> bool {
+    matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
+}
+
+/// Who knows only the field with one address means the list too.
+fn follow_older_field(spec: &mut Value) {
+    let one = at(spec, "clusterIP").clone();
+    set(spec, "clusterIPs", vec![one]);
 }
 
 /// An address that is left out stays; of the two forms in which it is written, the one that changed wins.
@@ -53,11 +89,10 @@ fn keep_address(stored: &Value, spec: &mut Value) {
         super::set_or_remove(spec, "clusterIPs", at(stored, "clusterIPs").clone());
     }
     if changed(spec, "clusterIP") && !changed(spec, "clusterIPs") {
-        let one = at(spec, "clusterIP").clone();
-        set(spec, "clusterIPs", vec![one]);
+        follow_older_field(spec);
     }
     for key in ["ipFamilies", "ipFamilyPolicy"] {
-        if is_empty(spec, key) {
+        if is_empty(spec, key) && at(spec, key) != "" {
             super::set_or_remove(spec, key, at(stored, key).clone());
         }
     }
@@ -106,12 +141,8 @@ fn families(spec: &mut Value) {
     if text(spec, "type") == "ExternalName" {
         return;
     }
-    if !is_empty(spec, "clusterIP") && is_empty(spec, "clusterIPs") {
-        let one = at(spec, "clusterIP").clone();
-        set(spec, "clusterIPs", vec![one]);
-    }
     let both = is_headless(spec) && is_empty(spec, "selector");
-    if is_empty(spec, "ipFamilyPolicy") {
+    if at(spec, "ipFamilyPolicy").is_null() {
         set(spec, "ipFamilyPolicy", if both { "RequireDualStack" } else { "SingleStack" });
     }
     if is_empty(spec, "ipFamilies") {

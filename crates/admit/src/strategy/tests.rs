@@ -45,6 +45,36 @@ fn a_write_of_the_status_keeps_the_specification() {
 }
 
 #[test]
+fn some_statuses_are_written_without_a_say_in_the_metadata() {
+    for (group, plural) in [
+        ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+        ("resource.k8s.io", "resourceclaims"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ] {
+        let old = json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {}, "status": {}});
+        let mut new = old.clone();
+        new["metadata"] = json!({"name": "x", "annotations": {"n": "1"}, "ownerReferences": [{"uid": "o"}], "managedFields": [1]});
+        new["status"] = json!({"conditions": [{"type": "T"}]});
+        let got = updated(group, plural, "status", &old, new);
+        let want = json!({"name": "x", "labels": {"a": "b"}, "managedFields": [1]});
+        assert_eq!(
+            (&got["metadata"], &got["status"]["conditions"][0]["type"]),
+            (&want, &json!("T")),
+            "{plural}"
+        );
+    }
+}
+
+#[test]
+fn a_class_of_priorities_does_not_count_its_changes() {
+    let old = json!({"metadata": {"name": "x", "generation": 1}, "value": 1});
+    let mut new = old.clone();
+    new["description"] = json!("d");
+    let got = updated("scheduling.k8s.io", "priorityclasses", "", &old, new);
+    assert_eq!((&got["metadata"]["generation"], &got["description"]), (&json!(1), &json!("d")));
+}
+
+#[test]
 fn a_namespace_wears_its_name_and_its_finalizer() {
     let mut o = json!({"metadata": {"name": "x", "labels": {"kubernetes.io/metadata.name": "y"}}, "status": {"phase": "Terminating"}});
     prepare_create(&request(Operation::Create, "", "namespaces", "", "x"), &mut o);
@@ -228,5 +258,81 @@ fn a_claim_says_where_it_is_filled_from_in_both_fields() {
         ),
     ] {
         assert_eq!(made(spec.clone()), want, "{spec}");
+    }
+}
+
+#[test]
+fn a_balancer_that_needs_no_node_ports_keeps_those_it_has_and_another_type_forgets_what_it_was_told() {
+    let old = json!({"metadata": {"name": "s", "namespace": "ns"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}, "conditions": [{"type": "a"}]},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "allocateLoadBalancerNodePorts": true,
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}]}});
+    let mut new = old.clone();
+    new["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+    let got = updated("", "services", "", &old, new);
+    assert_eq!(got["spec"]["ports"][0]["nodePort"], 30000);
+    assert_eq!(got["status"], old["status"]);
+    let mut new = old.clone();
+    new["spec"]["type"] = json!("NodePort");
+    let got = updated("", "services", "", &old, new);
+    assert_eq!(got["status"], json!({"loadBalancer": {}, "conditions": [{"type": "a"}]}));
+}
+
+#[test]
+fn what_is_known_of_old_is_not_taken_anew() {
+    let create = |group: &str, plural: &str, mut object: Value| {
+        prepare_create(&request(Operation::Create, group, plural, "", "x"), &mut object);
+        object
+    };
+    let node =
+        create("", "nodes", json!({"metadata": {}, "spec": {"configSource": {}}, "status": {"config": {}}}));
+    assert_eq!((&node["spec"], &node["status"]), (&json!({}), &json!({})));
+    let driver = create(
+        "storage.k8s.io",
+        "csidrivers",
+        json!({"metadata": {}, "spec": {"preventPodSchedulingIfMissing": true}}),
+    );
+    assert_eq!(driver["spec"], json!({}));
+    let account = json!({"metadata": {}, "secrets": [{"name": "s", "kind": "Secret", "uid": "u"}]});
+    assert_eq!(create("", "serviceaccounts", account)["secrets"], json!([{"name": "s"}]));
+    let topology = |host: &str| json!({"addresses": ["1.2.3.4"], "deprecatedTopology": {"kubernetes.io/hostname": host}});
+    let slice = |endpoints: Value| json!({"metadata": {}, "endpoints": endpoints});
+    let made = create("discovery.k8s.io", "endpointslices", slice(json!([topology("n")])));
+    assert_eq!(made["endpoints"], json!([{"addresses": ["1.2.3.4"]}]));
+    let old = slice(json!([topology("n")]));
+    let got =
+        updated("discovery.k8s.io", "endpointslices", "", &old, slice(json!([topology("n"), topology("m")])));
+    let want = json!([{"addresses": ["1.2.3.4"], "nodeName": "n"}, {"addresses": ["1.2.3.4"]}]);
+    assert_eq!(got["endpoints"], want);
+    assert_eq!(
+        updated("discovery.k8s.io", "endpointslices", "", &old, old.clone())["endpoints"],
+        old["endpoints"]
+    );
+}
+
+#[test]
+fn a_service_that_is_no_mere_name_any_more_may_ask_for_its_address_in_the_older_field() {
+    let old = service(json!({"type": "ExternalName", "externalName": "a"}));
+    let new = service(
+        json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"port": 80, "protocol": "TCP"}]}),
+    );
+    assert_eq!(updated("", "services", "", &old, new)["spec"]["clusterIPs"], json!(["10.0.0.1"]));
+    // What such a service had of its own type is not another one's.
+    let stored = service(
+        json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "internalTrafficPolicy": "Local"}),
+    );
+    let mut named = stored.clone();
+    named["spec"]["type"] = json!("ExternalName");
+    assert_eq!(updated("", "services", "", &stored, named)["spec"]["internalTrafficPolicy"], Value::Null);
+    // What is no policy is judged as it is.
+    let new = service(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "ipFamilyPolicy": ""}));
+    assert_eq!(updated("", "services", "", &old, new)["spec"]["ipFamilyPolicy"], "");
+}
+
+#[test]
+fn a_namespace_wears_its_name_whatever_is_written() {
+    let old = json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+    for sub in ["", "status", "finalize"] {
+        let got = updated("", "namespaces", sub, &old, json!({"metadata": {"name": "a"}}));
+        assert_eq!(got["metadata"]["labels"]["kubernetes.io/metadata.name"], "a", "{sub}");
     }
 }

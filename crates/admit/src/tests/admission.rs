@@ -151,7 +151,7 @@ fn a_policy_has_something_to_say_of_something() {
             (
                 "/spec/variables",
                 json!([{"name": "in", "expression": "1"}]),
-                "spec.variables[0].name: Invalid value: \"in\": name is not a valid CEL identifier",
+                "spec.variables[0].name: Invalid value: \"in\": must be a valid CEL identifier",
             ),
             (
                 "/spec/validations/0/expression",
@@ -166,7 +166,7 @@ fn a_policy_has_something_to_say_of_something() {
             (
                 "/spec/validations/0/expression",
                 json!("1"),
-                "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool",
+                "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool but got int",
             ),
             (
                 "/spec/validations/0/messageExpression",
@@ -223,6 +223,17 @@ fn a_policy_has_something_to_say_of_something() {
                 "/spec/mutations/0",
                 json!({"patchType": "ApplyConfiguration"}),
                 "spec.mutations[0].applyConfiguration: Required value: must be specified when patchType is ApplyConfiguration",
+            ),
+            (
+                "/spec/mutations/0",
+                json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "1"}, "jsonPatch": {}}),
+                "spec.mutations[0].applyConfiguration.expression: Invalid value: \"1\": must evaluate to Object but got int; spec.mutations[0].jsonPatch: Invalid value: \"{jsonPatch}\": must not be specified when patchType is ApplyConfiguration",
+            ),
+            ("/spec/matchConstraints/resourceRules/0/operations", json!(["*"]), ""),
+            (
+                "/spec/matchConstraints/resourceRules/0/operations",
+                json!(["DELETE"]),
+                "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"",
             ),
             (
                 "/spec/reinvocationPolicy",
@@ -285,6 +296,162 @@ fn the_names_that_a_definition_took_are_names() {
     assert_eq!(fields, at, "{found:?}");
 }
 
+/// What is said of a schema, below `spec.validation.openAPIV3Schema`.
+fn schema(schema: Value) -> Vec<String> {
+    let mut schema = schema;
+    schema["type"] = json!("object");
+    let found = definition(|o| o["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema);
+    found.iter().map(|f| f.replace("spec.validation.openAPIV3Schema.", "")).collect()
+}
+
+#[test]
+fn what_judges_values_says_nothing_of_their_shape() {
+    let none = Vec::<String>::new();
+    let nested = schema(json!({"allOf": [{"type": "object", "title": "t", "x-kubernetes-list-type": "set",
+        "properties": {"a": {"minimum": 1}}, "not": {"nullable": true}}]}));
+    assert_eq!(
+        nested,
+        [
+            "allOf[0].not.nullable: Forbidden: must be false to be structural",
+            "allOf[0].title: Forbidden: must be empty to be structural",
+            "allOf[0].type: Forbidden: must be empty to be structural",
+            "allOf[0].x-kubernetes-list-type: Forbidden: must be undefined to be structural",
+            "properties[a]: Required value: because it is defined in allOf[0].properties[a]",
+            "allOf[0].type: Invalid value: \"object\": must be array if x-kubernetes-list-type is specified",
+        ]
+    );
+    let either =
+        json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]});
+    assert_eq!(schema(json!({"properties": {"a": either}})), none);
+    assert_eq!(
+        schema(json!({"properties": {"a": {"type": "string", "pattern": "("}, "metadata": {"type": "object", "nullable": true}}})).len(),
+        2
+    );
+}
+
+#[test]
+fn words_that_schemas_do_not_know_are_refused_wherever_they_stand() {
+    assert_eq!(
+        schema(json!({"definitions": {"a": {"$ref": "x", "type": "x"}}})),
+        [
+            "definitions: Forbidden: definitions is not supported",
+            "definitions[a].type: Unsupported value: \"x\": supported values: \"array\", \"boolean\", \"integer\", \"number\", \"object\", \"string\"",
+            "definitions[a].$ref: Forbidden: $ref is not supported",
+        ]
+    );
+    // Said alone, for nothing else is wrong with it.
+    assert_eq!(
+        schema(json!({"$schema": "x"})),
+        ["spec.validation.openAPIV3Schema: Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported"]
+    );
+    assert_eq!(
+        schema(json!({"nullable": true, "properties": {"kind": {"type": "string", "default": "x"}}})),
+        [
+            "nullable: Forbidden: nullable cannot be true at the root",
+            "properties[kind].default: Forbidden: must not be set in top-level kind",
+        ]
+    );
+}
+
+#[test]
+fn entries_of_a_map_are_told_apart_by_what_they_always_have() {
+    let item = json!({"type": "object", "nullable": true, "properties": {"a": {"type": "object"}, "b": {"type": "string", "nullable": true}}});
+    let list = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b", "b", "c"], "items": item});
+    let found = schema(json!({"properties": {"l": list}}));
+    let fields: Vec<&str> = found.iter().map(|f| f.strip_prefix("properties[l].").unwrap_or(f)).collect();
+    assert_eq!(
+        fields,
+        [
+            "items.properties[a].type: Invalid value: \"object\": must be a scalar type if parent array's x-kubernetes-list-type is map",
+            "x-kubernetes-list-map-keys: Invalid value: [\"a\",\"b\",\"b\",\"c\"]: must not contain duplicate entries",
+            "x-kubernetes-list-map-keys: Invalid value: [\"a\",\"b\",\"b\",\"c\"]: entries must all be names of item properties",
+            "items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is map",
+            "items.properties[a].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            "items.properties[b].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            "items.properties[b].nullable: Forbidden: this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
+            "items.properties[b].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            "items.properties[b].nullable: Forbidden: this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
+        ]
+    );
+}
+
+#[test]
+fn rules_are_read_where_nothing_else_is_wrong() {
+    let rules = |rules: Value| {
+        schema(json!({"properties": {"a": {"type": "string"}}, "x-kubernetes-validations": rules}))
+    };
+    assert_eq!(
+        rules(json!([{"rule": "self.a == oldSelf.a", "fieldPath": ".a", "reason": "FieldValueForbidden"}])),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        rules(json!([{"rule": "nonsense", "fieldPath": ".b", "reason": "Mood"}])),
+        [
+            "x-kubernetes-validations[0].reason: Unsupported value: \"Mood\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"",
+            "x-kubernetes-validations[0].fieldPath: Invalid value: \".b\": must be a valid path",
+        ]
+    );
+    let read = rules(json!([{"rule": "true", "messageExpression": "1", "optionalOldSelf": true}]));
+    assert!(read[0].ends_with(": messageExpression must evaluate to a string"), "{read:?}");
+    assert_eq!(
+        read[1],
+        "x-kubernetes-validations[0].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule"
+    );
+    let list = json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});
+    assert_eq!(
+        schema(json!({"properties": {"l": list}})),
+        [
+            "properties[l].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within properties[l]"
+        ]
+    );
+}
+
+#[test]
+fn a_definition_with_a_status_of_its_own_describes_both_apart() {
+    let told = |schema: Value| {
+        definition(|o| {
+            o["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+            o["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+        })
+    };
+    assert_eq!(told(json!({"type": "object", "description": "d"})), Vec::<String>::new());
+    let found = told(json!({"type": "object", "maxProperties": 1}));
+    assert!(
+        found[0].starts_with("spec.validation.openAPIV3Schema: Invalid value: {") && found.len() == 1,
+        "{found:?}"
+    );
+    let found = definition(|o| {
+        o["spec"]["preserveUnknownFields"] = json!(true);
+        o["spec"]["versions"][0]["selectableFields"] =
+            json!([{"jsonPath": ".spec"}, {"jsonPath": ".x"}, {"jsonPath": ""}]);
+    });
+    assert_eq!(
+        found,
+        [
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            "spec.selectableFields[1].jsonPath: Invalid value: \".x\": is an invalid path: does not refer to a valid field",
+            "spec.selectableFields[2].jsonPath: Required value",
+            "spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        ]
+    );
+}
+
+#[test]
+fn formats_that_nobody_knows_are_named_when_they_come() {
+    let with = |formats: [&str; 2]| {
+        let [a, b] = formats.map(|f| json!({"type": "string", "format": f}));
+        json!({"metadata": {"name": "x"}, "spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"properties": {"a": a, "b": b}}}}]}})
+    };
+    let told = |old: Option<&Value>, new: &Value| {
+        let operation = if old.is_some() { crate::Operation::Update } else { crate::Operation::Create };
+        let r = request(operation, "apiextensions.k8s.io", "customresourcedefinitions", "", "x");
+        crate::warn::warnings(&r, new, old)
+    };
+    let (one, two) = (with(["date-time", "shoe"]), with(["hat", "shoe"]));
+    assert_eq!(told(None, &one), ["unrecognized format \"shoe\""]);
+    assert_eq!(told(Some(&one), &two), ["unrecognized format \"hat\""]);
+}
+
 #[test]
 fn a_definition_is_named_versioned_and_typed() {
     let schema = "/spec/versions/0/schema/openAPIV3Schema";
@@ -314,11 +481,11 @@ fn a_definition_is_named_versioned_and_typed() {
             schema,
             json!({"properties": {"spec": {"items": {}}}, "additionalProperties": {"type": "string"}}),
             vec![
-                "spec.validation.openAPIV3Schema.additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+                "spec.validation.openAPIV3Schema.additionalProperties: Forbidden: must not be used at the root",
                 "spec.validation.openAPIV3Schema.properties[spec].items.type: Required value: must not be empty for specified array items",
                 "spec.validation.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields",
-                "spec.validation.openAPIV3Schema.additionalProperties: Forbidden: must not be used at the root",
                 "spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root",
+                "spec.validation.openAPIV3Schema.additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
             ],
         ),
         (

@@ -255,6 +255,14 @@ fn addresses_are_refused_before_all_else() {
             json!({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}),
             "",
         ),
+        (
+            json!({"type": "ClusterIP", "clusterIP": "::1", "clusterIPs": ["::1"], "ipFamilies": ["IPv6"], "ipFamilyPolicy": "SingleStack"}),
+            r#"spec.clusterIPs[0]: Invalid value: ["::1"]: IPv6 is not configured on this cluster"#,
+        ),
+        (
+            json!({"type": "ClusterIP", "clusterIPs": ["::1"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}),
+            r#"spec.clusterIPs: Invalid value: ["::1"]: must be empty when `clusterIP` is not specified"#,
+        ),
         (json!({"type": "ExternalName", "ipFamilies": ["IPv6"]}), ""),
     ] {
         assert_eq!(said(spec.clone()).join("; "), want, "{spec}");
@@ -287,6 +295,8 @@ fn volumes_and_claims_are_judged_further() {
             json!({"server": "s", "path": "/"}),
             "spec.nfs: Forbidden: may not specify more than 1 volume type",
         ),
+        // The one source beside which another one goes unnoticed.
+        ("/spec/flexVolume", json!({"driver": "a/b"}), ""),
     ];
     table("", "persistentvolumes", "", &volume, rows);
     let claim = json!({"metadata": {}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stoa_kube::Cause;
 
 use super::request;
-use super::rules::causes;
+use super::rules::{causes, changes};
 use crate::{Operation, default, validate_update};
 
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
@@ -218,6 +218,39 @@ fn claims_say_which_devices_and_how_many() {
 }
 
 #[test]
+fn a_template_is_judged_whole_each_time_and_never_changes() {
+    let old = json!({"spec": {"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}}});
+    let found = changes(DEVICES, "resourceclaimtemplates", old, |o| {
+        o["spec"]["spec"]["devices"]["requests"][0]["exactly"]["deviceClassName"] = json!("");
+    });
+    assert_eq!(found[0], "spec.spec.devices.requests[0].exactly.deviceClassName: Required value");
+    assert!(found[1].starts_with("spec: Invalid value: {") && found.len() == 2, "{found:?}");
+}
+
+#[test]
+fn devices_in_use_are_looked_into_from_labelled_namespaces_only() {
+    let told = |labels: Value, subresource: &'static str, new: Value| -> Vec<String> {
+        let namespace = json!({"metadata": {"name": "ns", "labels": labels}});
+        let mut world = super::Objects::default();
+        world.add("", "namespaces", namespace);
+        let plain = request(Operation::Create, DEVICES, "resourceclaims", "ns", "x");
+        let r = crate::Request { subresource, ..plain };
+        let old = json!({});
+        let old = Some(&old).filter(|_| !subresource.is_empty());
+        crate::validate_devices(&r, old, &new, &world).iter().map(Cause::to_string).collect()
+    };
+    let asks =
+        json!({"spec": {"devices": {"requests": [{"exactly": {}}, {"exactly": {"adminAccess": true}}]}}});
+    let why = "Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+    assert_eq!(told(json!({}), "", asks.clone()), [format!("spec.devices.requests[1].adminAccess: {why}")]);
+    let labels = json!({"resource.kubernetes.io/admin-access": "true"});
+    assert_eq!(told(labels, "", asks), Vec::<String>::new());
+    let given = json!({"status": {"allocation": {"devices": {"results": [{"adminAccess": true}]}}}});
+    let place = "status.allocation.devices.results[0].adminAccess";
+    assert_eq!(told(json!({}), "status", given), [format!("{place}: {why}")]);
+}
+
+#[test]
 fn who_names_no_number_of_devices_asks_for_one() {
     let r = request(Operation::Create, DEVICES, "resourceclaims", "ns", "x");
     let mut claim = json!({"spec": {"devices": {"requests": [{"exactly": {"deviceClassName": "c"}}, {"exactly": {"allocationMode": "All"}}, {"firstAvailable": [{"name": "a"}]}]}}});
@@ -270,7 +303,7 @@ fn classes_and_slices_are_what_drivers_offer() {
             "spec.devices[0].name: Invalid value: \"A\": LABEL",
             "spec.devices[0].attributes: Invalid value: \"9x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
             "spec.devices[0].attributes[9x]: Invalid value: \"\": exactly one value must be specified",
-            "spec.devices[0].attributes[a.b/ok]: Invalid value: {\"bool\":true,\"int\":1}: exactly one value must be specified",
+            "spec.devices[0].attributes[a.b/ok]: Invalid value: {\"IntValue\":1,\"BoolValue\":true,\"StringValue\":null,\"VersionValue\":null,\"IntValues\":null,\"BoolValues\":null,\"StringValues\":null,\"VersionValues\":null}: exactly one value must be specified",
             "spec.devices[2]: Duplicate value: \"d\"",
         ],
     );
@@ -484,7 +517,9 @@ fn drivers_tell_of_the_devices_that_a_claim_was_given() {
     assert_eq!(told(json!({"data": {"a": 1}, "networkData": network})), [""; 0]);
     assert_eq!(
         told(json!({"device": "e"})),
-        [r#"status.devices[0]: Invalid value: "d.example/p/e": must be an allocated device in the claim"#]
+        [
+            r#"status.devices[0]: Invalid value: {"Driver":"d.example","Pool":"p","Device":"e","ShareID":""}: must be an allocated device in the claim"#
+        ]
     );
     assert_eq!(
         told(
@@ -636,7 +671,7 @@ fn what_became_of_a_schema_is_said_once_of_each_type() {
         told,
         [
             r#"status.conditions[1].type: Duplicate value: "Dangling""#,
-            "status.conditions[2].type: Required value: must not be empty",
+            "status.conditions[2].type: Required value",
         ]
     );
 }

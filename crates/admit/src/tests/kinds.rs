@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::rules::{causes, changes};
 use super::{Objects, request};
-use crate::{Operation, check};
+use crate::{Operation, Request, check};
 
 /// The rows of a kind: group, plural, namespace, a good object, and changes with the refusals that they bring.
 pub(super) fn table(group: &str, plural: &str, namespace: &str, good: &Value, rows: &[(&str, Value, &str)]) {
@@ -478,4 +478,40 @@ fn a_claim_grows_where_its_class_lets_it() {
         grown("elastic", "Pending").unwrap_err(),
         "persistentvolumeclaims \"x\" is forbidden: Only bound persistent volume claims can be expanded"
     );
+}
+
+#[test]
+fn a_pod_is_resized_to_no_more_than_its_node_has() {
+    let mut world = world();
+    let allocatable = json!({"cpu": "2", "memory": "1Gi"});
+    world.add("", "nodes", json!({"metadata": {"name": "n"}, "status": {"allocatable": allocatable}}));
+    let labels = json!({"kubernetes.io/os": "windows"});
+    world.add("", "nodes", json!({"metadata": {"name": "w", "labels": labels}}));
+    let pod = |node: &str, cpu: &str, memory: &str| {
+        json!({"metadata": {"name": "x", "namespace": "ns"}, "spec": {"nodeName": node, "containers": [
+            {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]}})
+    };
+    let resized = |node: &str, cpu: &str, memory: &str| {
+        let r = Request { subresource: "resize", ..request(Operation::Update, "", "pods", "ns", "x") };
+        let old = pod(node, "1", "1Mi");
+        let said = check(&r, &pod(node, cpu, memory), Some(&old), &world);
+        said.map(drop).map_err(|s| s.message.split_once("forbidden: ").unwrap().1.to_owned())
+    };
+    for (node, cpu, memory, want) in [
+        ("n", "2", "1Gi", Ok(())),
+        ("", "9", "9Gi", Ok(())),
+        ("gone", "1", "1Mi", Ok(())),
+        ("gone", "2", "1Mi", Err("node \"gone\" not found")),
+        ("w", "2", "1Mi", Err("pod resize is only supported on linux nodes, node \"w\" is \"windows\"")),
+        (
+            "n",
+            "2001m",
+            "2Gi",
+            Err(
+                "node didn't have enough allocatable resources: cpu, requested: 2001, allocatable: 2000; memory, requested: 2147483648, allocatable: 1073741824",
+            ),
+        ),
+    ] {
+        assert_eq!(resized(node, cpu, memory), want.map_err(str::to_owned), "{node} {cpu} {memory}");
+    }
 }

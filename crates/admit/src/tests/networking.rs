@@ -81,13 +81,18 @@ fn a_class_keeps_its_controller() {
             (
                 "/spec/parameters",
                 json!({"scope": "Some"}),
-                "spec.parameters.kind: Required value: kind is required; spec.parameters.name: Required value: name is required; spec.parameters.scope: Unsupported value: \"Some\": supported values: \"Cluster\", \"Namespace\"",
+                "spec.parameters.kind: Required value; spec.parameters.name: Required value; spec.parameters.scope: Unsupported value: \"Some\": supported values: \"Cluster\", \"Namespace\"",
             ),
         ],
     );
     assert_eq!(
         changes("networking.k8s.io", "ingressclasses", good, |o| o["spec"]["controller"] = json!("a.b/d")),
         ["spec.controller: Invalid value: \"a.b/d\": field is immutable"]
+    );
+    let good = json!({"metadata": {}, "spec": {"controller": "a.b/c"}});
+    assert_eq!(
+        changes("networking.k8s.io", "ingressclasses", good, |o| o["spec"] = json!({})),
+        ["spec.controller: Invalid value: \"\": field is immutable", "spec.controller: Required value"]
     );
 }
 
@@ -153,7 +158,7 @@ fn slices_hold_addresses_of_one_kind() {
             (
                 "/endpoints/0/addresses",
                 json!(["::1"]),
-                "endpoints[0].addresses[0]: Invalid value: \"::1\": must be an IPv4 address; endpoints[0].addresses[0]: Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                "endpoints[0].addresses: Invalid value: \"::1\": must be an IPv4 address; endpoints[0].addresses[0]: Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
             ),
             (
                 "/endpoints/0/addresses",
@@ -166,6 +171,25 @@ fn slices_hold_addresses_of_one_kind() {
                 "endpoints[0].hints.forZones[1].name: Duplicate value: \"a\"",
             ),
             ("/ports", json!([{"name": "a"}, {"name": "a"}]), "ports[1].name: Duplicate value: \"a\""),
+        ],
+    );
+    let six = json!({"metadata": {}, "addressType": "IPv6", "endpoints": [{"addresses": ["2001:db8::1"]}], "ports": [{"port": 80}]});
+    let no_port_name = format!(
+        "ports[0].appProtocol: Invalid value: \"\": name part must be non-empty; ports[0].appProtocol: Invalid value: \"\": {}",
+        super::classes::QUALIFIED
+    );
+    table(
+        "discovery.k8s.io",
+        "endpointslices",
+        "ns",
+        &six,
+        &[
+            (
+                "/endpoints/0/addresses",
+                json!(["2001:db8::0001", "1.2.3.4"]),
+                "endpoints[0].addresses[0]: Invalid value: \"2001:db8::0001\": must be in canonical form (\"2001:db8::1\"); endpoints[0].addresses: Invalid value: \"1.2.3.4\": must be an IPv6 address",
+            ),
+            ("/ports/0/appProtocol", json!(""), &no_port_name),
         ],
     );
     let named = json!({"metadata": {}, "addressType": "FQDN", "endpoints": [{"addresses": ["host"]}]});
@@ -189,7 +213,17 @@ fn ranges_and_addresses_have_one_form() {
             (
                 "/spec/cidrs",
                 json!(["10.0.0.0/24", "10.1.0.0/24"]),
-                "spec.cidrs: Invalid value: {\"CIDRs\":[\"10.0.0.0/24\",\"10.1.0.0/24\"]}: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+                "spec.cidrs: Invalid value: [\"10.0.0.0/24\",\"10.1.0.0/24\"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+            ),
+            (
+                "/spec/cidrs",
+                json!(["10.0.0.0/24", "x"]),
+                "spec.cidrs[1]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                "/spec/cidrs",
+                json!(["10.0.0.0/24", "x", "y"]),
+                "spec.cidrs: Invalid value: {\"CIDRs\":[\"10.0.0.0/24\",\"x\",\"y\"]}: may only hold up to 2 values",
             ),
             (
                 "/spec/cidrs",
@@ -198,10 +232,15 @@ fn ranges_and_addresses_have_one_form() {
             ),
         ],
     );
-    assert_eq!(
-        changes("networking.k8s.io", "servicecidrs", good, |o| o["spec"]["cidrs"] = json!(["10.1.0.0/24"])),
-        ["spec.cidrs: Invalid value: [\"10.1.0.0/24\"]: field is immutable"]
-    );
+    for (cidrs, want) in [
+        (json!(["10.1.0.0/24"]), "spec.cidrs[0]: Invalid value: \"10.1.0.0/24\": field is immutable"),
+        (json!(["10.0.0.0/24", "2001:db8::/64"]), ""),
+        (json!([]), "spec.cidrs: Invalid value: []: field is immutable"),
+    ] {
+        let found =
+            changes("networking.k8s.io", "servicecidrs", good.clone(), |o| o["spec"]["cidrs"] = cidrs);
+        assert_eq!(found.join("; "), want);
+    }
     let address = json!({"metadata": {}, "spec": {"parentRef": {"resource": "services"}}});
     assert_eq!(
         causes("networking.k8s.io", "ipaddresses", "", address.clone()),

@@ -100,10 +100,14 @@ fn a_claim_gets_the_newest_default_class() {
         let got = admitted("", "persistentvolumeclaims", claim(spec.clone()), &world).unwrap();
         assert_eq!(got["spec"]["storageClassName"], want, "{spec}");
     }
+    let mut noted = claim(json!({}));
+    noted["metadata"]["annotations"] = json!({"volume.beta.kubernetes.io/storage-class": "old"});
+    let got = admitted("", "persistentvolumeclaims", noted, &world).unwrap();
+    assert_eq!(got["spec"]["storageClassName"], Value::Null, "it names one where they were named of old");
 }
 
 #[test]
-fn an_ingress_gets_the_only_default_class() {
+fn an_ingress_gets_the_newest_default_class() {
     let class = |name: &str| json!({"metadata": {"name": name, "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
     let ingress = |meta: Value, spec: Value| json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": meta, "spec": spec});
     let mut world = world();
@@ -116,11 +120,10 @@ fn an_ingress_gets_the_only_default_class() {
     assert_eq!(get(json!({}), json!({"ingressClassName": "b"}), &world), Ok(json!("b")));
     let old = json!({"annotations": {"kubernetes.io/ingress.class": "b"}});
     assert_eq!(get(old, json!({}), &world), Ok(Value::Null));
-    world.add("networking.k8s.io", "ingressclasses", class("b"));
-    assert_eq!(
-        get(json!({}), json!({}), &world).unwrap_err(),
-        "ingresses.networking.k8s.io \"x\" is forbidden: 2 default IngressClasses were found, only 1 allowed"
-    );
+    let mut newer = class("b");
+    newer["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    world.add("networking.k8s.io", "ingressclasses", newer);
+    assert_eq!(get(json!({}), json!({}), &world), Ok(json!("b")));
 }
 
 #[test]

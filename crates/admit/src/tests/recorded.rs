@@ -142,15 +142,15 @@ fn allocate(object: &mut Value, causes: &mut Vec<stoa_kube::Cause>) {
         }
     }
     for need in needs.node_ports {
-        match need.port {
-            Some(port) if !(30000..=32767).contains(&port) => {
+        match need.asked {
+            0 => service::set_node_port(object, need.index, 31000),
+            port if !(30000..=32767).contains(&port) => {
                 causes.push(service::node_port_outside(need.index, port, 30000, 32767));
             }
-            Some(30123) if object["metadata"]["name"] == "s9" => {
+            30123 if object["metadata"]["name"] == "s9" => {
                 causes.push(service::node_port_taken(need.index, 30123));
             }
-            Some(_) => {}
-            None => service::set_node_port(object, need.index, 31000),
+            _ => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod policy;
 mod rule;
+mod url;
 
 use serde_json::Value;
 use std::collections::HashSet;
@@ -101,38 +102,9 @@ pub(super) fn review_versions(v: &Value, key: &str, must_know: bool, path: Path<
 /// Where a webhook is: at a URL or behind a service.
 pub(super) fn client(v: &Value, path: Path<'_>, errors: &mut Errors) {
     match (has(v, "url"), has(v, "service")) {
-        (true, false) => url(text(v, "url"), path.child("url"), errors),
+        (true, false) => url::check(text(v, "url"), path.child("url"), errors),
         (false, true) => service(at(v, "service"), path.child("service"), errors),
         _ => errors.push(Cause::required(path, "exactly one of url or service is required")),
-    }
-}
-
-const URL_FORM: &str = "; desired format: https://host[/path]";
-
-fn url(url: &str, path: Path<'_>, errors: &mut Errors) {
-    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-    if scheme != "https" {
-        let why = format!("'https' is the only allowed URL scheme{URL_FORM}");
-        errors.push(Cause::invalid(path, scheme, &why));
-    }
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = rest.strip_prefix("//").unwrap_or_default().split('/').next().unwrap_or_default();
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
-    };
-    if host.is_empty() {
-        errors.push(Cause::invalid(path, host, &format!("host must be specified{URL_FORM}")));
-    }
-    if let Some(user) = user {
-        errors.push(Cause::invalid(path, user, "user information is not permitted in the URL"));
-    }
-    if !fragment.is_empty() {
-        errors.push(Cause::invalid(path, fragment, "fragments are not permitted in the URL"));
-    }
-    if !query.is_empty() {
-        errors.push(Cause::invalid(path, query, "query parameters are not permitted in the URL"));
     }
 }
 
@@ -178,21 +150,31 @@ struct Declares {
     no_authorizer: bool,
 }
 
-/// An expression that comes to one of some types.
-fn expression(text: &str, wanted: &[cel::Type], declares: Declares, path: Path<'_>, errors: &mut Errors) {
+/// The variables that there are.
+fn declared(declares: Declares) -> Vec<&'static str> {
     let mut declared: Vec<&str> =
         DECLARED.into_iter().filter(|d| !(declares.no_authorizer && *d == "authorizer")).collect();
     if declares.params {
         declared.push("params");
     }
-    let why = match cel::compile(text, &declared) {
+    declared
+}
+
+/// What an expression comes to, if it can be read.
+fn found(text: &str, declares: Declares) -> Option<cel::Type> {
+    cel::compile(text, &declared(declares)).ok()
+}
+
+/// An expression that comes to one of some types.
+fn expression(text: &str, wanted: &[cel::Type], declares: Declares, path: Path<'_>, errors: &mut Errors) {
+    let why = match cel::compile(text, &declared(declares)) {
         Err(e) => format!("compilation failed: {e}"),
         Ok(ty) if ty == cel::Type::Dyn || wanted.is_empty() || wanted.contains(&ty) => return,
-        Ok(_) => match wanted {
-            [one] => format!("must evaluate to {}", one.name()),
+        Ok(found) => match wanted {
+            [one] => format!("must evaluate to {} but got {}", one.name(), found.whole_name()),
             many => {
                 let names: Vec<&str> = many.iter().map(|t| t.name()).collect();
-                format!("must evaluate to one of the types: [{}]", names.join(" "))
+                format!("must evaluate to one of [{}] but got {}", names.join(" "), found.whole_name())
             }
         },
     };
@@ -229,11 +211,14 @@ pub(super) fn api_service(object: &Value, errors: &mut Errors) {
     const SPEC: Path<'static> = Path::root("spec");
     let spec = at(object, "spec");
     let (group, version) = (text(spec, "group"), text(spec, "version"));
-    let name = text(at(object, "metadata"), "name");
     let want = format!("{version}.{group}");
-    if name != want && !name.is_empty() {
-        let why = format!("must be `spec.version+\".\"+spec.group`: {want:?}");
-        errors.push(Cause::invalid(Path::root("metadata").child("name"), name, &why));
+    for key in ["generateName", "name"] {
+        let name = text(at(object, "metadata"), key);
+        // What is no name at all has been refused as that.
+        if name != want && !name.is_empty() && stoa_units::check_path_segment(name).is_ok() {
+            let why = format!("must be `spec.version+\".\"+spec.group`: {want:?}");
+            errors.push(Cause::invalid(Path::root("metadata").child(key), name, &why));
+        }
     }
     if group.is_empty() {
         if version != "v1" {

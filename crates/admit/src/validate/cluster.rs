@@ -112,8 +112,30 @@ fn features(object: &Value, errors: &mut Errors) {
             }
             _ => {}
         }
+        let why = if feature.len() > FEATURE_LEN_MAX {
+            format!("must be no more than {FEATURE_LEN_MAX} characters")
+        } else if !is_feature(feature) {
+            FEATURE.to_owned()
+        } else {
+            String::new()
+        };
+        if !why.is_empty() {
+            let why = format!("invalid feature name {}: {why}", Value::from(feature));
+            errors.push(Cause::invalid(list.index(i), feature, &why));
+        }
         before = Some(feature);
     }
+}
+
+const FEATURE_LEN_MAX: usize = 253;
+const FEATURE: &str = "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes";
+
+/// Segments of letters and digits, each with a letter at its beginning, the first one's a capital.
+fn is_feature(name: &str) -> bool {
+    let is_segment = |s: &str| {
+        s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(is_segment)
 }
 
 /// Rules of a change to a node, its status too.
@@ -195,7 +217,8 @@ pub(super) fn event_change(old: &Value, new: &Value, errors: &mut Errors) {
         let nothing =
             |v: &Value| v.is_null() || v == "" || v == 0 || v.as_object().is_some_and(|m| m.is_empty());
         let (before, after) = (at(old, key), at(new, key));
-        before != after && !(nothing(before) && nothing(after))
+        // What it is related to is there or not, whatever it says.
+        before != after && (key == "related" || !(nothing(before) && nothing(after)))
     };
     let told = |field: &str, shown: String| {
         Cause::new("FieldValueInvalid", field, format!("Invalid value: {shown}: field is immutable"))
@@ -343,7 +366,10 @@ pub(super) fn priority_class_change(old: &Value, new: &Value, errors: &mut Error
 }
 
 pub(super) fn runtime_class(object: &Value, errors: &mut Errors) {
-    dns_label(text(object, "handler"), Path::root("handler"), errors);
+    match text(object, "handler") {
+        "" => errors.push(Cause::required("handler", "")),
+        handler => dns_label(handler, Path::root("handler"), errors),
+    }
     let fixed = path(object, &["overhead", "podFixed"]);
     // Judged as a container's limits, and named so.
     super::pod_resources::overhead(fixed, Path::root("overhead"), errors);

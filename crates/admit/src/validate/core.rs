@@ -55,8 +55,6 @@ pub(super) fn change(request: &Request<'_>, old: &Value, new: &Value, meta: &Fau
             storage::volume_change(old, new, errors);
         }
         "persistentvolumeclaims" => {
-            whole(errors);
-            storage::claim(new, errors);
             changed(errors);
             whole(errors);
             storage::claim(new, errors);

@@ -3,7 +3,9 @@
 //! What all versions have in common is told of the definition as a whole (`spec.validation`), as the stock server does, which
 //! keeps it in one place.
 
-mod schema;
+mod place;
+pub(crate) mod schema;
+mod structural;
 
 use serde_json::Value;
 use std::collections::HashSet;
@@ -13,7 +15,7 @@ use stoa_units::check_dns_subdomain;
 use super::field::{Errors, Path, dns_1035_label, immutable, indexed, name_error, one_of};
 use super::{admission, internal};
 use crate::value::{at, flag, has, is_empty, items, text, texts};
-use schema::validation;
+use schema::{Subresource, validation};
 
 const SPEC: Path<'static> = Path::root("spec");
 const TYPE: &str = "apiextensions.v1.CustomResourceDefinitionVersion";
@@ -49,7 +51,12 @@ pub(super) fn definition(old: &Value, object: &Value, errors: &mut Errors) {
     }
     check_names(names, at_names, errors);
     if let Some(schema) = common(spec, "schema") {
-        validation(schema, SPEC.child("validation"), errors);
+        let mut versions = items(spec, "versions");
+        let apart = match versions.any(|v| subresource(v) == Subresource::Status) {
+            true => Subresource::Status,
+            false => Subresource::None,
+        };
+        validation(schema, apart, SPEC.child("validation"), errors);
     }
     if let Some(v) = common(spec, "subresources") {
         subresources(v, SPEC.child("subresources"), errors);
@@ -57,11 +64,67 @@ pub(super) fn definition(old: &Value, object: &Value, errors: &mut Errors) {
     if let Some(list) = common(spec, "additionalPrinterColumns") {
         columns(list, SPEC.child("additionalPrinterColumns"), errors);
     }
-    conversion(at(spec, "conversion"), SPEC.child("conversion"), errors);
+    if let Some(first) = items(spec, "versions").next().filter(|_| common(spec, "selectableFields").is_some())
+    {
+        selectable(first, SPEC.child("selectableFields"), errors);
+    }
+    let unpruned = flag(spec, "preserveUnknownFields");
+    let strategy = text(at(spec, "conversion"), "strategy");
+    let at_conversion = SPEC.child("conversion");
+    if unpruned && has(spec, "conversion") && strategy != "None" {
+        let why = "must be None if spec.preserveUnknownFields is true";
+        errors.push(Cause::invalid(at_conversion.child("strategy"), strategy, why));
+    }
+    conversion(at(spec, "conversion"), at_conversion, errors);
     change(at(old, "spec"), spec, is_established(old), errors);
     status(object, errors);
     stored_versions(object, errors);
     approval(old, object, errors);
+    if unpruned && !flag(at(old, "spec"), "preserveUnknownFields") {
+        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(Cause::invalid(SPEC.child("preserveUnknownFields"), true, why));
+    }
+}
+
+fn subresource(version: &Value) -> Subresource {
+    match has(at(version, "subresources"), "status") {
+        true => Subresource::Status,
+        false => Subresource::None,
+    }
+}
+
+const SELECTABLE_MAX: usize = 8;
+
+/// By which of its fields a version's objects can be selected.
+fn selectable(version: &Value, list: Path<'_>, errors: &mut Errors) {
+    let schema = at(at(version, "schema"), "openAPIV3Schema");
+    let mut seen = HashSet::new();
+    for (i, field) in indexed(version, "selectableFields") {
+        let path = list.index(i);
+        let (at_place, told) = (path.child("jsonPath"), text(field, "jsonPath"));
+        if told.is_empty() {
+            errors.push(Cause::required(at_place, ""));
+            continue;
+        }
+        match place::find(told, schema, place::Brackets::Refused) {
+            Err(why) => errors.push(Cause::invalid(at_place, told, &format!("is an invalid path: {why}"))),
+            Ok((found, names)) => {
+                if names.first() == Some(&"metadata") {
+                    errors.push(Cause::invalid(at_place, told, "must not point to fields in metadata"));
+                }
+                if !["string", "boolean", "integer"].contains(&text(found, "type")) {
+                    let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+                    errors.push(Cause::invalid(at_place, told, why));
+                }
+                if !seen.insert(names) {
+                    errors.push(Cause::duplicate(at_place, told));
+                }
+            }
+        }
+    }
+    if seen.len() > SELECTABLE_MAX {
+        errors.push(Cause::too_many(list, seen.len(), SELECTABLE_MAX));
+    }
 }
 
 /// What a definition's status says: of the names that were taken, what those that are wished for are held to. A stock server takes
@@ -100,12 +163,17 @@ fn common<'v>(spec: &'v Value, key: &str) -> Option<&'v Value> {
 
 fn versions(spec: &Value, errors: &mut Errors) {
     let list = SPEC.child("versions");
+    let unpruned = flag(spec, "preserveUnknownFields");
     for (i, version) in indexed(spec, "versions") {
         if !has(at(version, "schema"), "openAPIV3Schema") {
             let path = list.index(i);
             let schema = path.child("schema");
             errors.push(Cause::required(schema.child("openAPIV3Schema"), ""));
         }
+    }
+    if unpruned && has_defaults(spec) {
+        let why = "must be false in order to use defaults in the schema";
+        errors.push(Cause::invalid(SPEC.child("preserveUnknownFields"), true, why));
     }
     let mut names = HashSet::new();
     let (mut stored, mut unique) = (0, true);
@@ -117,14 +185,18 @@ fn versions(spec: &Value, errors: &mut Errors) {
         if let Some(warning) = at(version, "deprecationWarning").as_str() {
             deprecation(warning, flag(version, "deprecated"), path.child("deprecationWarning"), errors);
         }
-        for (key, check) in [
-            ("schema", validation as fn(&Value, Path<'_>, &mut Errors)),
-            ("subresources", subresources),
-            ("additionalPrinterColumns", columns),
-        ] {
-            if common(spec, key).is_none() {
-                check(at(version, key), path.child(key), errors);
-            }
+        if common(spec, "schema").is_none() {
+            validation(at(version, "schema"), subresource(version), path.child("schema"), errors);
+        }
+        if common(spec, "subresources").is_none() {
+            subresources(at(version, "subresources"), path.child("subresources"), errors);
+        }
+        if common(spec, "additionalPrinterColumns").is_none() {
+            let list = path.child("additionalPrinterColumns");
+            columns(at(version, "additionalPrinterColumns"), list, errors);
+        }
+        if common(spec, "selectableFields").is_none() {
+            selectable(version, path.child("selectableFields"), errors);
         }
     }
     let shown = || {
@@ -144,6 +216,16 @@ fn versions(spec: &Value, errors: &mut Errors) {
     if let Some(first) = items(spec, "versions").next().map(|v| text(v, "name")).filter(|n| !n.is_empty()) {
         name_error(dns_1035_label(first), first, SPEC.child("version"), errors);
     }
+}
+
+fn has_defaults(spec: &Value) -> bool {
+    let mut found = false;
+    for version in items(spec, "versions") {
+        schema::each_schema(at(at(version, "schema"), "openAPIV3Schema"), &mut |s| {
+            found |= has(s, "default");
+        });
+    }
+    found
 }
 
 const WARNING_LEN_MAX: usize = 256;

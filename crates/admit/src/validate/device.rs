@@ -114,9 +114,6 @@ fn selectors(v: &Value, known: Known, path: Path<'_>, errors: &mut Errors) {
 
 /// Whether a device is fit, in CEL.
 fn expression(told: &str, path: Path<'_>, errors: &mut Errors) {
-    if told.is_empty() {
-        return errors.push(Cause::required(path, ""));
-    }
     if told.len() > EXPRESSION_BYTES_MAX {
         return errors.push(Cause::too_long(path, EXPRESSION_BYTES_MAX));
     }
@@ -160,6 +157,46 @@ pub(super) fn template(object: &Value, errors: &mut Errors) {
     super::storage::template_metadata(at(spec, "metadata"), SPEC.child("metadata"), errors);
     let inner = SPEC.child("spec");
     devices(below(spec, &["spec", "devices"]), inner.child("devices"), errors);
+}
+
+/// What a namespace is labelled with whose claims may look into devices that are in use.
+const ADMIN_ACCESS: &str = "resource.kubernetes.io/admin-access";
+
+/// Access of an administrator's kind is for labelled namespaces; the first request that asks for it is told, once.
+pub(super) fn admin_access(
+    request: &crate::Request<'_>,
+    old: Option<&Value>,
+    new: &Value,
+    world: &dyn crate::World,
+    errors: &mut Errors,
+) {
+    let first = |all: Vec<&Value>| all.iter().position(|v| flag(v, "adminAccess"));
+    let results = |o| items(below(o, &["status", "allocation", "devices"]), "results").collect();
+    let spec = match request.resource.plural {
+        "resourceclaims" => at(new, "spec"),
+        "resourceclaimtemplates" => below(new, &["spec", "spec"]),
+        _ => return,
+    };
+    let (place, found) = match (request.subresource, old) {
+        ("status", Some(old)) if first(results(old)).is_none() => {
+            ("status.allocation.devices.results", first(results(new)))
+        }
+        // What is asked for never changes.
+        ("", None) => {
+            let asked = items(at(spec, "devices"), "requests").map(|r| at(r, "exactly"));
+            ("spec.devices.requests", first(asked.collect()))
+        }
+        _ => return,
+    };
+    let Some(i) = found else { return };
+    let namespace = world.namespace(request.namespace);
+    let label = |n: &Value| text(below(n, &["metadata", "labels"]), ADMIN_ACCESS) == "true";
+    if !namespace.is_some_and(|n| label(&n)) {
+        let why = format!(
+            "admin access to devices requires the `{ADMIN_ACCESS}: true` label on the containing namespace"
+        );
+        errors.push(Cause::forbidden(format!("{place}[{i}].adminAccess"), &why));
+    }
 }
 
 /// Requests by their names, with the names of their alternatives.
@@ -404,9 +441,13 @@ fn device_statuses(status: &Value, errors: &mut Errors) {
         if has(device, "shareID") {
             uid(text(device, "shareID"), path.child("shareID"), errors);
         }
-        let id = device_id(device);
-        if !given.contains(&id) {
-            errors.push(Cause::invalid(path, id, "must be an allocated device in the claim"));
+        if !given.contains(&device_id(device)) {
+            let parts = ["driver", "pool", "device", "shareID"].map(|key| Value::from(text(device, key)));
+            let [driver, pool, device, share] = parts;
+            // As Go prints the four.
+            let shown = format!(r#"{{"Driver":{driver},"Pool":{pool},"Device":{device},"ShareID":{share}}}"#);
+            let message = format!("Invalid value: {shown}: must be an allocated device in the claim");
+            errors.push(Cause::new("FieldValueInvalid", path, message));
         }
         let count = items(device, "conditions").count();
         if count > CONDITIONS_MAX {
@@ -670,7 +711,10 @@ fn whose(spec: &Value, errors: &mut Errors) {
         if items(selector, "nodeSelectorTerms").count() != 1 {
             let (terms, why) =
                 (at(selector, "nodeSelectorTerms"), "must have exactly one node selector term");
-            errors.push(Cause::invalid(path.child("nodeSelectorTerms"), terms.clone(), why));
+            let print = |term: &Value| super::internal::print(term, "core.v1.NodeSelectorTerm");
+            let shown: Vec<String> = terms.as_array().into_iter().flatten().map(print).collect();
+            let message = format!("Invalid value: [{}]: {why}", shown.join(","));
+            errors.push(Cause::new("FieldValueInvalid", path.child("nodeSelectorTerms"), message));
         }
     }
     for (key, shown) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
@@ -724,7 +768,23 @@ fn attribute(v: &Value, path: Path<'_>, errors: &mut Errors) {
     match SCALARS.iter().chain(&LISTS).filter(|k| has(v, k)).count() {
         0 => errors.push(Cause::invalid(path, "", why)),
         1 => {}
-        _ => errors.push(Cause::invalid(path, v.clone(), why)),
+        _ => {
+            let forms = ["int", "bool", "string", "version", "ints", "bools", "strings", "versions"];
+            let names = [
+                "IntValue",
+                "BoolValue",
+                "StringValue",
+                "VersionValue",
+                "IntValues",
+                "BoolValues",
+                "StringValues",
+                "VersionValues",
+            ];
+            let shown = forms.iter().zip(names).map(|(form, go)| format!("\"{go}\":{}", at(v, form)));
+            let shown: Vec<String> = shown.collect();
+            let message = format!("Invalid value: {{{}}}: {why}", shown.join(","));
+            errors.push(Cause::new("FieldValueInvalid", path, message));
+        }
     }
 }
 

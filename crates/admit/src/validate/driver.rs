@@ -187,7 +187,10 @@ const ERROR_BYTES_MAX: usize = 1024;
 /// A new attachment's names are those of drivers and volumes.
 pub(super) fn new_attachment(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
-    driver_name(spec, "attacher", SPEC, errors);
+    // That there is none has been told.
+    if !is_empty(spec, "attacher") {
+        driver_name(spec, "attacher", SPEC, errors);
+    }
     let source = at(spec, "source");
     if has(source, "persistentVolumeName") {
         let path = SPEC.child("source");

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use std::collections::HashSet;
 use stoa_kube::Cause;
-use stoa_units::{check_dns_label, check_dns_subdomain, check_label_value};
+use stoa_units::{check_dns_label, check_dns_subdomain, check_label_key, check_label_value};
 
 use super::address;
 use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error, one_of};
+use super::meta;
 use super::network::{PROTOCOLS, Reach, endpoint_address};
-use super::{affinity, meta};
 use crate::value::{at, has, text, texts};
 
 const ENDPOINTS_MAX: usize = 1000;
@@ -46,7 +46,7 @@ fn endpoint(v: &Value, kind: &str, reach: Reach, path: Path<'_>, errors: &mut Er
     for (j, value) in texts(v, "addresses").enumerate() {
         match kind {
             "FQDN" => domain(value, addresses.index(j), errors),
-            "IPv4" | "IPv6" => ip(value, kind, reach, addresses.index(j), errors),
+            "IPv4" | "IPv6" => ip(value, kind, reach, (addresses, j), errors),
             _ => {}
         }
     }
@@ -65,11 +65,18 @@ fn endpoint(v: &Value, kind: &str, reach: Reach, path: Path<'_>, errors: &mut Er
     hints(at(v, "hints"), path.child("hints"), errors);
 }
 
-fn ip(value: &str, kind: &str, reach: Reach, path: Path<'_>, errors: &mut Errors) {
+/// An address of a list. Those of the younger family are written in one form only.
+fn ip(value: &str, kind: &str, reach: Reach, (list, i): (Path<'_>, usize), errors: &mut Errors) {
+    let path = list.index(i);
+    let fault = if kind == "IPv6" { address::strict_fault(value) } else { None };
+    if let Some(why) = fault {
+        return errors.push(Cause::invalid(path, value, &why));
+    }
     let before = errors.len();
     let Some(ip) = address::ip(value, path, errors).filter(|_| errors.len() == before) else { return };
     if ip.is_ipv4() != (kind == "IPv4") {
-        errors.push(Cause::invalid(path, value, &format!("must be an {kind} address")));
+        // A stock server names the list.
+        errors.push(Cause::invalid(list, value, &format!("must be an {kind} address")));
     }
     endpoint_address(value, reach, path, errors);
 }
@@ -128,7 +135,8 @@ fn ports(object: &Value, errors: &mut Errors) {
         }
         one_of(port, "protocol", &PROTOCOLS, path, errors);
         if has(port, "appProtocol") {
-            affinity::qualified(port, "appProtocol", path, errors);
+            let protocol = text(port, "appProtocol");
+            name_error(check_label_key(protocol), protocol, path.child("appProtocol"), errors);
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn status(object: &Value, errors: &mut Errors) {
             errors.push(Cause::duplicate(path.child("type"), kind));
         }
         if kind.is_empty() {
-            errors.push(Cause::required(path.child("type"), "must not be empty"));
+            errors.push(Cause::required(path.child("type"), ""));
         }
     }
 }

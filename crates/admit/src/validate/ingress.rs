@@ -6,8 +6,7 @@ use stoa_units::{check_dns_label, check_dns_subdomain, check_path_segment};
 
 use super::address;
 use super::field::{
-    Errors, Path, dns_subdomain, domain_prefixed_path, immutable, indexed, name_error, port_name_errors,
-    port_number,
+    Errors, Path, dns_subdomain, domain_prefixed_path, indexed, name_error, port_name_errors, port_number,
 };
 use crate::value::{at, has, int, is_empty, path, text, texts};
 
@@ -149,7 +148,12 @@ fn backend(b: &Value, path: Path<'_>, errors: &mut Errors) {
             errors.push(Cause::invalid(path, "", "cannot set both resource and service backends"));
         }
         (false, false) => errors.push(Cause::invalid(path, "", "resource or service backend is required")),
-        (false, true) => reference(at(b, "resource"), path.child("resource"), errors),
+        (false, true) => reference(
+            at(b, "resource"),
+            path.child("resource"),
+            ["kind is required", "name is required"],
+            errors,
+        ),
         (true, false) => backend_service(at(b, "service"), path, errors),
     }
 }
@@ -174,12 +178,12 @@ fn backend_service(service: &Value, path: Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// An object of some group and kind.
-fn reference(v: &Value, path: Path<'_>, errors: &mut Errors) {
+/// An object of some group and kind; `why` is said of its kind and its name where they are missing.
+fn reference(v: &Value, path: Path<'_>, why: [&str; 2], errors: &mut Errors) {
     if has(v, "apiGroup") {
         dns_subdomain(text(v, "apiGroup"), path.child("apiGroup"), errors);
     }
-    for (key, why) in [("kind", "kind is required"), ("name", "name is required")] {
+    for (key, why) in ["kind", "name"].into_iter().zip(why) {
         match text(v, key) {
             "" => errors.push(Cause::required(path.child(key), why)),
             name => name_error(check_path_segment(name), name, path.child(key), errors),
@@ -201,7 +205,7 @@ pub(super) fn ingress_class(object: &Value, errors: &mut Errors) {
         return;
     }
     let at_parameters = SPEC.child("parameters");
-    reference(parameters, at_parameters, errors);
+    reference(parameters, at_parameters, ["", ""], errors);
     let place = at_parameters.child("namespace");
     match text(parameters, "scope") {
         "Namespace" if !has(parameters, "namespace") => {
@@ -215,7 +219,7 @@ pub(super) fn ingress_class(object: &Value, errors: &mut Errors) {
             errors.push(Cause::forbidden(place, "`parameters.scope` is set to 'Cluster'"));
         }
         "Cluster" => {}
-        "" => errors.push(Cause::required(at_parameters.child("scope"), "")),
+        "" if !has(parameters, "scope") => errors.push(Cause::required(at_parameters.child("scope"), "")),
         other => {
             let known = ["Cluster", "Namespace"];
             errors.push(Cause::not_supported(at_parameters.child("scope"), other, &known));
@@ -225,7 +229,10 @@ pub(super) fn ingress_class(object: &Value, errors: &mut Errors) {
 
 /// A changed class, whose controller stays.
 pub(super) fn ingress_class_change(old: &Value, new: &Value, errors: &mut Errors) {
-    immutable(at(old, "spec"), at(new, "spec"), SPEC.child("controller"), "controller", errors);
+    let controller = text(at(new, "spec"), "controller");
+    if text(at(old, "spec"), "controller") != controller {
+        errors.push(Cause::immutable(SPEC.child("controller"), controller));
+    }
 }
 
 /// Where a balancer of load is reached: by addresses, and by names that are none.

@@ -292,14 +292,14 @@ fn containers(spec: &Value, parts: &PodParts<'_>, path: Path<'_>, errors: &mut E
             errors.push(Cause::duplicate(path.child("name"), text(c, "name")));
         }
         probe::check(c, spec, path, errors);
-        restarts(c, path, errors);
+        restarts(c, path, Place::Main, errors);
     }
     host_port_conflicts(items(spec, "containers"), list, errors);
     let list = path.child("initContainers");
     for (i, c) in indexed(spec, "initContainers") {
         let path = list.index(i);
         container::check(c, parts, path, errors);
-        restarts(c, path, errors);
+        restarts(c, path, Place::Init, errors);
         let name = text(c, "name");
         if names.contains(name) {
             errors.push(Cause::duplicate(path.child("name"), name));
@@ -379,15 +379,26 @@ fn init_container(c: &Value, spec: &Value, path: Path<'_>, errors: &mut Errors) 
     }
 }
 
+/// Among which containers one stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Init,
+    Main,
+}
+
 /// When a container starts again, by its own policy and by its exit codes. Rules stand on a policy for what they do not
 /// cover; a rule without values is allowed and says nothing (`In`) or everything (`NotIn`).
-fn restarts(c: &Value, path: Path<'_>, errors: &mut Errors) {
+fn restarts(c: &Value, path: Path<'_>, place: Place, errors: &mut Errors) {
     let list = path.child("restartPolicyRules");
     let count = items(c, "restartPolicyRules").count();
     match text(c, "restartPolicy") {
         "" if count > 0 => {
             let why = "must specify restartPolicy when restart rules are used";
             errors.push(Cause::required(path.child("restartPolicy"), why));
+            // Rules of an init container that stand on no policy are not looked at.
+            if place == Place::Init {
+                return;
+            }
         }
         "" | "Always" | "Never" | "OnFailure" => {}
         other => {

@@ -48,7 +48,12 @@ pub(super) fn role(object: &Value, namespaced: bool, errors: &mut Errors) {
             errors.push(Cause::required(list, why));
         }
         for (i, s) in indexed(aggregation, "clusterRoleSelectors") {
+            let before = errors.len();
             selector::check(s, list.index(i), errors);
+            if errors.len() > before {
+                // What came of it, which is nothing, is what a stock server shows.
+                errors.push(Cause::invalid(list.index(i), Value::Null, "invalid label selector."));
+            }
         }
     }
 }

@@ -332,7 +332,8 @@ fn own_addresses(spec: &Value, stored: &Value, errors: &mut Errors) {
         let why = "may specify no more than one IP for each IP family";
         errors.push(Cause::invalid(list, all(), why));
     }
-    if is_headless(spec) {
+    // What is nobody's wish has no family either.
+    if is_headless(spec) || is_empty(spec, "clusterIP") {
         return;
     }
     for (i, (address, family)) in texts(spec, "clusterIPs").zip(texts(spec, "ipFamilies")).enumerate() {
@@ -370,9 +371,10 @@ pub(super) fn addresses(old: Option<&Value>, object: &Value, errors: &mut Errors
     let unselective = text(spec, "clusterIP") == "None" && is_empty(spec, "selector");
     let list = SPEC.child("clusterIPs");
     let asked = |i: usize| texts(stored, "ipFamilies").nth(i).is_some();
+    let is_known = |i: usize| texts(spec, "ipFamilies").nth(i).is_some_and(|f| i > 0 || f != "IPv6");
     for (i, address) in texts(spec, "clusterIPs").enumerate() {
-        // The family has been taken from the address, unless it was named.
-        if is_v6(address) && !asked(i) && texts(spec, "ipFamilies").nth(i).is_none() {
+        // The first family has been taken from the address.
+        if is_v6(address) && !asked(i) && !is_known(i) {
             let shown = at(spec, "clusterIPs").clone();
             errors.push(Cause::invalid(list.index(i), shown, "IPv6 is not configured on this cluster"));
         }

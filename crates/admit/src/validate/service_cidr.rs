@@ -16,28 +16,41 @@ pub(super) fn service_cidr(object: &Value, errors: &mut Errors) {
     let list = SPEC.child("cidrs");
     let spec = at(object, "spec");
     let cidrs: Vec<&str> = texts(spec, "cidrs").collect();
-    let ranges: Vec<Option<IpNet>> = cidrs.iter().map(|c| address::any_range(c)).collect();
-    let why = match (cidrs.len(), ranges.as_slice()) {
-        (0, _) => return errors.push(Cause::required(list, "at least one CIDR required")),
-        (1, _) => None,
-        (2, [Some(a), Some(b)]) if a.addr().is_ipv4() != b.addr().is_ipv4() => None,
-        (2, _) => {
-            Some("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64")
+    match cidrs.len() {
+        0 => return errors.push(Cause::required(list, "at least one CIDR required")),
+        1 | 2 => {}
+        _ => {
+            let why = "may only hold up to 2 values";
+            return errors.push(internal::invalid(list, spec, "networking.v1.ServiceCIDRSpec", why));
         }
-        _ => Some("may only hold up to 2 values"),
-    };
-    if let Some(why) = why {
-        return errors.push(internal::invalid(list, spec, "networking.v1.ServiceCIDRSpec", why));
     }
     for (i, cidr) in cidrs.iter().enumerate() {
         address::strict_range(cidr, list.index(i), errors);
     }
+    let is_v4 = |c: &&str| address::any_range(c).map(|range: IpNet| range.addr().is_ipv4());
+    if let [a, b] = cidrs.as_slice()
+        && let (Some(a), Some(b)) = (is_v4(a), is_v4(b))
+        && a == b
+    {
+        let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        errors.push(Cause::invalid(list, at(spec, "cidrs").clone(), why));
+    }
 }
 
 pub(super) fn service_cidr_change(old: &Value, new: &Value, errors: &mut Errors) {
-    let (before, after) = (path(old, &["spec", "cidrs"]), path(new, &["spec", "cidrs"]));
-    if before != after {
-        errors.push(Cause::immutable(SPEC.child("cidrs"), after.clone()));
+    let before: Vec<&str> = texts(at(old, "spec"), "cidrs").collect();
+    let after: Vec<&str> = texts(at(new, "spec"), "cidrs").collect();
+    let list = SPEC.child("cidrs");
+    // A range of the other family may join the one there is.
+    let joined = (before.len(), after.len()) == (1, 2);
+    if before.len() != after.len() && !joined {
+        return errors.push(Cause::immutable(list, path(new, &["spec", "cidrs"]).clone()));
+    }
+    for (i, (_, cidr)) in before.iter().zip(&after).enumerate().filter(|(_, (a, b))| a != b) {
+        errors.push(Cause::immutable(list.index(i), *cidr));
+    }
+    if joined {
+        service_cidr(new, errors);
     }
 }
 

@@ -151,7 +151,7 @@ pub(super) fn claim_change(old: &Value, new: &Value, errors: &mut Errors) {
     if moves || before.is_null() && !after.is_null() && is_filled_in {
         put_back("storageClassName", before);
     }
-    if bound && has(spec, "volumeAttributesClassName") {
+    if bound {
         put_back("volumeAttributesClassName", at(stored, "volumeAttributesClassName"));
     }
     let size = |s: &Value| at(at(at(s, "resources"), "requests"), "storage").clone();
@@ -177,20 +177,24 @@ pub(super) fn claim_change(old: &Value, new: &Value, errors: &mut Errors) {
     if at(stored, "volumeMode") != at(spec, "volumeMode") {
         errors.push(Cause::immutable("volumeMode", at(spec, "volumeMode").clone()));
     }
-    attributes_change(stored, spec, errors);
+    attributes_change(old, new, errors);
 }
 
-fn attributes_change(stored: &Value, spec: &Value, errors: &mut Errors) {
+/// Once a claim's volume has a class of attributes, there is always one to be wished for.
+fn attributes_change(old: &Value, new: &Value, errors: &mut Errors) {
     let key = "volumeAttributesClassName";
-    let why = match (at(stored, key), at(spec, key)) {
-        (Value::Null, _) => return,
-        (_, Value::Null) => "update from non-nil value to nil is forbidden",
-        (before, after) if before != after && after == "" => {
-            "update from non-nil value to an empty string is forbidden"
-        }
+    let (before, after) = (path(old, &["spec", key]), path(new, &["spec", key]));
+    if before == after || !has(at(old, "status"), "currentVolumeAttributesClassName") {
+        return;
+    }
+    let none = match after {
+        Value::Null => "nil",
+        after if after == "" => "empty string",
         _ => return,
     };
-    errors.push(Cause::forbidden(SPEC.child(key), why));
+    let why =
+        format!("update to {none} is forbidden when status.currentVolumeAttributesClassName is not nil");
+    errors.push(Cause::forbidden(SPEC.child(key), &why));
 }
 
 /// How a claim's volume grows.
@@ -204,7 +208,7 @@ const RESIZES: [&str; 5] = [
 
 pub(super) fn claim_status(object: &Value, errors: &mut Errors) {
     let (root, status) = (Path::root("status"), at(object, "status"));
-    let at_resize = root.child("allocatedResourceStatus");
+    let at_resize = root.child("allocatedResourceStatuses");
     let capacity = root.child("capacity");
     for (name, value) in pairs(status, "capacity") {
         basic(value, capacity.key(name), errors);
@@ -400,7 +404,10 @@ pub(super) fn volume_change(old: &Value, new: &Value, errors: &mut Errors) {
             required => {
                 let terms: Vec<String> =
                     items(required, "nodeSelectorTerms").map(super::shown::node_term).collect();
-                format!("{{\"Required\":{{\"NodeSelectorTerms\":[{}]}}}}", terms.join(","))
+                match has(required, "nodeSelectorTerms") {
+                    true => format!("{{\"Required\":{{\"NodeSelectorTerms\":[{}]}}}}", terms.join(",")),
+                    false => "{\"Required\":{\"NodeSelectorTerms\":null}}".to_owned(),
+                }
             }
         };
         let why =
@@ -477,12 +484,15 @@ fn allowed_topologies(object: &Value, errors: &mut Errors) {
 }
 
 pub(super) fn class_change(old: &Value, new: &Value, errors: &mut Errors) {
-    for key in ["parameters", "provisioner", "reclaimPolicy"] {
-        if at(old, key) != at(new, key) {
-            errors.push(Cause::forbidden(key, &format!("updates to {key} are forbidden.")));
-        }
+    let nothing = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
+    let (before, after) = (at(old, "parameters"), at(new, "parameters"));
+    if before != after && !(nothing(before) && nothing(after)) {
+        errors.push(Cause::immutable("parameters", after.clone()));
     }
-    if at(old, "volumeBindingMode") != at(new, "volumeBindingMode") {
-        errors.push(Cause::immutable("volumeBindingMode", at(new, "volumeBindingMode").clone()));
+    if text(old, "provisioner") != text(new, "provisioner") {
+        errors.push(Cause::immutable("provisioner", text(new, "provisioner")));
+    }
+    for key in ["reclaimPolicy", "volumeBindingMode"] {
+        super::field::immutable(old, new, Path::root(key), key, errors);
     }
 }

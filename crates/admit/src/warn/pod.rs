@@ -165,6 +165,10 @@ fn overlaps(volume: &Value, out: &mut Vec<String>) {
     }
     let mut all = BTreeSet::new();
     for source in items(at(volume, "projected"), "sources") {
+        if source.as_object().is_some_and(serde_json::Map::is_empty) {
+            out.push(format!("volume {name:?} (Projected) has no sources provided"));
+            continue;
+        }
         let (config, secret) = (at(source, "configMap"), at(source, "secret"));
         let token = at(source, "serviceAccountToken");
         let (found, what) = if has(config, "items") {

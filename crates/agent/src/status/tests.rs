@@ -130,7 +130,7 @@ fn statuses_read_as_a_kubelet_writes_them() {
         (
             &row,
             "i=ok",
-            "Pending [+ + -ContainersNotReady -ContainersNotReady] i:Completed+ a:ContainerCreating",
+            "Pending [+ + -ContainersNotReady -ContainersNotReady] i:Completed+ a:PodInitializing",
         ),
         (&row, "i=ok a=run", "Running [+ + + +] i:Completed+ a:Running+"),
         (
@@ -183,6 +183,7 @@ fn a_pod_out_of_time_fails_with_the_words_it_was_given() {
     let mut o = observed("a=run");
     o.doom = Some(Doom::Failed { reason: "DeadlineExceeded".into(), message: "late".into() });
     assert!(show(&spec, &o).starts_with("Running"));
+    assert_eq!(compute(&pod(spec.clone()), &o, &[], None, at(105)).reason, None);
     o.seen_mut("a").end(ended(143));
     let status = compute(&pod(spec), &o, &[], None, at(105));
     assert_eq!(status.phase.as_deref(), Some("Failed"));
@@ -233,4 +234,82 @@ fn a_container_that_there_was_tells_of_its_resources_also_where_it_names_none() 
         .collect();
     let want = [json!(["a", {}, null]), json!(["b", amount, {"cpu": "100m"}]), json!(["c", null, null])];
     assert_eq!(told, want);
+}
+
+#[test]
+fn a_pod_tells_what_its_containers_have_together() {
+    let of = |cpu: &str, limit: &str| json!({"requests": {"cpu": cpu}, "limits": {"memory": limit}});
+    let spec = json!({
+        "initContainers": [
+            {"name": "s", "restartPolicy": "Always", "resources": of("100m", "1Gi")},
+            {"name": "i", "resources": of("1", "1Gi")}],
+        "containers": [{"name": "a", "resources": of("300m", "512Mi")}, {"name": "b"}],
+        "overhead": {"cpu": "10m", "memory": "1Mi"}});
+    let told = |spec: &Value| {
+        let status = compute(&pod(spec.clone()), &observed(""), &[], None, at(105));
+        json!([status.resources, status.allocated_resources])
+    };
+    let (limits, asked) = (json!({"memory": "2049Mi"}), json!({"cpu": "1110m", "memory": "1Mi"}));
+    assert_eq!(told(&spec), json!([{"limits": limits, "requests": asked}, asked]));
+    assert_eq!(told(&json!({"containers": [{"name": "a"}]})), json!([{}, null]));
+    let mut own = spec.clone();
+    own["resources"] = json!({"requests": {"cpu": "3"}});
+    assert_eq!(told(&own)[1], json!({"cpu": "3010m", "memory": "1Mi"}));
+}
+
+#[test]
+fn all_last_words_of_a_pod_have_a_bound() {
+    let six: Vec<Value> = ('a'..='f').map(|c| json!({"name": c.to_string()})).collect();
+    let mut o = observed("a=fail b=run");
+    let long = Ended { message: "\u{e9}".repeat(3_000), ..ended(1) };
+    o.seen_mut("a").life = Life::Ended(long.clone());
+    o.seen_mut("b").last = Some(long);
+    let status = compute(&pod(json!({"containers": six})), &o, &[], None, at(105));
+    let statuses = status.container_statuses.unwrap();
+    let len = |state: &Option<ContainerState>| {
+        state.as_ref().unwrap().terminated.as_ref().unwrap().message.as_ref().unwrap().len()
+    };
+    assert_eq!((len(&statuses[0].state), len(&statuses[1].last_state)), (2_048, 2_048));
+}
+
+#[test]
+fn what_never_ran_is_told_as_lost_once_its_pod_is_over() {
+    let row = json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}]});
+    let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+    for (spec, containers, want) in [
+        (&two, "a=noimage", "a:ContainerStatusUnknown b:ContainerStatusUnknown"),
+        (&two, "a=fail", "a:Error b:ContainerStatusUnknown"),
+        (&row, "", "i:ContainerStatusUnknown j:PodInitializing a:PodInitializing"),
+        (&row, "i=ok", "i:Completed+ j:PodInitializing a:PodInitializing"),
+        (&row, "i=ok j=ok", "i:Completed+ j:Completed+ a:ContainerStatusUnknown"),
+    ] {
+        let mut o = observed(containers);
+        o.doom = Some(Doom::Deleted);
+        let shown = show(spec, &o);
+        assert_eq!(shown.split_once("] ").unwrap().1, want, "{containers}");
+    }
+}
+
+#[test]
+fn a_pod_sent_back_to_its_beginning_says_so_of_each_container_once() {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]);
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [{"name": "i"}],
+        "containers": [{"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules}]});
+    let mut o = observed("i=ok a=fail");
+    o.containers.values_mut().for_each(Seen::start_over);
+    let unready = "+ + -ContainersNotReady -ContainersNotReady -";
+    let all = "i:RestartingAllContainers a:RestartingAllContainers";
+    assert_eq!(show(&spec, &o), format!("Running [{unready}] {all}"));
+    o.containers.values_mut().for_each(|seen| seen.is_news = false);
+    assert_eq!(show(&spec, &o), format!("Running [{unready}] i:PodInitializing a:PodInitializing"));
+    o.seen_mut("i").begin("y".into(), at(101), String::new());
+    assert_eq!(show(&spec, &o), format!("Pending [{unready}] i:Running a:PodInitializing"));
+    let status = compute(&pod(spec), &o, &[], None, at(105));
+    let (i, a) = (&status.init_container_statuses.unwrap()[0], &status.container_statuses.unwrap()[0]);
+    assert_eq!((i.restart_count, a.restart_count, &a.container_id), (1, 1, &None));
+    let last = a.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!((last.reason.as_deref(), last.exit_code), (Some(RESTARTING_ALL), 137));
+    assert_eq!((&last.finished_at, &last.container_id), (&None, &None));
 }

@@ -56,7 +56,12 @@ pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> 
         let is_listed = asked.resource.has_verb("list") && asked.path.name.is_empty();
         return Err(if is_listed { Status::method_not_allowed() } else { Status::unknown_path() });
     }
-    if let Err(status) = negotiate::check_routed(request.headers(), verb) {
+    let routed = match verb {
+        // A collection is neither patched nor replaced, whatever the body.
+        "update" | "patch" if asked.path.name.is_empty() => Err(Status::method_not_allowed()),
+        _ => negotiate::check_routed(request.headers(), verb),
+    };
+    if let Err(status) = routed {
         body::drain(request.into_body()).await;
         return Err(status);
     }
@@ -352,9 +357,6 @@ fn is_virtual(asked: &Asked<'_>) -> bool {
 }
 
 async fn update(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
-    if asked.path.name.is_empty() {
-        return Err(Status::method_not_allowed());
-    }
     let accepted = negotiate::accept_object(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "UpdateOptions")?;
     let body = read_body(&mut ctx, asked.resource.kind, &request)?;
@@ -412,9 +414,6 @@ fn oddities(kind: PatchKind, parsed: Parsed) -> Vec<String> {
 }
 
 async fn patch(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Status> {
-    if asked.path.name.is_empty() {
-        return Err(Status::method_not_allowed());
-    }
     let accepted = negotiate::accept_object(request.headers())?;
     let mut ctx = context(&asked, request.headers(), "PatchOptions")?;
     let patch = read_patch(&mut ctx, request)?;
@@ -460,9 +459,6 @@ fn read_delete_options(request: &Request<Bytes>) -> Result<Value, Status> {
     let parsed = parsed.map_err(Status::bad_request)?;
     let text = |key: &str| parsed.value[key].as_str().unwrap_or_default();
     let version = text("apiVersion");
-    if version.split('/').count() > 2 {
-        return Err(Status::bad_request(format!("unexpected GroupVersion string: {version}")));
-    }
     // Every group has delete options of its own name.
     let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };
     if !matches!(text("kind"), "" | "DeleteOptions") {

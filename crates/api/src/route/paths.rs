@@ -3,7 +3,7 @@
 use super::{health, zpages};
 use crate::discovery::has_group;
 use crate::metrics;
-use crate::negotiate::{self, Accepted, View};
+use crate::negotiate::{self, Accepted};
 use crate::request::RequestInfo;
 use crate::respond::{Answer, bytes, text, value};
 use crate::state::State;
@@ -25,13 +25,14 @@ pub(super) fn answer(
     if is_routed && method != Method::GET {
         return Err(Status::method_not_allowed());
     }
-    if let ["api" | "apis", ..] = parts.as_slice() {
+    // The list of all groups is no route of a group, and knows less of media types.
+    if matches!(parts.as_slice(), ["api", ..] | ["apis", _, ..]) {
         negotiate::check_accepted(headers, &negotiate::SERVED)?;
     }
     match parts.as_slice() {
         [] => Ok(value(200, Default::default(), &json!({ "paths": index() }))),
-        ["api"] => Ok(state.discovery.root(true, negotiate::accept(headers)?, headers)),
-        ["apis"] => Ok(state.discovery.root(false, negotiate::accept(headers)?, headers)),
+        ["api"] => Ok(state.discovery.root(true, negotiate::accept_discovery(headers)?, headers)),
+        ["apis"] => Ok(state.discovery.root(false, negotiate::accept_discovery(headers)?, headers)),
         ["api", version] => state.discovery.group_version("", version, accepted(headers)?),
         ["apis", group] if has_group(group) => state.discovery.group(group, accepted(headers)?),
         ["apis", group, version] if has_group(group) => {
@@ -75,9 +76,9 @@ fn not_found() -> Answer {
     answer
 }
 
-/// Documents that are no objects have no table.
+/// Documents that are no objects have neither table nor metadata.
 fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
-    Ok(Accepted { view: View::Object, ..negotiate::accept(headers)? })
+    negotiate::accept_plain(headers)
 }
 
 /// The paths that lead somewhere.

@@ -168,3 +168,48 @@ fn a_pod_of_higher_priority_takes_the_place_of_lesser_ones() {
         .await;
     });
 }
+
+#[test]
+fn a_pod_waits_for_its_claims_and_the_one_that_waits_for_it_gets_a_volume_of_its_node() {
+    run(async {
+        let c = Cluster::new().await;
+        c.node("n1", "1").await;
+        c.node("n2", "1").await;
+        let class = json!({"metadata": {"name": "local"}, "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer"});
+        c.create("storageclasses", "", class).await;
+        let claim = |name: &str, class: &str| {
+            json!({"metadata": {"name": name}, "spec": {"storageClassName": class,
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+        };
+        c.create("persistentvolumeclaims", "default", claim("late", "local")).await;
+        c.create("persistentvolumeclaims", "default", claim("never", "none")).await;
+        let user = |name: &str, claim: &str| {
+            json!({"metadata": {"name": name}, "spec": {
+            "containers": [{"name": "c", "image": "i"}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}})
+        };
+        c.create("pods", "default", user("waits", "late")).await;
+        c.create("pods", "default", user("blocked", "never")).await;
+        let said = |c: &Cluster, pod: &str, why: &str| {
+            c.reasons(pod).iter().any(|r| r == &format!("FailedScheduling 0/2 nodes are available: {why}"))
+        };
+        c.until("the reasons", |c| {
+            said(c, "blocked", "pod has unbound immediate PersistentVolumeClaims. not found")
+                && said(c, "waits", "2 node(s) didn't find available persistent volumes to bind. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.")
+        })
+        .await;
+        let volume = json!({"metadata": {"name": "disk"}, "spec": {"capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "local": {"path": "/disk"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions":
+                [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"]}]}]}}}});
+        c.create("persistentvolumes", "", volume).await;
+        c.until("the place", |c| node_of(c, "waits").as_deref() == Some("n2")).await;
+        c.until("the volume", |c| {
+            let claim = c.get("persistentvolumeclaims", "default", "late").unwrap_or_default();
+            claim["spec"]["volumeName"] == "disk" && claim["status"]["phase"] == "Bound"
+        })
+        .await;
+        assert_eq!(node_of(&c, "blocked"), None);
+    });
+}

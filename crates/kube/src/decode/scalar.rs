@@ -10,6 +10,8 @@ use stoa_units::{Quantity, Time};
 pub(super) enum Wrong {
     /// The JSON type, as Go calls it.
     Type(String),
+    /// The same, and the type into which a type that reads itself would have read it.
+    TypeFor(String, &'static str),
     /// The form; the whole message.
     Form(String),
 }
@@ -57,10 +59,6 @@ fn whole(value: &Value, min: i64, max: i64) -> Result<(), Wrong> {
     }
 }
 
-fn plain_type_error(value: &Value, wanted: &str) -> Wrong {
-    Wrong::Form(format!("json: cannot unmarshal {} into Go value of type {wanted}", go::json_type(value)))
-}
-
 fn bytes(value: &mut Value) -> Result<(), Wrong> {
     let Value::String(text) = &*value else { return Err(Wrong::Type(go::json_type(value).to_owned())) };
     // Go's decoder skips line breaks.
@@ -85,7 +83,9 @@ fn bytes(value: &mut Value) -> Result<(), Wrong> {
 }
 
 fn time(value: &mut Value, write: fn(Time) -> String, layout: &str) -> Result<(), Wrong> {
-    let Value::String(text) = &*value else { return Err(plain_type_error(value, "string")) };
+    let Value::String(text) = &*value else {
+        return Err(Wrong::TypeFor(go::json_type(value).to_owned(), "string"));
+    };
     let parsed = if text.as_bytes().get(10) == Some(&b'T') { Time::parse(text) } else { None };
     match parsed {
         Some(t) => {
@@ -95,13 +95,7 @@ fn time(value: &mut Value, write: fn(Time) -> String, layout: &str) -> Result<()
             }
             Ok(())
         }
-        None => {
-            let quoted = go::quote(text);
-            Err(Wrong::Form(format!(
-                "parsing time {quoted} as {}: cannot parse {quoted} as \"2006\"",
-                go::quote(layout)
-            )))
-        }
+        None => Err(Wrong::Form(super::time::refusal(text, layout, layout.contains(".000000")))),
     }
 }
 
@@ -126,10 +120,8 @@ fn int_or_string(value: &Value) -> Result<(), Wrong> {
     match value {
         Value::String(_) => Ok(()),
         Value::Number(n) if fits_i32(n) => Ok(()),
-        Value::Number(n) => {
-            Err(Wrong::Form(format!("json: cannot unmarshal number {n} into Go value of type int32")))
-        }
-        other => Err(plain_type_error(other, "int32")),
+        Value::Number(n) => Err(Wrong::TypeFor(format!("number {n}"), "int32")),
+        other => Err(Wrong::TypeFor(go::json_type(other).to_owned(), "int32")),
     }
 }
 

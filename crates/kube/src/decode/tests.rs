@@ -150,7 +150,23 @@ fn wrong_types_are_named_as_go_names_them() {
         ),
         (
             spec(json!({"containers": [{"livenessProbe": {"httpGet": {"port": true}}}]})),
-            "json: cannot unmarshal bool into Go value of type int32",
+            "json: cannot unmarshal bool into Go struct field HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32",
+        ),
+        (
+            spec(json!({"volumes": [{"emptyDir": {"medium": 1}}]})),
+            "json: cannot unmarshal number into Go struct field EmptyDirVolumeSource.spec.volumes.VolumeSource.emptyDir.medium of type v1.StorageMedium",
+        ),
+        (
+            spec(json!({"volumes": [{"name": 1}]})),
+            "json: cannot unmarshal number into Go struct field Volume.spec.volumes.name of type string",
+        ),
+        (
+            spec(json!({"ephemeralContainers": [{"env": "a"}]})),
+            "json: cannot unmarshal string into Go struct field EphemeralContainer.spec.ephemeralContainers.EphemeralContainerCommon.env of type []v1.EnvVar",
+        ),
+        (
+            json!({"metadata": {"creationTimestamp": 7}}),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string",
         ),
         (
             json!({"metadata": {"creationTimestamp": "now"}}),
@@ -314,4 +330,33 @@ proptest::proptest! {
         proptest::prop_assert_eq!(parsed.value, serde_json::from_str::<Value>(&value.to_string()).expect("JSON"));
         proptest::prop_assert!(parsed.duplicates.is_empty());
     }
+}
+
+#[test]
+fn times_are_refused_in_gos_words() {
+    let layout = "2006-01-02T15:04:05Z07:00";
+    for (text, want) in [
+        ("", " as \"2006-01-02T15:04:05Z07:00\": cannot parse \"\" as \"2006\""),
+        ("2026-01-01", " as \"2006-01-02T15:04:05Z07:00\": cannot parse \"\" as \"T\""),
+        ("2026-1-01", " as \"2006-01-02T15:04:05Z07:00\": cannot parse \"1-01\" as \"01\""),
+        ("2026-13-01T00:00:00Z", ": month out of range"),
+        ("2026-02-30T00:00:00Z", ": day out of range"),
+        ("2026-01-01T24:00:00Z", ": hour out of range"),
+        ("2026-01-01T00:00:00", " as \"2006-01-02T15:04:05Z07:00\": cannot parse \"\" as \"Z07:00\""),
+        (
+            "2026-01-01T00:00:00.5+0200",
+            " as \"2006-01-02T15:04:05Z07:00\": cannot parse \"+0200\" as \"Z07:00\"",
+        ),
+        ("2026-01-01T00:00:00Zx", ": extra text: \"x\""),
+    ] {
+        assert_eq!(
+            super::time::refusal(text, layout, false),
+            format!("parsing time {}{want}", crate::go::quote(text))
+        );
+    }
+    let micros = "2006-01-02T15:04:05.000000Z07:00";
+    assert_eq!(
+        super::time::refusal("2026-01-01T00:00:00Z", micros, true),
+        "parsing time \"2026-01-01T00:00:00Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"Z\" as \".000000\""
+    );
 }

@@ -151,6 +151,7 @@ fn zones_and_schedules_that_nobody_knows_are_told() {
     for (spec, reason) in [
         (json!({"timeZone": "Mars/Olympus"}), "UnknownTimeZone"),
         (json!({"schedule": "often"}), "UnparseableSchedule"),
+        (json!({"schedule": "0 0 31 2 *"}), "InvalidSchedule"),
     ] {
         let mut s = stage(spec);
         s.tick(600);

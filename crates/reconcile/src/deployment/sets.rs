@@ -94,6 +94,8 @@ impl Rollout<'_> {
             on_exists: if ours || known.is_some() { OnExists::Collision } else { OnExists::Fine },
             announce: None,
         });
+        self.makes = true;
+        self.write_created(&name);
         if replicas > 0 {
             self.say_scaled(&name, 0, replicas);
         }

@@ -61,6 +61,23 @@ impl Rollout<'_> {
         self.new.is_some() && c.updated == n && c.replicas == n && c.available == n
     }
 
+    /// Says that the set of that name is being made. All else that the status says stays, so that what the set does then is
+    /// measured by it.
+    pub(super) fn write_created(&mut self, name: &str) {
+        if deadline(self.spec).is_none() {
+            return;
+        }
+        let mut all = self.deployment.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+        let before = all.clone();
+        let message = format!("Created new replica set {name:?}");
+        set(&mut all, condition("Progressing", "True", "NewReplicaSetCreated", message, self.world.now));
+        if all == before {
+            return;
+        }
+        let (id, patch) = (self.id.clone(), json!({"status": {"conditions": all}}));
+        self.actions.push(Action::Patch { id, subresource: "status", patch });
+    }
+
     /// Writes the status if it differs, and the deployment's revision annotation.
     pub(super) fn write_status(&mut self) {
         let meta = &self.deployment.metadata;
@@ -150,9 +167,18 @@ impl Rollout<'_> {
             || c.replicas - c.updated < before.replicas - before.updated
             || c.ready > before.ready
             || c.available > before.available;
-        if moved || old.is_none() || is(AVAILABLE) {
+        if moved {
             self.look_again(now, limit);
             return make("True", "ReplicaSetUpdated", format!("{set} is progressing."));
+        }
+        let name = self.new_set()?.metadata.name.clone().unwrap_or_default();
+        if old.is_none() {
+            self.look_again(now, limit);
+            return make("True", "FoundNewReplicaSet", format!("Found new replica set {name:?}"));
+        }
+        if is(AVAILABLE) {
+            // A set of before is taken up again; no progress is no failure yet.
+            return None;
         }
         let last = old.and_then(|c| c.last_update_time.as_ref()).map_or(now, |t| Time(t.0));
         let until = last.plus(Duration::from_secs(limit.max(0).unsigned_abs().into()));

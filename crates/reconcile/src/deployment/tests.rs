@@ -315,3 +315,18 @@ fn a_name_that_is_taken_is_a_collision_and_the_next_one_differs() {
     stage.settle(&key());
     assert_ne!(text(&stage.all("replicasets")[0]["metadata"]["name"]), taken);
 }
+
+#[test]
+fn a_set_that_is_being_made_is_told_before_what_it_does() {
+    let progress = |s: &Value| s["conditions"][0]["message"].clone();
+    let mut s = stage(&json!({"replicas": 2}));
+    let plan = s.patches(&key());
+    assert_eq!(plan.len(), 1, "the rest of the status is told when the set is there");
+    let made = text(&progress(&plan[0]["status"]));
+    assert!(made.starts_with("Created new replica set \"web-"), "{made}");
+    play(&mut s, |_| true);
+    assert_eq!(condition(&s, "Progressing"), ("True".into(), "NewReplicaSetAvailable".into()));
+    let mut with_none = stage(&json!({"progressDeadlineSeconds": i32::MAX}));
+    with_none.settle(&key());
+    assert_eq!(condition(&with_none, "Progressing").0, "");
+}

@@ -77,3 +77,21 @@ fn where_the_number_of_pods_is_unknown_none_may_go() {
     assert_eq!(status["conditions"][0]["message"], "jobs.batch does not implement the scale subresource");
     assert_eq!(stage.events.len(), 1);
 }
+
+#[test]
+fn what_a_budget_cannot_count_is_told() {
+    let (mut empty, key) = stage(&json!({"minAvailable": 1}), 0, 0);
+    empty.settle(&key);
+    assert_eq!(empty.events, [("NoPods".to_string(), "No matching pods found".to_string())]);
+    let (mut own, key) = stage(&json!({"maxUnavailable": 1}), 1, 1);
+    own.patch("pods", "d", "p0", &json!({"metadata": {"ownerReferences": null}}));
+    own.settle(&key);
+    assert_eq!(own.events.len(), 1);
+    let (reason, message) = &own.events[0];
+    assert_eq!(reason, "UnmanagedPods");
+    let shown = "(selector: &LabelSelector{MatchLabels:map[string]string{app: a,},MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged.";
+    assert!(message.contains(shown), "{message}");
+    let (mut counted, key) = stage(&json!({"minAvailable": 1}), 1, 1);
+    counted.settle(&key);
+    assert!(counted.events.is_empty());
+}

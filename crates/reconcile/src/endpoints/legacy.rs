@@ -52,7 +52,7 @@ struct Content {
     subsets: Vec<Value>,
     truncated: bool,
     /// When each address became what it is.
-    since: BTreeMap<String, Time>,
+    since: BTreeMap<String, (bool, Time)>,
 }
 
 type Address = (bool, String, String);
@@ -80,7 +80,7 @@ fn content(world: &World, service: &Service) -> Content {
             address["hostname"] = json!(host);
         }
         if let Some(moment) = pod.condition("Ready").and_then(|c| c.last_transition_time) {
-            since.insert(pod.id.uid.to_string(), moment);
+            since.insert(pod.id.uid.to_string(), (is_ready(pod), moment));
         }
         values.insert(at.clone(), address);
         for port in ports(service, pod) {
@@ -139,7 +139,7 @@ fn endpoints_id(endpoints: &Endpoints) -> ObjectId {
 }
 
 fn create(service: &Service, content: &Content, labels: &BTreeMap<String, String>) -> Action {
-    let first = content.since.values().copied().chain([created(&service.metadata)]).min();
+    let first = content.since.values().map(|(_, t)| *t).chain([created(&service.metadata)]).min();
     let mut notes = json!({TRIGGERED: first.map(time)});
     if content.truncated {
         notes[OVER_CAPACITY] = "truncated".into();
@@ -166,8 +166,10 @@ fn update(there: &Endpoints, content: &Content, wanted: &BTreeMap<String, String
     if now == content.subsets && labels.is_empty() && says == content.truncated {
         return None;
     }
-    let known: BTreeSet<String> = uids(&now);
-    let fresh = content.since.iter().filter(|(uid, _)| !known.contains(*uid)).map(|(_, t)| *t).min();
+    let known = uids(&now);
+    let is_news = |uid: &String, ready: bool| known.get(uid) != Some(&ready);
+    let fresh =
+        content.since.iter().filter(|(uid, (ready, _))| is_news(uid, *ready)).map(|(_, (_, t))| *t).min();
     let notes = json!({TRIGGERED: fresh.map(time),
         OVER_CAPACITY: content.truncated.then_some("truncated")});
     let subsets = if content.subsets.is_empty() { Value::Null } else { json!(content.subsets) };
@@ -175,8 +177,11 @@ fn update(there: &Endpoints, content: &Content, wanted: &BTreeMap<String, String
     Some(Action::Patch { id: endpoints_id(there), subresource: "", patch })
 }
 
-/// The pods that are published as ready.
-fn uids(subsets: &[Value]) -> BTreeSet<String> {
-    let ready = subsets.iter().filter_map(|s| s["addresses"].as_array()).flatten();
-    ready.filter_map(|a| a["targetRef"]["uid"].as_str().map(String::from)).collect()
+/// The pods that are published, and whether as ready.
+fn uids(subsets: &[Value]) -> BTreeMap<String, bool> {
+    let listed = |field: &'static str, ready: bool| {
+        let all = subsets.iter().filter_map(move |s| s[field].as_array()).flatten();
+        all.filter_map(move |a| Some((a["targetRef"]["uid"].as_str()?.to_string(), ready)))
+    };
+    listed("notReadyAddresses", false).chain(listed("addresses", true)).collect()
 }

@@ -103,4 +103,8 @@ impl Wanted for Mirrored {
     fn since(&self) -> Option<Time> {
         None
     }
+
+    fn is_news(&self, _: &Endpoint) -> bool {
+        true
+    }
 }

@@ -53,6 +53,8 @@ pub(super) trait Wanted {
     fn to_value(&self) -> Value;
     /// Since when it is what it is.
     fn since(&self) -> Option<Time>;
+    /// Whether what it is since then differs from what is published.
+    fn is_news(&self, published: &Endpoint) -> bool;
 }
 
 /// Endpoints of one family with the same ports.
@@ -218,7 +220,7 @@ impl<'a, W: Wanted> Slices<'a, W> {
             resource: resource("discovery.k8s.io", "endpointslices"),
             namespace: self.owner.id.namespace.clone(),
             object: json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
-                "addressType": group.family, "endpoints": values(group, slot), "ports": group.ports}),
+                "addressType": group.family, "endpoints": values(group, slot), "ports": ports(group)}),
             on_exists: OnExists::Fine,
             announce: None,
         }
@@ -246,15 +248,21 @@ impl<'a, W: Wanted> Slices<'a, W> {
         }
         let mut patch = json!({"metadata": {"labels": labels, "annotations": notes}});
         if slot.changed {
-            patch["endpoints"] = values(group, slot).into();
-            patch["ports"] = json!(group.ports);
+            patch["endpoints"] = values(group, slot);
+            patch["ports"] = ports(group);
         }
         Some(Action::Patch { id: self.id(slice), subresource: "", patch })
     }
 }
 
-fn values<W: Wanted>(group: &Group<W>, slot: &Slot) -> Vec<Value> {
-    slot.members.iter().map(|m| group.wanted[*m].to_value()).collect()
+/// An empty list is none, as a stock server stores it.
+fn values<W: Wanted>(group: &Group<W>, slot: &Slot) -> Value {
+    let all: Vec<Value> = slot.members.iter().map(|m| group.wanted[*m].to_value()).collect();
+    if all.is_empty() { Value::Null } else { all.into() }
+}
+
+fn ports<W>(group: &Group<W>) -> Value {
+    if group.ports.is_empty() { Value::Null } else { json!(group.ports) }
 }
 
 /// Which of the wanted are in which slice: where they are, then in slices that change anyway, then in the fullest that takes
@@ -267,7 +275,11 @@ fn settle<W: Wanted>(wanted: &[W], slices: Vec<Arc<EndpointSlice>>, max: usize) 
         for endpoint in slice.endpoints.iter().flatten() {
             match rest.remove(W::published_identity(endpoint)) {
                 Some(i) if wanted[i].is(endpoint) => slot.members.push(i),
-                Some(i) => slot.add(wanted, i),
+                Some(i) if wanted[i].is_news(endpoint) => slot.add(wanted, i),
+                Some(i) => {
+                    slot.changed = true;
+                    slot.members.push(i);
+                }
                 None => slot.changed = true,
             }
         }

@@ -163,4 +163,9 @@ impl Wanted for Member<'_> {
     fn since(&self) -> Option<Time> {
         self.pod.condition("Ready").and_then(|c| c.last_transition_time)
     }
+
+    fn is_news(&self, there: &Endpoint) -> bool {
+        // That it ends, or where it is, did not come with its readiness.
+        there.conditions.as_ref().and_then(|c| c.serving) != Some(self.serving)
+    }
 }

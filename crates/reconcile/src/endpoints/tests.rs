@@ -323,3 +323,33 @@ fn a_look_at_a_large_service_writes_little() {
     s.patch("pods", "d", "p1234", &json!({"status": {"conditions": unready["status"]["conditions"]}}));
     assert_eq!(reconcile(&s.world, &slices_key()).len(), 1);
 }
+
+#[test]
+fn only_what_readiness_changed_has_a_moment() {
+    const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+    let mut s = stage(&json!({}));
+    s.settle(&slices_key());
+    let slice = s.all("endpointslices")[0].clone();
+    assert!(slice["endpoints"].is_null() && slice["ports"].is_null(), "nothing is no empty list");
+    let told = |s: &Stage| {
+        let notes = |o: &Value| o["metadata"]["annotations"][TRIGGERED].is_string();
+        (notes(s.all("endpointslices")[0]), notes(s.get("endpoints", "d", "s")))
+    };
+    pod(&mut s, "a", "10.1.0.1", 8080, true);
+    pod(&mut s, "b", "10.1.0.2", 8080, true);
+    let look = |s: &mut Stage| {
+        s.settle(&slices_key());
+        s.settle(&legacy_key());
+    };
+    look(&mut s);
+    assert_eq!(told(&s), (true, true));
+    s.patch("pods", "d", "a", &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    look(&mut s);
+    assert_eq!(told(&s), (false, false), "that a pod ends came without a change of its readiness");
+    let since = s.world.now;
+    let mut unready = crate::stage::pod_status("Running", false, since);
+    unready["status"]["podIP"] = json!("10.1.0.2");
+    s.patch("pods", "d", "b", &unready);
+    look(&mut s);
+    assert_eq!(told(&s), (true, true));
+}

@@ -97,6 +97,7 @@ impl<'l, 'a> Draft<'l, 'a> {
             (true, None | Some(false)) => {
                 self.condition("Suspended", "True", "JobSuspended", "Job suspended");
                 self.events.push((Level::Normal, "Suspended", "Job suspended".into()));
+                self.new["startTime"] = Value::Null;
             }
             (false, Some(true)) => {
                 self.condition("Suspended", "False", "JobResumed", "Job resumed");

@@ -237,6 +237,7 @@ fn a_suspended_job_rests_and_begins_anew() {
     s.look();
     assert!(s.pods().is_empty());
     assert!(s.job()["failed"].is_null(), "pods that rest have not failed");
+    assert!(s.job()["startTime"].is_null(), "it will begin anew");
     let told: Vec<&str> =
         s.events.iter().map(|(r, _)| r.as_str()).filter(|r| !r.starts_with("Successful")).collect();
     assert_eq!(told, ["Suspended", "Resumed", "Suspended"]);

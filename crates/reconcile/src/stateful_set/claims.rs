@@ -57,7 +57,7 @@ impl Troupe<'_> {
         let (set, pod) = (self.id.name.clone(), self.pod_name(n));
         for object in missing {
             let claim = object["metadata"]["name"].as_str().unwrap_or_default();
-            let error = format!("create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: ");
+            let error = format!("Create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: ");
             self.actions.push(Action::Create {
                 resource: resource("", "persistentvolumeclaims"),
                 namespace: self.id.namespace.clone(),
@@ -66,7 +66,7 @@ impl Troupe<'_> {
                 announce: Some(Announce {
                     about: self.id.clone(),
                     reason: "SuccessfulCreate",
-                    done: "create Claim ".into(),
+                    done: "Create Claim ".into(),
                     end: format!(" Pod {pod} in StatefulSet {set} success").into(),
                     failed: "FailedCreate",
                     error: error.into(),

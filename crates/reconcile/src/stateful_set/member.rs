@@ -21,9 +21,6 @@ impl Troupe<'_> {
         let name = self.pod_name(n);
         let (revision, template) = self.revision_of(n);
         let mut pod = from_template(&self.id, &template);
-        if let Some(meta) = pod["metadata"].as_object_mut() {
-            meta.remove("generateName");
-        }
         pod["metadata"]["name"] = json!(name);
         pod["metadata"]["labels"][POD_NAME] = json!(name);
         pod["metadata"]["labels"][POD_INDEX] = json!(n.to_string());
@@ -44,10 +41,10 @@ impl Troupe<'_> {
             announce: Some(Announce {
                 about: self.id.clone(),
                 reason: "SuccessfulCreate",
-                done: "create Pod ".into(),
+                done: "Create Pod ".into(),
                 end: format!(" in StatefulSet {} successful", self.id.name).into(),
                 failed: "FailedCreate",
-                error: format!("create Pod {name} in StatefulSet {} failed error: ", self.id.name).into(),
+                error: format!("Create Pod {name} in StatefulSet {} failed error: ", self.id.name).into(),
             }),
         });
     }

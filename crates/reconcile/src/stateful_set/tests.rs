@@ -329,3 +329,12 @@ fn a_pod_counts_after_min_ready_seconds_and_the_next_one_waits_for_that() {
     stage.settle(&key());
     assert_eq!(stage.all("pods").len(), 2);
 }
+
+#[test]
+fn pods_and_events_look_as_the_stock_controllers_do() {
+    let mut s = stage(&json!({"replicas": 1}));
+    s.settle(&key());
+    let pod = s.all("pods")[0].clone();
+    assert_eq!((name(&pod), &pod["metadata"]["generateName"]), ("web-0", &json!("web-")));
+    assert_eq!(s.events, [("SuccessfulCreate".to_string(), "Create Pod ".to_string())]);
+}

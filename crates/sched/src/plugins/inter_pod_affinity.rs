@@ -2,6 +2,7 @@
 //! placed already demand of newcomers.
 
 use crate::pod::PodTerm;
+use crate::snapshot::Without;
 use crate::{NodeInfo, PodInfo, Reason, Snapshot};
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -33,20 +34,21 @@ pub fn is_guarded_against(snapshot: &Snapshot, pod: &PodInfo) -> bool {
 }
 
 /// Looks up where the pods of every term are.
-pub fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo) -> Neighbours<'a> {
+pub(crate) fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo, without: &Without<'_>) -> Neighbours<'a> {
     let namespace = &*pod.name.namespace;
     let mut guarded = HashSet::new();
     for (term, nodes) in &snapshot.anti_terms {
         if !term.matches(namespace, &pod.labels, snapshot.namespace_labels(namespace)) {
             continue;
         }
-        for node in nodes.keys().filter_map(|id| snapshot.node(id)) {
+        let guarded_still = nodes.iter().filter(|(id, n)| **n > without.guards(term, id));
+        for node in guarded_still.filter_map(|(id, _)| snapshot.node(id)) {
             if let Some(value) = node.labels.get(&term.topology_key) {
                 guarded.insert((term.topology_key.as_str(), value.as_str()));
             }
         }
     }
-    let look = |term: &'a PodTerm| find(snapshot, pod, term);
+    let look = |term: &'a PodTerm| find(snapshot, pod, term, without);
     Neighbours {
         near: pod.affinity.iter().map(look).collect(),
         far: pod.anti_affinity.iter().map(look).collect(),
@@ -55,9 +57,9 @@ pub fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo) -> Neighbours<'a> {
     }
 }
 
-fn find<'a>(snapshot: &'a Snapshot, pod: &PodInfo, term: &'a PodTerm) -> Found<'a> {
+fn find<'a>(snapshot: &'a Snapshot, pod: &PodInfo, term: &'a PodTerm, without: &Without<'_>) -> Found<'a> {
     let (mut domains, mut any) = (HashMap::new(), false);
-    for placed in snapshot.pods_of(term) {
+    for placed in snapshot.pods_of(term).filter(|p| !without.has(p)) {
         any = true;
         let node = snapshot.node(&placed.node);
         if let Some(value) = node.and_then(|n| n.labels.get(&term.topology_key)) {

@@ -12,6 +12,7 @@ pub mod node_unschedulable;
 pub mod pod_topology_spread;
 pub mod scheduling_gates;
 pub mod taint_toleration;
+pub mod volume_binding;
 
 use crate::{NodeInfo, Reason, Room, Shape};
 
@@ -66,7 +67,7 @@ pub struct Table {
 }
 
 /// The registry. A new plugin is a file and a row here; see also [`pod_topology_spread`], [`inter_pod_affinity`] (which
-/// look at other pods) and [`scheduling_gates`] (which looks at no node).
+/// look at other pods), [`volume_binding`] (which looks at claims) and [`scheduling_gates`] (which looks at no node).
 pub static TABLE: Table = Table {
     node: &[
         NodePlugin { name: "NodeUnschedulable", filter: Some(node_unschedulable::filter), score: None },

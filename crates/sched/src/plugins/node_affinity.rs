@@ -6,6 +6,12 @@ use std::collections::BTreeMap;
 use stoa_kube::typed::PodSpec;
 use stoa_units::LabelSelector;
 
+/// Why nodes are ruled out that are not among those which the pod names.
+pub const UNNAMED: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
+
+/// Why a pod goes nowhere each of whose terms names several nodes at once.
+pub const CONFLICT: &str = "pod affinity terms conflict";
+
 /// Why a node that the pod does not ask for is ruled out.
 pub const MISMATCH: &str = "node(s) didn't match Pod's node affinity/selector";
 
@@ -22,6 +28,11 @@ fn are_met(
     labels: &BTreeMap<String, String>,
 ) -> bool {
     selector.matches(labels) && required.is_none_or(|terms| terms.iter().any(|t| matches(t, node, labels)))
+}
+
+/// Whether the node is meant by one of the terms.
+pub(crate) fn is_one_of(terms: &[NodeTerm], node: &NodeInfo) -> bool {
+    terms.iter().any(|t| matches(t, node.id.as_str(), &node.labels))
 }
 
 /// Whether a node of this name and these labels is one that a pod asks for: what its agent asks once more when the pod

@@ -2,6 +2,7 @@
 
 use crate::plugins::{node_affinity, taint_toleration};
 use crate::pod::Spread;
+use crate::snapshot::Without;
 use crate::{NodeInfo, PodInfo, Reason, Snapshot};
 use std::collections::HashMap;
 
@@ -17,11 +18,16 @@ struct Count<'a> {
 pub struct Spreading<'a>(Vec<Count<'a>>);
 
 /// Counts the pods in every domain.
-pub fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo) -> Spreading<'a> {
-    Spreading(pod.spread.iter().map(|c| count(snapshot, pod, c)).collect())
+pub(crate) fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo, without: &Without<'_>) -> Spreading<'a> {
+    Spreading(pod.spread.iter().map(|c| count(snapshot, pod, c, without)).collect())
 }
 
-fn count<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo, constraint: &'a Spread) -> Count<'a> {
+fn count<'a>(
+    snapshot: &'a Snapshot,
+    pod: &'a PodInfo,
+    constraint: &'a Spread,
+    without: &Without<'_>,
+) -> Count<'a> {
     let mut domains: HashMap<&str, i64> = HashMap::new();
     let counts = |node: &NodeInfo| {
         (!constraint.honor_affinity || node_affinity::is_wanted(&pod.shape, node))
@@ -33,7 +39,7 @@ fn count<'a>(snapshot: &'a Snapshot, pod: &'a PodInfo, constraint: &'a Spread) -
         }
     }
     for placed in snapshot.pods_in(&pod.name.namespace) {
-        if placed.terminating || !constraint.selector.matches(&placed.pod.labels) {
+        if placed.terminating || without.has(placed) || !constraint.selector.matches(&placed.pod.labels) {
             continue;
         }
         let node = snapshot.node(&placed.node).filter(|n| counts(n));

@@ -85,6 +85,15 @@ fn volumes_render_as_their_sources_say() {
             "error: failed to fetch token: no token for audience \"x\" yet",
         ),
         (
+            json!({"name": "v", "projected": {"sources": [
+                {"secret": {"name": "none"}}, {"configMap": {"name": "none"}}, {"secret": {"name": "none"}}]}}),
+            "error: [secret \"none\" not found, configmap \"none\" not found]",
+        ),
+        (
+            json!({"name": "v", "csi": {"driver": "d"}}),
+            "error: kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name d not found in the list of registered CSI drivers",
+        ),
+        (
             json!({"name": "v", "nfs": {"server": "a", "path": "/"}}),
             "error: volume \"v\" is of a kind that this node does not support",
         ),

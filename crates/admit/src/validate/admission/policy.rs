@@ -6,13 +6,15 @@ use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
 use super::super::field::{Errors, Path, dns_subdomain, indexed, name_error, one_of, optional_one_of};
-use super::{Declares, expression, match_conditions, param_kind, param_ref, rule};
+use super::{Declares, expression, found, match_conditions, param_kind, param_ref, rule};
 use crate::cel::{RESERVED, Type};
 use crate::value::{at, has, is_empty, text, texts};
 
 const SPEC: Path<'static> = Path::root("spec");
 const NEEDS_ONE: &str = "validations or auditAnnotations must contain at least one item";
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
+/// What is deleted cannot be changed.
+const MUTATING: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const VALUE_BYTES_MAX: usize = 5 * 1024;
 
 /// What policies of both kinds say.
@@ -39,7 +41,7 @@ fn common(spec: &Value, errors: &mut Errors) {
         if name.trim().is_empty() {
             errors.push(Cause::required(path.child("name"), "name is not specified"));
         } else if !is_identifier(name) {
-            errors.push(Cause::invalid(path.child("name"), name, "name is not a valid CEL identifier"));
+            errors.push(Cause::invalid(path.child("name"), name, "must be a valid CEL identifier"));
         }
         let told = text(variable, "expression");
         if told.trim().is_empty() {
@@ -121,7 +123,9 @@ fn audit_annotations(object: &Value, spec: &Value, errors: &mut Errors) {
             let why = "requires metadata.name be non-empty";
             errors.push(Cause::invalid(path.child("key"), key, why));
         } else {
-            name_error(check_label_key(&format!("{policy}/{key}")), key, path.child("key"), errors);
+            // The key that is written down, which begins with the policy's name.
+            let whole = format!("{policy}/{key}");
+            name_error(check_label_key(&whole), &whole, path.child("key"), errors);
         }
         let value = text(annotation, "valueExpression").trim();
         if value.is_empty() {
@@ -169,25 +173,44 @@ pub(in super::super) fn mutating_policy(object: &Value, errors: &mut Errors) {
         } else {
             let (at_own, told) = (path.child(own), text(at(mutation, own), "expression"));
             if told.trim().is_empty() {
-                errors.push(Cause::required(at_own.child("expression"), "expression is not specified"));
+                errors.push(Cause::required(at_own.child("expression"), ""));
             } else {
-                expression(told, &[], declares(spec), at_own.child("expression"), errors);
+                changes(own, told.trim(), declares(spec), at_own.child("expression"), errors);
             }
         }
         if has(mutation, other) {
             let why = format!("must not be specified when patchType is {kind}");
-            errors.push(Cause::invalid_unshown(path.child(other), &why));
+            // Its name in braces, for whatever it is.
+            errors.push(Cause::invalid(path.child(other), format!("{{{other}}}"), &why));
         }
     }
     one_of(spec, "reinvocationPolicy", &["IfNeeded", "Never"], SPEC, errors);
 }
 
-/// Only what makes or changes an object can be changed.
+/// An expression that comes to what is changed: an object, or a list of steps. What such values hold is not looked into.
+fn changes(kind: &str, told: &str, declares: Declares, path: Path<'_>, errors: &mut Errors) {
+    let before = errors.len();
+    expression(told, &[], declares, path, errors);
+    if errors.len() > before {
+        return;
+    }
+    let wanted = if kind == "jsonPatch" { "list(JSONPatch)" } else { "Object" };
+    match found(told, declares) {
+        None | Some(Type::Dyn) => {}
+        Some(Type::List) if kind == "jsonPatch" => {}
+        Some(other) => {
+            let why = format!("must evaluate to {wanted} but got {}", other.whole_name());
+            errors.push(Cause::invalid(path, told, &why));
+        }
+    }
+}
+
+/// Whether the requests that are meant bring something to change.
 fn operations(v: &Value, path: Path<'_>, errors: &mut Errors) {
     let rules = path.child("resourceRules");
     for (_, rule) in indexed(v, "resourceRules") {
-        for operation in texts(rule, "operations").filter(|o| !matches!(*o, "CREATE" | "UPDATE")) {
-            errors.push(Cause::not_supported(rules.child("operations"), operation, &["CREATE", "UPDATE"]));
+        for operation in texts(rule, "operations").filter(|o| !MUTATING.contains(o)) {
+            errors.push(Cause::not_supported(rules.child("operations"), operation, &MUTATING));
         }
     }
 }

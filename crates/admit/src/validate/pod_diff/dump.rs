@@ -90,6 +90,31 @@ pub(in crate::validate) fn order(type_name: &str) -> Option<&'static str> {
             "Driver VolumeHandle ReadOnly FSType VolumeAttributes ControllerPublishSecretRef NodeStageSecretRef \
              NodePublishSecretRef ControllerExpandSecretRef NodeExpandSecretRef"
         }
+        "GCEPersistentDiskVolumeSource" => "PDName FSType Partition ReadOnly",
+        "AWSElasticBlockStoreVolumeSource" => "VolumeID FSType Partition ReadOnly",
+        "GlusterfsPersistentVolumeSource" => "EndpointsName Path ReadOnly EndpointsNamespace",
+        "RBDPersistentVolumeSource" => {
+            "CephMonitors RBDImage FSType RBDPool RadosUser Keyring SecretRef ReadOnly"
+        }
+        "QuobyteVolumeSource" => "Registry Volume ReadOnly User Group Tenant",
+        "ISCSIPersistentVolumeSource" => {
+            "TargetPortal IQN Lun ISCSIInterface FSType ReadOnly Portals DiscoveryCHAPAuth SessionCHAPAuth SecretRef \
+             InitiatorName"
+        }
+        "FlexPersistentVolumeSource" => "Driver FSType SecretRef ReadOnly Options",
+        "CinderPersistentVolumeSource" => "VolumeID FSType ReadOnly SecretRef",
+        "CephFSPersistentVolumeSource" => "Monitors Path User SecretFile SecretRef ReadOnly",
+        "FCVolumeSource" => "TargetWWNs Lun FSType ReadOnly WWIDs",
+        "AzureFilePersistentVolumeSource" => "SecretName ShareName ReadOnly SecretNamespace",
+        "VsphereVirtualDiskVolumeSource" => "VolumePath FSType StoragePolicyName StoragePolicyID",
+        "AzureDiskVolumeSource" => "DiskName DataDiskURI CachingMode FSType ReadOnly Kind",
+        "PhotonPersistentDiskVolumeSource" => "PdID FSType",
+        "PortworxVolumeSource" => "VolumeID FSType ReadOnly",
+        "ScaleIOPersistentVolumeSource" => {
+            "Gateway System SecretRef SSLEnabled ProtectionDomain StoragePool StorageMode VolumeName FSType ReadOnly"
+        }
+        "StorageOSPersistentVolumeSource" => "VolumeName VolumeNamespace FSType ReadOnly SecretRef",
+        "ObjectReference" => "Kind Namespace Name UID APIVersion ResourceVersion FieldPath",
         "SecretReference" => "Name Namespace",
         "Toleration" => "Key Operator Value Effect TolerationSeconds",
         "HostAlias" => "IP Hostnames",
@@ -165,6 +190,9 @@ impl Printer {
     }
 
     fn shaped(&mut self, v: &Value, (ty, shape): (Type<'_>, &str), key: &str, comma: &str) {
+        if ty.name().starts_with("apis.meta.") {
+            return self.written(v, ty, key, comma);
+        }
         let fields: Vec<(String, Option<Field<'_>>)> = match order(shape) {
             Some(names) => names.split_whitespace().map(|go| (go.to_owned(), find(ty, go))).collect(),
             None => ty.fields().map(|f| (go_name(f.name()), Some(f))).collect(),
@@ -176,6 +204,19 @@ impl Printer {
                 Some(f) => out.value(at(v, f.name()), f.kind(), f.is_pointer(), &key, comma),
                 None => out.line(format!("{key}null{comma}")),
             }
+        });
+    }
+
+    /// A type of the meta group, which has one form only: as it is written, without what is not there. Whatever is no option of it
+    /// is a part of it always.
+    fn written(&mut self, v: &Value, ty: Type<'_>, key: &str, comma: &str) {
+        let always = |f: &Field<'_>| matches!(f.name(), "key" | "operator");
+        let mut fields: Vec<Field<'_>> =
+            ty.fields().filter(|f| always(f) || has_entries(at(v, f.name()))).collect();
+        fields.sort_by_key(|f| f.name() == "matchExpressions");
+        self.nested(key, comma, ['{', '}'], fields.len(), |out, i, comma| {
+            let f = fields[i];
+            out.value(at(v, f.name()), f.kind(), f.is_pointer(), &format!("{:?}: ", f.name()), comma);
         });
     }
 
@@ -201,6 +242,15 @@ impl Printer {
     }
 }
 
+fn has_entries(v: &Value) -> bool {
+    match v {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Null => false,
+        v => v != "",
+    }
+}
+
 /// What Go prints of a value that was never set.
 fn zero(kind: Kind<'_>) -> String {
     match kind {
@@ -218,6 +268,15 @@ pub(in crate::validate) fn find<'a>(ty: Type<'a>, go: &str) -> Option<Field<'a>>
     let json = match go {
         "CephFS" => "cephfs".to_owned(),
         "StorageOS" => "storageos".to_owned(),
+        "CephMonitors" => "monitors".to_owned(),
+        "RBDImage" => "image".to_owned(),
+        "RBDPool" => "pool".to_owned(),
+        "RadosUser" => "user".to_owned(),
+        "DataDiskURI" => "diskURI".to_owned(),
+        "EndpointsName" => "endpoints".to_owned(),
+        "WWIDs" => "wwids".to_owned(),
+        "DiscoveryCHAPAuth" => "chapAuthDiscovery".to_owned(),
+        "SessionCHAPAuth" => "chapAuthSession".to_owned(),
         _ => json_name(go),
     };
     match ty.field(&json) {
