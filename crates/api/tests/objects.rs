@@ -541,14 +541,11 @@ async fn what_has_a_namespace_is_only_listed_without_it() {
         ("GET", "/api/v1/configmaps", 200),
         ("POST", "/api/v1/configmaps", 405),
         ("DELETE", "/api/v1/configmaps", 405),
-<<<<<<< HEAD
         ("GET", "/api/v1/configmaps/a", 404),
         ("PUT", "/api/v1/configmaps/a", 404),
         ("DELETE", "/api/v1/configmaps/a", 404),
-=======
         ("PATCH", MAPS, 405),
         ("PUT", MAPS, 405),
->>>>>>> parent of 2bd1cf2 (What was not seen through all stories waits)
         ("POST", "/api/v1/bindings", 404),
         ("POST", "/apis/authorization.k8s.io/v1/localsubjectaccessreviews", 404),
     ] {
