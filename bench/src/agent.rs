@@ -3,10 +3,11 @@
 //! namespace, an address, a volume with a token and a status in the API; a container of `ctr` has none of these.
 
 use crate::clock;
-use crate::cluster::{Cluster, cmdlines};
+use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::pods::{create_and_wait, make_images};
 use crate::report::{Better, beside, figure, section};
+use crate::server::{cmdlines, pss_of};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -65,7 +66,7 @@ async fn pods(stoa: &Path, dir: &Path, images: &Path) -> Result<Figures> {
     make_images(stoa, dir, images)?;
     let max = (MANY + 10).to_string();
     let cluster = Cluster::start(stoa, dir, &["--max-pods", &max, "--node-cidr-mask-size", "22"])?;
-    let mut c = Connection::open(&cluster.credentials).await?;
+    let mut c = Connection::open(&cluster.server.credentials).await?;
     // Whatever is made once is made now.
     create_and_wait(&mut c, "first", 1).await?;
     one_by_one(&mut c, "idle").await?;
@@ -120,7 +121,7 @@ async fn delete_all(cluster: &Cluster, c: &mut Connection) -> Result<()> {
 
 fn pss_of_all(pids: &[u32]) -> Result<u64> {
     // A helper that ended meanwhile has no memory.
-    pids.iter().map(|pid| Cluster::pss_of(*pid).or(Ok(0))).sum()
+    pids.iter().map(|pid| pss_of(*pid).or(Ok(0))).sum()
 }
 
 /// The files that `make_images` made `busybox` of.

@@ -3,13 +3,14 @@
 
 use crate::bare::Bare;
 use crate::clock;
-use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::report::{Better, beside, figure, section};
+use crate::server::{Server, pss_of};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::json;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,41 +45,37 @@ const POD_MEMORY_BUDGET_KIB: f64 = 8.0;
 const STOCK_CREATES: f64 = 1_377.0;
 const STOCK_GETS: f64 = 2_874.0;
 
-/// Runs all of it against `cluster`.
-pub async fn run(cluster: &Cluster) -> Result<()> {
+/// Runs all of it against `server`; with the folder of stoa's data also the least that a durable write costs, measured in it.
+pub async fn run(server: &Server, dir: Option<&Path>) -> Result<()> {
     section("Kubernetes API, 32 workers on 4 HTTP/2 connections, client on the same cores");
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
-        connections.push(Connection::open(&cluster.credentials).await?);
+        connections.push(Connection::open(&server.credentials).await?);
     }
     let c = &mut connections[0].clone();
     let request = |i| (JSON, "POST", MAPS.to_string(), config_map(i, "created"));
-    let cost = timed(cluster, &connections, CREATES, request).await?;
+    let cost = timed(server, &connections, CREATES, request).await?;
     cost.show_beside("create ConfigMap of 1 KiB", STOCK_CREATES, WRITE_CPU_BUDGET_US);
-    let least = bare_write(cluster).await?;
-    beside(
-        "    beyond the least a durable write costs",
-        cost.cpu_us - least,
-        "µs",
-        "the least",
-        least,
-        Better::Less,
-    );
-    writes(cluster, &connections).await?;
+    if let Some(dir) = dir {
+        let least = bare_write(server, dir).await?;
+        let beyond = cost.cpu_us - least;
+        beside("    beyond the least a durable write costs", beyond, "µs", "the least", least, Better::Less);
+    }
+    writes(server, &connections).await?;
     let request = |i| (JSON, "GET", format!("{MAPS}/c{}", i % CREATES), String::new());
-    let cost = timed(cluster, &connections, GETS, request).await?;
+    let cost = timed(server, &connections, GETS, request).await?;
     cost.show_beside("get ConfigMap", STOCK_GETS, READ_CPU_BUDGET_US);
     for (count, query) in [(1, "fieldSelector=metadata.name%3Dc7"), (500, "limit=500")] {
         let request = move |_| (JSON, "GET", format!("{MAPS}?{query}"), String::new());
-        let cost = timed(cluster, &connections, LISTS, request).await?;
+        let cost = timed(server, &connections, LISTS, request).await?;
         figure(&format!("list of {count}"), cost.rate, "/s");
         figure("  server CPU", cost.cpu_us, "µs");
     }
     for (watchers, creates) in FAN_OUTS {
-        fan_out(cluster, c, watchers, creates).await?;
+        fan_out(server, c, watchers, creates).await?;
     }
-    informers(cluster, c, &connections).await?;
-    list(cluster, c, &connections).await
+    informers(server, c, &connections).await?;
+    list(server, c, &connections).await
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -90,20 +87,20 @@ fn config_map(i: u64, state: &str) -> String {
 }
 
 /// The other ways of writing, upon what was created.
-async fn writes(cluster: &Cluster, connections: &[Connection]) -> Result<()> {
+async fn writes(server: &Server, connections: &[Connection]) -> Result<()> {
     let path = |i: u64| format!("{MAPS}/c{i}");
     let put = move |i| (JSON, "PUT", path(i), config_map(i, "updated"));
-    timed(cluster, connections, WRITES, put).await?.show("update ConfigMap", WRITE_CPU_BUDGET_US);
+    timed(server, connections, WRITES, put).await?.show("update ConfigMap", WRITE_CPU_BUDGET_US);
     let merge = move |i| {
         let patch = json!({"metadata": {"labels": {"state": "patched"}}});
         ("application/merge-patch+json", "PATCH", path(i), patch.to_string())
     };
-    timed(cluster, connections, WRITES, merge).await?.show("patch ConfigMap (merge)", WRITE_CPU_BUDGET_US);
+    timed(server, connections, WRITES, merge).await?.show("patch ConfigMap (merge)", WRITE_CPU_BUDGET_US);
     let apply = move |i| {
         let path = format!("{}?fieldManager=bench&force=true", path(i));
         ("application/apply-patch+yaml", "PATCH", path, config_map(i, "applied"))
     };
-    timed(cluster, connections, WRITES, apply)
+    timed(server, connections, WRITES, apply)
         .await?
         .show("apply ConfigMap (server-side)", WRITE_CPU_BUDGET_US);
     Ok(())
@@ -130,8 +127,8 @@ impl Cost {
 }
 
 /// The CPU time of the same writes on a server that does nothing but receive, sync and answer them.
-async fn bare_write(cluster: &Cluster) -> Result<f64> {
-    let bare = Bare::start(cluster.dir(), &cluster.credentials)?;
+async fn bare_write(server: &Server, dir: &Path) -> Result<f64> {
+    let bare = Bare::start(dir, &server.credentials)?;
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(Connection::open(&bare.credentials).await?);
@@ -145,13 +142,13 @@ async fn bare_write(cluster: &Cluster) -> Result<f64> {
     Ok(cost)
 }
 
-async fn timed<F>(cluster: &Cluster, connections: &[Connection], total: u64, request: F) -> Result<Cost>
+async fn timed<F>(server: &Server, connections: &[Connection], total: u64, request: F) -> Result<Cost>
 where
     F: Fn(u64) -> (&'static str, &'static str, String, String) + Send + Sync + 'static,
 {
-    let cpu = cluster.cpu()?;
+    let cpu = server.cpu()?;
     let rate = load(connections, total, request).await?;
-    let cpu = cluster.cpu()? - cpu;
+    let cpu = server.cpu()? - cpu;
     Ok(Cost { rate, cpu_us: cpu.as_secs_f64() * 1e6 / total as f64 })
 }
 
@@ -190,7 +187,7 @@ fn pod(i: u64) -> String {
     .to_string()
 }
 
-async fn list(cluster: &Cluster, c: &mut Connection, connections: &[Connection]) -> Result<()> {
+async fn list(server: &Server, c: &mut Connection, connections: &[Connection]) -> Result<()> {
     let path = "/api/v1/namespaces/listed/pods";
     c.call("POST", "/api/v1/namespaces", json!({"metadata": {"name": "listed"}}).to_string()).await?;
     // The service account that admission asks for is made by a controller.
@@ -207,11 +204,11 @@ async fn list(cluster: &Cluster, c: &mut Connection, connections: &[Connection])
     let p50 = clock::quantile_ms(&mut samples, 0.5);
     figure(&format!("list of {PODS} pods, {:.1} MB", size as f64 / 1e6), p50, "ms");
     let more = PODS_MANY - PODS;
-    let before = cluster.pss_bytes()?;
+    let before = server.pss_bytes()?;
     load(connections, more, move |i| (JSON, "POST", path.to_string(), pod(PODS + i))).await?;
-    let grown = cluster.pss_bytes()?.saturating_sub(before) as f64 / more as f64 / 1024.0;
+    let grown = server.pss_bytes()?.saturating_sub(before) as f64 / more as f64 / 1024.0;
     beside("memory for each further pod object", grown, "KiB", "budget", POD_MEMORY_BUDGET_KIB, Better::Less);
-    let peak = Peak::begin(cluster)?;
+    let peak = Peak::begin(server)?;
     let begun = clock::now();
     let size = drain(c, path).await?;
     let took = begun.elapsed().as_secs_f64();
@@ -219,7 +216,7 @@ async fn list(cluster: &Cluster, c: &mut Connection, connections: &[Connection])
     beside(&what, took, "s", "budget", LIST_100K_BUDGET_S, Better::Less);
     let mut lists = Vec::new();
     for _ in 0..LISTS_AT_ONCE {
-        let mut c = Connection::open(&cluster.credentials).await?;
+        let mut c = Connection::open(&server.credentials).await?;
         lists.push(tokio::spawn(async move { drain(&mut c, path).await }));
     }
     for list in lists {
@@ -248,14 +245,14 @@ struct Peak {
 }
 
 impl Peak {
-    fn begin(cluster: &Cluster) -> Result<Peak> {
-        let (before, pid) = (cluster.pss_bytes()?, cluster.pid());
+    fn begin(server: &Server) -> Result<Peak> {
+        let (before, pids) = (server.pss_bytes()?, server.pids.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let seen = tokio::spawn(async move {
             let mut highest = before;
             while !stopped.load(Ordering::Relaxed) {
-                highest = highest.max(Cluster::pss_of(pid).unwrap_or(0));
+                highest = highest.max(pids.iter().map(|pid| pss_of(*pid).unwrap_or(0)).sum());
                 tokio::time::sleep(SAMPLE_EVERY).await;
             }
             highest
@@ -271,17 +268,17 @@ impl Peak {
 }
 
 /// Lists and then watches, all at the same time, as after a restart of everything.
-async fn informers(cluster: &Cluster, c: &mut Connection, connections: &[Connection]) -> Result<()> {
+async fn informers(server: &Server, c: &mut Connection, connections: &[Connection]) -> Result<()> {
     let maps = "/api/v1/namespaces/informed/configmaps";
     c.call("POST", "/api/v1/namespaces", json!({"metadata": {"name": "informed"}}).to_string()).await?;
     load(connections, INFORMED, move |i| (JSON, "POST", maps.to_string(), config_map(i, "informed"))).await?;
-    let peak = Peak::begin(cluster)?;
+    let peak = Peak::begin(server)?;
     let begun = clock::now();
     let mut started = Vec::new();
     let mut open = Vec::new();
     for i in 0..INFORMERS {
         if i % STREAMS_PER_CONNECTION == 0 {
-            open.push(Connection::open(&cluster.credentials).await?);
+            open.push(Connection::open(&server.credentials).await?);
         }
         let mut c = open[i / STREAMS_PER_CONNECTION].clone();
         started.push(tokio::spawn(async move {
@@ -314,7 +311,7 @@ async fn wait_for(c: &mut Connection, path: &str) -> Result<()> {
 }
 
 /// Every watcher sees every create; a sample is the time from sending the create to one watcher having the event.
-async fn fan_out(cluster: &Cluster, c: &mut Connection, watchers_len: usize, creates: usize) -> Result<()> {
+async fn fan_out(server: &Server, c: &mut Connection, watchers_len: usize, creates: usize) -> Result<()> {
     let namespace = format!("watched-{watchers_len}");
     let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
     c.call("POST", "/api/v1/namespaces", json!({"metadata": {"name": namespace}}).to_string()).await?;
@@ -323,7 +320,7 @@ async fn fan_out(cluster: &Cluster, c: &mut Connection, watchers_len: usize, cre
     let mut watchers = Vec::new();
     for w in 0..watchers_len {
         if w % STREAMS_PER_CONNECTION == 0 {
-            connections.push(Connection::open(&cluster.credentials).await?);
+            connections.push(Connection::open(&server.credentials).await?);
         }
         let mut connection = connections[w / STREAMS_PER_CONNECTION].clone();
         let path = format!("{maps}?watch=1&labelSelector=bench");

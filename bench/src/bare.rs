@@ -1,8 +1,8 @@
 //! The least that a durable write over HTTPS costs on this machine: a server that does nothing but take a body over HTTP/2 and
 //! TLS, append it to a file together with all that wait, sync, and send it back. What a write costs beyond that is the API's own.
 
-use crate::cluster::cpu_of;
 use crate::connection::Credentials;
+use crate::server::cpu_of;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

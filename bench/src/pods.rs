@@ -33,7 +33,7 @@ pub async fn run(stoa: &Path, dir: &Path, images: &Path) -> Result<Cluster> {
         READY_BUDGET_MS,
         Better::Less,
     );
-    let mut c = Connection::open(&cluster.credentials).await?;
+    let mut c = Connection::open(&cluster.server.credentials).await?;
     let mut times = create_and_wait(&mut c, "first", 1).await?;
     let first = times.pop().context("no pod ran")?;
     let since_exec = begun.elapsed().as_secs_f64() * 1e3;
@@ -48,7 +48,7 @@ pub async fn run(stoa: &Path, dir: &Path, images: &Path) -> Result<Cluster> {
     figure("  of it, create → Running", first.as_secs_f64() * 1e3, "ms");
     c.call("DELETE", "/api/v1/namespaces/default/pods/first-0?gracePeriodSeconds=0", Bytes::new()).await?;
     tokio::time::sleep(UNTIL_IDLE).await;
-    let idle = cluster.pss_bytes()? as f64 / (1 << 20) as f64;
+    let idle = cluster.server.pss_bytes()? as f64 / (1 << 20) as f64;
     beside("all-in-one idle memory (PSS)", idle, "MiB", "budget", IDLE_BUDGET_MIB, Better::Less);
 
     let all = clock::now();
@@ -61,7 +61,7 @@ pub async fn run(stoa: &Path, dir: &Path, images: &Path) -> Result<Cluster> {
     );
     figure("  p99", clock::quantile_ms(&mut times, 0.99), "ms");
     figure("  all running after", whole.as_secs_f64() * 1e3, "ms");
-    let loaded = cluster.pss_bytes()? as f64 / (1 << 20) as f64;
+    let loaded = cluster.server.pss_bytes()? as f64 / (1 << 20) as f64;
     figure(&format!("memory with {PODS} pods (PSS of the process)"), loaded, "MiB");
     Ok(cluster)
 }
