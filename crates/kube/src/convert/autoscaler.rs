@@ -27,31 +27,35 @@ fn cpu_utilization(metric: &Value, value_at: &str) -> Option<Value> {
     (is_cpu && !utilization.is_null()).then(|| utilization.clone())
 }
 
-/// Takes the first CPU utilization out of the list.
+/// Takes the CPU utilizations out of the list. Only the first has a place in `v1`; of others a stock server keeps nothing there.
 fn split_cpu(list: Vec<Value>, value_at: &str) -> (Option<Value>, Vec<Value>) {
     let mut cpu = None;
     let mut rest = Vec::new();
     for metric in list {
         match cpu_utilization(&metric, value_at) {
-            Some(utilization) if cpu.is_none() => cpu = Some(utilization),
-            _ => rest.push(metric),
+            Some(utilization) => cpu = cpu.or(Some(utilization)),
+            None => rest.push(metric),
         }
     }
     (cpu, rest)
 }
 
 pub(super) fn to_v1(value: &mut Value) {
-    let mut annotations: Vec<(&str, Value)> = Vec::new();
+    let mut annotations: Vec<(&str, String)> = Vec::new();
+    let list = |metrics: &[Value], prefix: &str| {
+        let metrics: Vec<String> = metrics.iter().map(|m| in_order(&flatten(m, prefix, prefix))).collect();
+        format!("[{}]", metrics.join(","))
+    };
     if let Some(spec) = map_of(value, "spec") {
         let (cpu, rest) = split_cpu(take_list(spec, "metrics"), "target");
         if let Some(utilization) = cpu {
             spec.insert("targetCPUUtilizationPercentage".to_owned(), utilization);
         }
         if !rest.is_empty() {
-            annotations.push((METRICS, rest.iter().map(|m| flatten(m, "target", "target")).collect()));
+            annotations.push((METRICS, list(&rest, "target")));
         }
         if let Some(behavior) = spec.remove("behavior").filter(|b| !b.is_null()) {
-            annotations.push((BEHAVIOR, behavior));
+            annotations.push((BEHAVIOR, behavior_text(&behavior)));
         }
     }
     if let Some(status) = map_of(value, "status") {
@@ -60,19 +64,140 @@ pub(super) fn to_v1(value: &mut Value) {
             status.insert("currentCPUUtilizationPercentage".to_owned(), utilization);
         }
         if !current.is_empty() {
-            annotations
-                .push((CURRENT_METRICS, current.iter().map(|m| flatten(m, "current", "current")).collect()));
+            annotations.push((CURRENT_METRICS, list(&current, "current")));
         }
         let conditions = take_list(status, "conditions");
         if !conditions.is_empty() {
-            annotations.push((CONDITIONS, Value::Array(conditions)));
+            let conditions: Vec<String> = conditions.iter().map(condition_text).collect();
+            annotations.push((CONDITIONS, format!("[{}]", conditions.join(","))));
         }
     }
     let mut object = Object(std::mem::take(value));
     for (key, content) in annotations {
-        object.annotations_mut().insert(key.to_owned(), Value::String(content.to_string()));
+        object.annotations_mut().insert(key.to_owned(), Value::String(content));
     }
     *value = object.0;
+}
+
+/// The fields of everything that the annotations hold, in the order in which Go writes them: clients compare these texts.
+const ORDER: [&str; 31] = [
+    "type",
+    "status",
+    "lastTransitionTime",
+    "reason",
+    "message",
+    "object",
+    "pods",
+    "resource",
+    "containerResource",
+    "external",
+    "target",
+    "kind",
+    "name",
+    "apiVersion",
+    "metricName",
+    "metricSelector",
+    "targetValue",
+    "currentValue",
+    "targetAverageUtilization",
+    "currentAverageUtilization",
+    "targetAverageValue",
+    "currentAverageValue",
+    "container",
+    "selector",
+    "averageValue",
+    "matchLabels",
+    "matchExpressions",
+    "key",
+    "operator",
+    "values",
+    "observedGeneration",
+];
+
+/// An object as Go writes a structure of these fields. Labels have names of their own and go by those.
+fn in_order(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut fields: Vec<(&String, String)> = map
+                .iter()
+                .map(|(key, v)| (key, if key == "matchLabels" { escaped(v) } else { in_order(v) }))
+                .collect();
+            let rank = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+            fields.sort_by_key(|(key, _)| rank(key));
+            let fields: Vec<String> = fields
+                .into_iter()
+                .map(|(key, text)| format!("{}:{text}", escaped(&key.as_str().into())))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(list) => {
+            let list: Vec<String> = list.iter().map(in_order).collect();
+            format!("[{}]", list.join(","))
+        }
+        other => escaped(other),
+    }
+}
+
+/// JSON in which Go has made signs harmless that mean something to a browser.
+fn escaped(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(['<', '>', '&']) {
+        return text;
+    }
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// A condition: its time is always there.
+fn condition_text(condition: &Value) -> String {
+    let mut condition = condition.clone();
+    if let Some(map) = condition.as_object_mut() {
+        map.entry("lastTransitionTime").or_insert(Value::Null);
+    }
+    in_order(&condition)
+}
+
+/// How a behavior and its parts are called in the annotation, which are the names of Go's own fields; absent ones are null there.
+const RULES: [&str; 4] = ["stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"];
+const POLICY: [&str; 3] = ["type", "value", "periodSeconds"];
+
+fn behavior_text(behavior: &Value) -> String {
+    let of = |value: &Value, fields: &[&str], each: &dyn Fn(&str, &Value) -> String| {
+        if value.is_null() {
+            return "null".to_owned();
+        }
+        let fields: Vec<String> =
+            fields.iter().map(|f| format!("\"{}\":{}", capital("", f), each(f, &value[*f]))).collect();
+        format!("{{{}}}", fields.join(","))
+    };
+    let policy = |p: &Value| of(p, &POLICY, &|_, v| escaped(v));
+    let rule = |field: &str, v: &Value| match (field, v) {
+        ("policies", Value::Array(list)) => {
+            format!("[{}]", list.iter().map(policy).collect::<Vec<_>>().join(","))
+        }
+        _ => escaped(v),
+    };
+    of(behavior, &["scaleUp", "scaleDown"], &|_, rules| of(rules, &RULES, &rule))
+}
+
+/// What such a text says; Go does not mind how a field's name is capitalised. `None` where it says nothing.
+fn behavior_of(text: &Value) -> Option<Value> {
+    let part = |value: &Value, fields: &[&str]| -> Map<String, Value> {
+        let given = value.as_object().into_iter().flatten();
+        let known = given.filter_map(|(key, v)| {
+            let field = fields.iter().find(|f| f.eq_ignore_ascii_case(key))?;
+            (!v.is_null()).then(|| ((*field).to_owned(), v.clone()))
+        });
+        known.collect()
+    };
+    let mut behavior = part(text, &["scaleUp", "scaleDown"]);
+    for rules in behavior.values_mut() {
+        let mut read = part(rules, &RULES);
+        if let Some(Value::Array(policies)) = read.get_mut("policies") {
+            policies.iter_mut().for_each(|p| *p = part(p, &POLICY).into());
+        }
+        *rules = read.into();
+    }
+    (!behavior.is_empty()).then(|| behavior.into())
 }
 
 pub(super) fn to_v2(value: &mut Value) {
@@ -88,17 +213,17 @@ pub(super) fn to_v2(value: &mut Value) {
     *value = object.0;
     if let Some(spec) = map_of(value, "spec") {
         let mut list = Vec::new();
+        if let Some(Value::Array(others)) = metrics {
+            list.extend(others.iter().map(|m| nest(m, "target")));
+        }
         if let Some(utilization) = spec.remove("targetCPUUtilizationPercentage").filter(|u| !u.is_null()) {
             let target = json!({"type": "Utilization", "averageUtilization": utilization});
             list.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
         }
-        if let Some(Value::Array(others)) = metrics {
-            list.extend(others.iter().map(|m| nest(m, "target")));
-        }
         if !list.is_empty() {
             spec.insert("metrics".to_owned(), Value::Array(list));
         }
-        if let Some(behavior) = behavior {
+        if let Some(behavior) = behavior.as_ref().and_then(behavior_of) {
             spec.insert("behavior".to_owned(), behavior);
         }
     }
@@ -150,6 +275,11 @@ fn put(out: &mut Map<String, Value>, key: &str, value: &Value) {
 
 const AMOUNTS: [&str; 3] = ["value", "averageValue", "averageUtilization"];
 
+fn is_zero(amount: &Value) -> bool {
+    let parsed = amount.as_str().map(stoa_units::Quantity::parse);
+    parsed.and_then(Result::ok).is_some_and(|q| q.is_zero())
+}
+
 /// `v2`'s nested metric in the old flat form: `target.averageValue` becomes `targetAverageValue`.
 fn flatten(metric: &Value, amounts_at: &str, prefix: &str) -> Value {
     let Some(key) = source_key(metric) else { return metric.clone() };
@@ -170,6 +300,15 @@ fn flatten(metric: &Value, amounts_at: &str, prefix: &str) -> Value {
             capital(prefix, amount)
         };
         put(&mut out, &flat, &source[amounts_at][amount]);
+    }
+    // Amounts that Go's old form cannot leave out.
+    let always = match (key, prefix) {
+        ("object", _) | ("external", "current") => Some("value"),
+        ("pods", _) | ("resource" | "containerResource", "current") => Some("averageValue"),
+        _ => None,
+    };
+    if let Some(amount) = always {
+        out.entry(capital(prefix, amount)).or_insert_with(|| "0".into());
     }
     json!({"type": metric["type"], key: out})
 }
@@ -198,6 +337,10 @@ fn nest(metric: &Value, prefix: &str) -> Value {
             capital(prefix, amount)
         };
         put(&mut amounts, amount, &source[flat.as_str()]);
+    }
+    // The old form says zero of what is not there.
+    if key == "object" && prefix == "target" && amounts.contains_key("averageValue") {
+        amounts.retain(|name, v| name != "value" || !is_zero(v));
     }
     if prefix == "target" {
         let kind = match amounts.keys().find(|k| *k != "value").map(String::as_str) {

@@ -31,12 +31,12 @@ fn what_v1_cannot_say_survives_the_way_there_and_back() {
         "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3,
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
             "metrics": [
-                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
                 {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}},
                 {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": {"type": "Utilization", "averageUtilization": 50}}},
                 {"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": target(json!({"type": "AverageValue", "averageValue": "5"}))}},
                 {"type": "Object", "object": {"describedObject": {"kind": "Service", "name": "s"}, "metric": {"name": "x"}, "target": {"type": "Value", "value": "7"}}},
                 {"type": "External", "external": {"metric": {"name": "q", "selector": {"matchLabels": {"a": "b"}}}, "target": {"type": "AverageValue", "averageValue": "2"}}},
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
             ]},
         "status": {"desiredReplicas": 2, "currentReplicas": 1,
             "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7, "averageValue": "1m"}}}],
@@ -45,6 +45,47 @@ fn what_v1_cannot_say_survives_the_way_there_and_back() {
     assert_eq!(v1["spec"]["targetCPUUtilizationPercentage"], 80);
     assert_eq!(v1["status"]["currentCPUUtilizationPercentage"], 7);
     assert_eq!(convert(v1, gv("autoscaling", "v1"), gv("autoscaling", "v2")).expect("v2"), v2);
+}
+
+#[test]
+fn what_v1_cannot_say_is_written_as_go_writes_it() {
+    let v2 = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+            "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}]}},
+            "metrics": [
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}},
+                {"type": "Object", "object": {"describedObject": {"kind": "Service", "name": "s", "apiVersion": "v1"},
+                    "metric": {"name": "x", "selector": {"matchLabels": {"type": "z", "kind": "z"}}}, "target": {"type": "AverageValue", "averageValue": "7"}}},
+            ]},
+        "status": {"desiredReplicas": 2, "conditions": [{"type": "AbleToScale", "status": "True", "message": "a < b"}]}});
+    let v1 = convert(v2, gv("autoscaling", "v2"), gv("autoscaling", "v1")).expect("v1");
+    let note = |name: &str| {
+        v1["metadata"]["annotations"][format!("autoscaling.alpha.kubernetes.io/{name}")].as_str()
+    };
+    assert_eq!(
+        note("behavior"),
+        Some(
+            r#"{"ScaleUp":{"StabilizationWindowSeconds":0,"SelectPolicy":"Max","Policies":[{"Type":"Pods","Value":4,"PeriodSeconds":15}],"Tolerance":null},"ScaleDown":null}"#
+        )
+    );
+    assert_eq!(
+        note("metrics"),
+        Some(
+            r#"[{"type":"Object","object":{"target":{"kind":"Service","name":"s","apiVersion":"v1"},"metricName":"x","targetValue":"0","selector":{"matchLabels":{"kind":"z","type":"z"}},"averageValue":"7"}}]"#
+        )
+    );
+    assert_eq!(
+        note("conditions"),
+        Some(r#"[{"type":"AbleToScale","status":"True","lastTransitionTime":null,"message":"a \u003c b"}]"#)
+    );
+    let back = convert(v1, gv("autoscaling", "v1"), gv("autoscaling", "v2")).expect("v2");
+    assert_eq!(
+        back["spec"]["metrics"][0]["object"]["target"],
+        json!({"type": "AverageValue", "averageValue": "7"})
+    );
+    assert_eq!(back["spec"]["metrics"][1]["resource"]["target"]["averageUtilization"], 80);
+    assert_eq!(back["spec"]["behavior"]["scaleUp"]["policies"][0]["value"], 4);
 }
 
 #[test]

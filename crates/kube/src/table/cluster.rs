@@ -187,16 +187,13 @@ fn flow_schema(view: View<'_>) -> Vec<Value> {
 }
 
 fn priority_level(view: View<'_>) -> Vec<Value> {
-    let shares = ["spec.limited.nominalConcurrencyShares", "spec.exempt.nominalConcurrencyShares"]
-        .into_iter()
-        .map(|path| view.at(path))
-        .find(|v| !v.is_null());
-    let queuing =
-        |key: &str| Value::from(shown(at(view.at("spec.limited.limitResponse.queuing"), key), "<none>"));
+    // Numbers stay numbers here, for clients that read them.
+    let number = |v: &Value| if v.is_null() { Value::from("<none>") } else { v.clone() };
+    let queuing = |key: &str| number(at(view.at("spec.limited.limitResponse.queuing"), key));
     vec![
         view.name(),
         view.text("spec.type").into(),
-        shares.map_or("<none>".to_owned(), |v| shown(v, "<none>")).into(),
+        number(view.at("spec.limited.nominalConcurrencyShares")),
         queuing("queues"),
         queuing("handSize"),
         queuing("queueLengthLimit"),

@@ -155,10 +155,12 @@ fn ingress_class(view: View<'_>) -> Vec<Value> {
 
 fn ip_address(view: View<'_>) -> Vec<Value> {
     let parent = view.at("spec.parentRef");
-    let parts: Vec<&str> = ["resource", "namespace", "name"]
-        .into_iter()
-        .map(|k| text(parent, k))
-        .filter(|p| !p.is_empty())
-        .collect();
-    vec![view.name(), or(&parts.join("/"), "<none>").into()]
+    let part = |key: &str, before: &str| match text(parent, key) {
+        "" => String::new(),
+        said => format!("{before}{said}"),
+    };
+    let kind = format!("{}{}", part("resource", ""), part("group", ".")).to_lowercase();
+    let shown = format!("{kind}{}{}", part("namespace", "/"), part("name", "/"));
+    // A stock server adds its age, for which it has no column: here rows are as wide as the table.
+    vec![view.name(), or(&shown, "<none>").into()]
 }

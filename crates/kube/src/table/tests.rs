@@ -296,4 +296,6 @@ fn nodes_events_and_the_rest_print_as_on_a_stock_server() {
     for (group, plural, object, want) in cases {
         assert_eq!(print(group, "v1", plural, object), want);
     }
+    let address = json!({"metadata": meta, "spec": {"parentRef": {"group": "g.io", "resource": "Gates", "namespace": "n", "name": "p"}}});
+    assert_eq!(print("networking.k8s.io", "v1", "ipaddresses", address), "x | gates.g.io/n/p");
 }
