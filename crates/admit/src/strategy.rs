@@ -126,7 +126,8 @@ fn drop_disabled(request: &Request<'_>, old: &Value, object: &mut Value) {
 }
 
 /// Fields that a stock server has switched off, and where they are: they stay only where they were stored before.
-const DISABLED: [(&str, &str, &[&str], &str); 3] = [
+const DISABLED: [(&str, &str, &[&str], &str); 4] = [
+    ("apps", "statefulsets", &["spec", "updateStrategy", "rollingUpdate"], "maxUnavailable"),
     ("", "nodes", &["spec"], "configSource"),
     ("", "nodes", &["status"], "config"),
     ("storage.k8s.io", "csidrivers", &["spec"], "preventPodSchedulingIfMissing"),

@@ -139,9 +139,8 @@ pub(super) fn horizontal_pod_autoscaler(version: &str, object: &mut Value) {
             if let Some(seconds) = window {
                 set_default(rules, "stabilizationWindowSeconds", seconds);
             }
-            if is_empty(rules, "policies") {
-                set(rules, "policies", default);
-            }
+            // An empty list is something said, and refused.
+            set_default(rules, "policies", default);
         }
     }
 }

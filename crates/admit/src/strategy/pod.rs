@@ -192,26 +192,35 @@ pub(super) fn only_ephemeral_containers_change(old: &Value, object: &mut Value) 
     let containers = path(object, &["spec", "ephemeralContainers"]).clone();
     super::keep(old, object, "spec");
     super::keep(old, object, "status");
+    super::keep_own_metadata(old, object);
     if let Some(spec) = ensure(object, "spec") {
         super::set_or_remove(spec, "ephemeralContainers", containers);
     }
 }
 
+/// Whoever resizes changes amounts only. Where the containers are not those that they were, everything is left as it is sent: the
+/// rules refuse it then, and say of what.
 pub(super) fn only_resources_change(old: &Value, object: &mut Value) {
     let wanted = at(object, "spec").clone();
+    let stored = at(old, "spec");
+    let lists = ["containers", "initContainers"];
+    if lists.iter().any(|list| items(&wanted, list).count() != items(stored, list).count()) {
+        return;
+    }
     super::keep(old, object, "spec");
     super::keep(old, object, "status");
+    super::keep_own_metadata(old, object);
     let Some(spec) = ensure(object, "spec") else { return };
     super::set_or_remove(spec, "resources", at(&wanted, "resources").clone());
-    for list in ["initContainers", "containers"] {
-        // Of several with one name, which are refused elsewhere, the first counts.
-        let by_name: HashMap<&str, &Value> =
-            items(&wanted, list).rev().map(|c| (text(c, "name"), c)).collect();
-        for container in items_mut(spec, list) {
-            if let Some(w) = by_name.get(text(container, "name")).copied() {
-                for key in ["resources", "resizePolicy"] {
-                    super::set_or_remove(container, key, at(w, key).clone());
-                }
+    for list in lists {
+        let mut pairs = items(stored, list).zip(items(&wanted, list));
+        if pairs.any(|(before, after)| text(before, "name") != text(after, "name")) {
+            set(spec, list, at(&wanted, list).clone());
+            continue;
+        }
+        for (container, wanted) in items_mut(spec, list).zip(items(&wanted, list)) {
+            for key in ["resources", "resizePolicy"] {
+                super::set_or_remove(container, key, at(wanted, key).clone());
             }
         }
     }

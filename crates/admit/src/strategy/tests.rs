@@ -219,6 +219,45 @@ fn what_a_stock_server_has_switched_off_is_not_stored() {
 }
 
 #[test]
+fn how_many_of_a_set_may_be_away_is_switched_off() {
+    let with = |rolling: Value| json!({"metadata": {"name": "x"}, "spec": {"updateStrategy": {"rollingUpdate": rolling}}});
+    let both = with(json!({"partition": 1, "maxUnavailable": 2}));
+    let mut set = both.clone();
+    prepare_create(&request(Operation::Create, "apps", "statefulsets", "ns", "x"), &mut set);
+    assert_eq!(set["spec"]["updateStrategy"]["rollingUpdate"], json!({"partition": 1}));
+    let kept = updated("apps", "statefulsets", "", &both, both.clone());
+    assert_eq!(kept["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"], 2);
+}
+
+#[test]
+fn who_resizes_a_pod_or_looks_into_it_says_nothing_else_of_it() {
+    let old = json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {"nodeName": "n",
+        "containers": [{"name": "c", "image": "i", "resources": {"claims": [{"name": "r"}]}}, {"name": "d"}]}});
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"z": "y"});
+    new["spec"]["nodeName"] = json!("other");
+    new["spec"]["containers"][0] = json!({"name": "c", "image": "j", "resources": {"limits": {"cpu": "1"}}});
+    new["spec"]["ephemeralContainers"] = json!([{"name": "e"}]);
+    let resized = updated("", "pods", "resize", &old, new.clone());
+    assert_eq!(resized["metadata"]["labels"], json!({"a": "b"}));
+    assert_eq!(resized["spec"]["nodeName"], "n");
+    assert_eq!(
+        resized["spec"]["containers"],
+        json!([{"name": "c", "image": "i", "resources": {"limits": {"cpu": "1"}}}, {"name": "d"}])
+    );
+    assert_eq!(resized["spec"]["ephemeralContainers"], Value::Null);
+    let looked = updated("", "pods", "ephemeralcontainers", &old, new.clone());
+    assert_eq!(looked["metadata"]["labels"], json!({"a": "b"}));
+    assert_eq!(looked["spec"]["containers"], old["spec"]["containers"]);
+    assert_eq!(looked["spec"]["ephemeralContainers"], json!([{"name": "e"}]));
+    // Containers that come, go or change places are left for the rules to refuse.
+    for list in [json!([{"name": "c"}]), json!([{"name": "d"}, {"name": "c"}])] {
+        new["spec"]["containers"] = list.clone();
+        assert_eq!(updated("", "pods", "resize", &old, new.clone())["spec"]["containers"], list);
+    }
+}
+
+#[test]
 fn keys_of_a_pods_own_labels_become_demands() {
     let mut pod = json!({"metadata": {"name": "x", "labels": {"a": "1", "b": "2"}}, "spec": {
         "topologySpreadConstraints": [{"labelSelector": {}, "matchLabelKeys": ["a", "none"]}, {"matchLabelKeys": ["a"]}],

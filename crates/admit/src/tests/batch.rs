@@ -108,10 +108,11 @@ fn a_job_keeps_what_its_pods_are_made_from() {
     let found = changed(false, |o| o["spec"]["template"]["spec"]["nodeSelector"] = json!({"a": "b"}));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with(r#"spec.template: Invalid value: {"Spec":{"Volumes":null,"#), "{found:?}");
-    assert!(found[0].ends_with("}}: field is immutable"), "{found:?}");
+    assert!(found[0].ends_with(r#""SchedulingGroup":null}}: field is immutable"#), "{found:?}");
     for f in [
         (|o: &mut Value| o["spec"]["template"]["spec"]["nodeSelector"] = json!({"a": "b"})) as fn(&mut Value),
         |o| o["spec"]["template"]["metadata"] = json!({"labels": {"a": "b"}}),
+        |o| o["spec"]["template"]["metadata"] = json!({"name": "n", "finalizers": ["a/b"]}),
         |o| o["spec"]["template"]["spec"]["schedulingGates"] = json!([{"name": "g"}]),
         |o| o["spec"]["template"]["spec"]["affinity"] = json!({"nodeAffinity": {}}),
         |o| {
@@ -121,7 +122,27 @@ fn a_job_keeps_what_its_pods_are_made_from() {
         assert_eq!(changed(true, f), Vec::<String>::new());
     }
     let found = changed(true, |o| o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("j"));
+    assert!(found[0].starts_with(r#"spec.template.spec: Invalid value: {"Volumes":null,"#), "{found:?}");
     assert!(found[0].ends_with("field is immutable"), "{found:?}");
+    // Once it had pods it must have been suspended again, and lost them.
+    let mut started = job(true);
+    for (status, may) in [
+        (json!({"startTime": "2026-01-01T00:00:00Z"}), false),
+        (
+            json!({"startTime": "2026-01-01T00:00:00Z", "conditions": [{"type": "Suspended", "status": "True"}]}),
+            true,
+        ),
+        (json!({"active": 1}), false),
+    ] {
+        started["status"] = status;
+        let select = |o: &mut Value| o["spec"]["template"]["spec"]["nodeSelector"] = json!({"a": "b"});
+        assert_eq!(
+            changes("batch", "jobs", started.clone(), select).is_empty(),
+            may,
+            "{}",
+            started["status"]
+        );
+    }
     // What is wrong with a changed job is said twice.
     let found = changed(false, |o| o["spec"]["parallelism"] = json!(-1));
     assert_eq!(found, ["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"; 2]);
@@ -287,6 +308,17 @@ fn an_autoscaler_says_which_version_of_what_it_scales() {
                 json!([{"type": "ContainerResource", "containerResource": {"name": "disk", "container": "C",
                     "target": {"type": "Utilization", "averageUtilization": 50}}}]),
                 "spec.metrics[0].containerResource.name: Invalid value: \"disk\": must be a standard resource type or fully qualified; spec.metrics[0].containerResource.name: Invalid value: \"disk\": must be a standard resource for containers; spec.metrics[0].containerResource.container: Invalid value: \"C\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ),
+            (
+                "/spec/metrics",
+                json!([{"type": "ContainerResource", "containerResource": {"name": "A_", "container": "c",
+                    "target": {"type": "Utilization", "averageUtilization": 50}}}]),
+                "spec.metrics[0].containerResource.name: Invalid value: \"A_\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]'); spec.metrics[0].containerResource.name: Invalid value: \"A_\": must be a standard resource for containers",
+            ),
+            (
+                "/spec/behavior",
+                json!({"scaleUp": {"policies": []}}),
+                "spec.behavior.scaleUp.policies: Required value: must specify at least one Policy",
             ),
             (
                 "/spec/behavior",

@@ -101,8 +101,7 @@ fn ports_of_a_service() {
 fn a_pod_that_grows() {
     let old = json!({"metadata": {}, "spec": {"containers": named("c")}, "status": {}});
     let mut new = old.clone();
-    new["spec"]["containers"].as_array_mut().unwrap().reverse();
-    new["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+    new["spec"]["containers"][LEN - 1]["resources"] = json!({"requests": {"cpu": "1"}});
     let r = Request { subresource: "resize", ..request(Operation::Update, "", "pods", "ns", "x") };
     prepare_update(&r, &old, &mut new);
     assert_eq!(new["spec"]["containers"][LEN - 1]["resources"]["requests"]["cpu"], "1");

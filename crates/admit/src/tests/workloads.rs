@@ -80,6 +80,59 @@ fn a_stateful_set_names_a_service_that_can_be() {
 }
 
 #[test]
+fn a_stateful_set_mounts_what_its_pods_claim() {
+    let claims = json!([{"metadata": {"name": "v"}}]);
+    let mounts = |name: &str| {
+        let container =
+            json!([{"name": "c", "image": "i", "volumeMounts": [{"name": name, "mountPath": "/v"}]}]);
+        of("statefulsets", |spec| {
+            spec["volumeClaimTemplates"] = claims.clone();
+            spec["template"]["spec"]["containers"] = container;
+            // A volume of that name gives way, and the set names its pods itself.
+            spec["template"]["spec"]["volumes"] = json!([{"name": "v"}]);
+            spec["template"]["spec"]["hostname"] = json!("A_b");
+            spec["template"]["spec"]["subdomain"] = json!("A_b");
+        })
+    };
+    assert_eq!(mounts("v"), Vec::<String>::new());
+    assert_eq!(mounts("w"), [r#"spec.template.spec.containers[0].volumeMounts[0].name: Not found: "w""#]);
+    let twice = of("statefulsets", |spec| {
+        spec["volumeClaimTemplates"] = json!([{"metadata": {"name": "v"}}, {"metadata": {"name": "v"}}]);
+        spec["template"]["spec"]["volumes"] =
+            json!([{"name": "x", "emptyDir": {}}, {"name": "x", "emptyDir": {}}]);
+    });
+    assert_eq!(twice, [r#"spec.template.spec.volumes[2].name: Duplicate value: "x""#]);
+}
+
+#[test]
+fn nobody_is_matched_with_a_selector_that_is_none() {
+    let selector =
+        json!({"matchLabels": {"z": "y"}, "matchExpressions": [{"key": "a", "operator": "Likes"}]});
+    let shown = r#"{"matchLabels":{"z":"y"},"matchExpressions":[{"key":"a","operator":"Likes"}]}"#;
+    let operator = r#"spec.selector.matchExpressions[0].operator: Invalid value: "Likes": not a valid selector operator"#;
+    for (plural, why) in [
+        ("deployments", ": invalid label selector"),
+        ("replicasets", ": invalid label selector"),
+        ("statefulsets", ""),
+    ] {
+        assert_eq!(
+            of(plural, |spec| spec["selector"] = selector.clone()),
+            [operator.to_owned(), format!("spec.selector: Invalid value: {shown}{why}")],
+            "{plural}"
+        );
+    }
+    assert_eq!(of("daemonsets", |spec| spec["selector"] = selector.clone()), [operator]);
+    let old = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template()}});
+    let wider = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "Exists"}]});
+    assert_eq!(
+        super::rules::changes("apps", "deployments", old, |o| o["spec"]["selector"] = wider),
+        [
+            r#"spec.selector: Invalid value: {"matchLabels":{"a":"b"},"matchExpressions":[{"key":"a","operator":"Exists"}]}: field is immutable"#
+        ]
+    );
+}
+
+#[test]
 fn a_status_counts_nothing_below_nothing() {
     let told = |group: &str, plural: &str, old: Value, new: Value| -> Vec<String> {
         let meta = json!({"name": "x", "namespace": "ns"});

@@ -190,13 +190,13 @@ fn source(field: &str, v: &Value, path: Path<'_>, errors: &mut Errors) {
 
 /// A resource that containers have amounts of.
 fn resource_name(name: &str, path: Path<'_>, errors: &mut Errors) {
-    if let Err(e) = check_label_key(name) {
+    let checked = check_label_key(name);
+    if let Err(e) = &checked {
         errors.push(Cause::invalid(path, name, e.0));
-        return;
     }
     let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !name.contains('/') && !standard {
-        if !quota::is_standard(name) {
+        if checked.is_ok() && !quota::is_standard(name) {
             errors.push(Cause::invalid(path, name, quota::NOT_STANDARD));
         }
         errors.push(Cause::invalid(path, name, "must be a standard resource for containers"));

@@ -10,7 +10,7 @@ use stoa_units::check_dns_label;
 use super::field::{Errors, Path, domain_prefixed_path, not_negative};
 use super::{cron, internal, pod, selector};
 use crate::default::is_manual_selector;
-use crate::value::{at, flag, has, int, is_empty, items_mut, path, set, text};
+use crate::value::{at, flag, has, int, is_empty, items, items_mut, path, set, text};
 pub(super) use status::job_status;
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -218,11 +218,7 @@ pub(super) fn job_change(old: &Value, new: &Value, errors: &mut Errors) {
         errors.push(Cause::invalid(SPEC.child("completions"), at(spec, "completions").clone(), why));
     }
     fixed("selector", "apis.meta.v1.LabelSelector", errors);
-    let template = at(spec, "template");
-    if stored_template(old, template) != *template {
-        let path = SPEC.child("template");
-        errors.push(internal::invalid(path, template, "core.v1.PodTemplateSpec", "field is immutable"));
-    }
+    template_change(old, at(spec, "template"), errors);
     fixed("completionMode", "", errors);
     fixed("podFailurePolicy", "batch.v1.PodFailurePolicy", errors);
     fixed("backoffLimitPerIndex", "", errors);
@@ -230,41 +226,61 @@ pub(super) fn job_change(old: &Value, new: &Value, errors: &mut Errors) {
     fixed("successPolicy", "batch.v1.SuccessPolicy", errors);
 }
 
-/// The stored template with what may change taken from the new one: queueing systems place and size a job's pods before
-/// they let it run.
-fn stored_template(old: &Value, template: &Value) -> Value {
-    let mut stored = path(old, &["spec", "template"]).clone();
-    let status = at(old, "status");
-    let idle = !has(status, "startTime") || int(status, "active").unwrap_or(0) == 0;
-    if !flag(at(old, "spec"), "suspend") || !idle {
-        return stored;
+/// Queueing systems place and size a job's pods before they let it run: of a suspended job that has no pods, what the template
+/// says of itself may change, and some of what it says of the pods.
+fn template_change(old: &Value, template: &Value, errors: &mut Errors) {
+    let path_of = SPEC.child("template");
+    let stored = path(old, &["spec", "template"]);
+    if !may_be_placed(old) {
+        if stored != template {
+            errors.push(internal::invalid(
+                path_of,
+                template,
+                "core.v1.PodTemplateSpec",
+                "field is immutable",
+            ));
+        }
+        return;
     }
+    let spec = at(template, "spec");
+    if placed(at(stored, "spec"), spec) != *spec {
+        let path_of = path_of.child("spec");
+        errors.push(internal::invalid(path_of, spec, "core.v1.PodSpec", "field is immutable"));
+    }
+}
+
+fn may_be_placed(old: &Value) -> bool {
+    let status = at(old, "status");
+    let is_suspended = |c: &Value| text(c, "type") == "Suspended" && text(c, "status") == "True";
+    flag(at(old, "spec"), "suspend")
+        && (!has(status, "startTime") || items(status, "conditions").any(is_suspended))
+        && int(status, "active").unwrap_or(0) == 0
+}
+
+/// The stored specification of the pods with what may change taken from the new one.
+fn placed(stored: &Value, new: &Value) -> Value {
+    let mut spec = stored.clone();
     let take = |stored: &mut Value, new: &Value, key: &str| match at(new, key) {
         Value::Null => {
             crate::value::remove(stored, key);
         }
         value => set(stored, key, value.clone()),
     };
-    if has(template, "metadata")
-        && let Some(meta) = crate::value::ensure(&mut stored, "metadata")
-    {
-        for key in ["annotations", "labels"] {
-            take(meta, at(template, "metadata"), key);
-        }
-    }
-    let Some(spec) = stored.get_mut("spec") else { return stored };
-    let new = at(template, "spec");
     for key in ["nodeSelector", "tolerations", "schedulingGates"] {
-        take(spec, new, key);
+        take(&mut spec, new, key);
     }
     for list in ["containers", "initContainers"] {
-        let news = at(new, list).as_array().cloned().unwrap_or_default();
-        for (container, new) in items_mut(spec, list).zip(&news) {
-            take(container, new, "resources");
+        if items(stored, list).count() != items(new, list).count() {
+            continue;
+        }
+        for (container, new) in items_mut(&mut spec, list).zip(items(new, list)) {
+            if text(container, "name") == text(new, "name") {
+                take(container, new, "resources");
+            }
         }
     }
-    node_affinity(spec, at(new, "affinity"));
-    stored
+    node_affinity(&mut spec, at(new, "affinity"));
+    spec
 }
 
 fn node_affinity(spec: &mut Value, new: &Value) {

@@ -22,7 +22,8 @@ pub(super) fn print(v: &Value, type_name: &str) -> String {
 
 /// A malformed value of a type.
 pub(super) fn invalid(path: Path<'_>, v: &Value, type_name: &str, why: &str) -> Cause {
-    Cause::new("FieldValueInvalid", path, format!("Invalid value: {}: {why}", print(v, type_name)))
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    Cause::new("FieldValueInvalid", path, format!("Invalid value: {}{why}", print(v, type_name)))
 }
 
 /// A field that never changes.

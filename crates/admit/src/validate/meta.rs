@@ -90,7 +90,12 @@ fn named(
         ("", "replicationcontrollers") | ("resource.k8s.io", "deviceclasses")
     );
     if !prefix.is_empty() && is_judged {
-        name_error(check_name(&masked(prefix)), prefix, METADATA.child("generateName"), errors);
+        // What follows makes even these two segments of a path.
+        let checked = match prefix {
+            "." | ".." => check_name(&format!("{prefix}a")),
+            _ => check_name(&masked(prefix)),
+        };
+        name_error(checked, prefix, METADATA.child("generateName"), errors);
     }
     match text(meta, "name") {
         "" => errors.push(Cause::required(METADATA.child("name"), "name or generateName is required")),

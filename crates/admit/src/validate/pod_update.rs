@@ -84,7 +84,7 @@ fn resized(old: &Value, new: &Value, errors: &mut Errors) {
         }
     }
     for (c, stored) in items_mut(&mut masked, "containers").zip(items(stored, "containers")) {
-        mask(c, stored);
+        mask_container(c, stored);
         if !is_same(c, stored) {
             errors.push(Cause::forbidden(SPEC, "only cpu and memory resources are mutable"));
         }
@@ -93,7 +93,7 @@ fn resized(old: &Value, new: &Value, errors: &mut Errors) {
     let inits = items_mut(&mut masked, "initContainers").zip(items(stored, "initContainers"));
     for (i, (c, stored)) in inits.enumerate() {
         let changed = !is_same(c, stored);
-        mask(c, stored);
+        mask_container(c, stored);
         if !is_same(c, stored) {
             let why = "only cpu and memory resources for init or sidecar containers are mutable";
             errors.push(Cause::forbidden(list.index(i), why));
@@ -160,6 +160,14 @@ fn taken_away(before: &Value, after: &Value, what: &str, path: Path<'_>, errors:
             errors.push(Cause::forbidden(path.child(side), &format!("{what} {side} cannot be removed")));
         }
     }
+}
+
+/// As [`mask`], of a container: what it claims is judged elsewhere, here a stock server looks at amounts alone.
+fn mask_container(c: &mut Value, stored: &Value) {
+    if let Some(resources) = c.get_mut("resources") {
+        crate::value::remove(resources, "claims");
+    }
+    mask(c, stored);
 }
 
 /// Takes back what may change of the resources of `v`: its processors and memory.

@@ -1,13 +1,14 @@
 //! What makes pods: selectors that match their templates and never change, replicas, update strategies.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::HashSet;
 use stoa_kube::Cause;
 
 use super::field::{
     Errors, NOT_NEGATIVE, Path, conditions, count_or_percent, dns_label, is_zero, not_negative, one_of,
 };
-use super::{pod, selector, shown};
-use crate::value::{at, has, int, path, text};
+use super::{internal, meta, pod, selector, shown};
+use crate::value::{at, has, int, items, path, set, text};
 
 const SPEC: Path<'static> = Path::root("spec");
 
@@ -19,11 +20,24 @@ fn selector_and_template(spec: &Value, owner: Owner, errors: &mut Errors) {
         if owner.kind != DAEMON_SET.kind {
             errors.push(Cause::required(at_selector, ""));
         }
-    } else {
-        selector::check(s, at_selector, errors);
-        if selector::is_empty(s) {
+    }
+    let found = errors.len();
+    selector::check(s, at_selector, errors);
+    let is_malformed = errors.len() > found;
+    let is_daemon_set = owner.kind == DAEMON_SET.kind;
+    let refuse_empty = |errors: &mut Errors| {
+        if !s.is_null() && selector::is_empty(s) {
             let why = format!("empty selector is invalid for {}", owner.selector_word);
             errors.push(Cause::invalid(at_selector, s.clone(), &why));
+        }
+    };
+    if !is_daemon_set {
+        refuse_empty(errors);
+        // Whose template a selector that is none has to match cannot be said, and a stock server stops there.
+        if is_malformed {
+            let why = if owner.kind == STATEFUL_SET.kind { "" } else { "invalid label selector" };
+            errors.push(internal::invalid(at_selector, s, SELECTOR, why));
+            return;
         }
     }
     let template = at(spec, "template");
@@ -31,14 +45,53 @@ fn selector_and_template(spec: &Value, owner: Owner, errors: &mut Errors) {
     let labels = path(template, &["metadata", "labels"]);
     let wanted = selector::read(s);
     // A selector that is not there matches nothing.
-    if s.is_null() || wanted.is_some_and(|w| !w.is_everything() && !selector::matches(&w, labels)) {
+    if s.is_null()
+        || !is_malformed && wanted.is_some_and(|w| !w.is_everything() && !selector::matches(&w, labels))
+    {
         let meta = at_template.child("metadata");
         let why = "`selector` does not match template `labels`";
         errors.push(Cause::invalid(meta.child("labels"), labels.clone(), why));
     }
-    pod::template(template, at_template, errors);
+    if is_daemon_set {
+        refuse_empty(errors);
+    }
+    if owner.kind == STATEFUL_SET.kind {
+        pod::template(&as_run(spec, template), at_template, errors);
+        // Its labels and annotations are looked at once more, and elsewhere.
+        meta::check_maps(at(template, "metadata"), at_template, errors);
+        pod::notes(at(template, "metadata"), at(template, "spec"), at_template.child("annotations"), errors);
+    } else {
+        pod::template(template, at_template, errors);
+    }
     always_restarts(spec, owner.kind, errors);
 }
+
+/// A stateful set's template as its pods will have it: with a volume for each of the claims that they get, and without the host's
+/// name and domain, which the set gives them.
+fn as_run(spec: &Value, template: &Value) -> Value {
+    let mut template = template.clone();
+    let Some(pod) = template.get_mut("spec").filter(|s| s.is_object()) else { return template };
+    for key in ["hostname", "subdomain"] {
+        crate::value::remove(pod, key);
+    }
+    let names: Vec<&str> =
+        items(spec, "volumeClaimTemplates").map(|c| text(at(c, "metadata"), "name")).collect();
+    if names.is_empty() {
+        return template;
+    }
+    let mut claimed = HashSet::with_capacity(names.len());
+    let mut volumes: Vec<Value> = Vec::new();
+    for name in names {
+        if claimed.insert(name) {
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        }
+    }
+    volumes.extend(items(pod, "volumes").filter(|v| !claimed.contains(text(v, "name"))).cloned());
+    set(pod, "volumes", volumes);
+    template
+}
+
+const SELECTOR: &str = "apis.meta.v1.LabelSelector";
 
 /// How messages call the owner of a template.
 #[derive(Clone, Copy)]
@@ -254,7 +307,7 @@ pub(super) fn new_stateful_set(object: &Value, errors: &mut Errors) {
 pub(super) fn selector_change(old: &Value, new: &Value, errors: &mut Errors) {
     let (before, after) = (path(old, &["spec", "selector"]), path(new, &["spec", "selector"]));
     if before != after {
-        errors.push(Cause::immutable(SPEC.child("selector"), after.clone()));
+        errors.push(internal::invalid(SPEC.child("selector"), after, SELECTOR, "field is immutable"));
     }
 }
 
