@@ -49,8 +49,12 @@ impl Registry {
         if name.is_empty() {
             return Err(Status::bad_request("Name parameter required."));
         }
-        // What the older path binds takes nothing over from its node.
-        if target.subresource == "binding" && binding["target"]["kind"] == "Node" {
+        // What the older path binds takes nothing over from its node, and there a uid is the binding's own and says nothing.
+        if target.subresource != "binding" {
+            if let Some(meta) = binding["metadata"].as_object_mut() {
+                meta.remove("uid");
+            }
+        } else if binding["target"]["kind"] == "Node" {
             self.copy_topology(&mut binding);
         }
         let mut written =
@@ -85,7 +89,7 @@ impl Registry {
         let entry = self.store().get(&self.key(pods, namespace, name));
         let entry = entry.ok_or_else(|| Status::not_found(pods, name))?;
         let mut object = Object(read(&entry)?);
-        check_demands(pods, pod, &binding["metadata"], &entry, &object)?;
+        check_demands(ctx, pods, pod, &binding["metadata"], &entry, &object)?;
         check_unbound(&object, name)?;
         object.0["spec"]["nodeName"] = binding["target"]["name"].clone();
         // Where it was to go is no news any more.
@@ -171,6 +175,7 @@ fn check_target(name: &str, target: &Value) -> Result<(), Status> {
 
 /// A binding may be for this very pod alone, or for the pod as somebody has read it.
 fn check_demands(
+    ctx: &Context,
     pods: &Resource,
     pod: &NamespacedName,
     meta: &Value,
@@ -181,10 +186,10 @@ fn check_demands(
     let (uid, revision, found) =
         (text(&meta["uid"]), text(&meta["resourceVersion"]), entry.modified.to_string());
     if !uid.is_empty() && uid != object.uid() {
-        return Err(precondition(pods, place, Demand::Uid, uid, object.uid()));
+        return Err(precondition(ctx, pods, place, Demand::Uid, uid, object.uid()));
     }
     if !revision.is_empty() && revision != found {
-        return Err(precondition(pods, place, Demand::Revision, revision, &found));
+        return Err(precondition(ctx, pods, place, Demand::Revision, revision, &found));
     }
     Ok(())
 }

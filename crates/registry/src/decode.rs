@@ -1,6 +1,6 @@
 //! A body becomes an object of the kind that the path asks for, or is refused in the stock server's words.
 
-use crate::{Context, FieldValidation, Target};
+use crate::{Context, FieldValidation, Target, owner_references};
 use serde_json::Value;
 use stoa_kube::{Cause, Object, Resource, Status, decode, schema};
 
@@ -8,8 +8,9 @@ use stoa_kube::{Cause, Object, Resource, Status, decode, schema};
 pub(crate) fn object(ctx: &Context, target: Target<'_>, body: Value) -> Result<(Value, Vec<String>), Status> {
     let mut object = Object(body);
     check_envelope(target.resource, &mut object)?;
-    let warnings = fields(ctx, target.resource, &mut object.0)?;
+    let mut warnings = fields(ctx, target.resource, &mut object.0)?;
     check_place(target, &object)?;
+    warnings.extend(owner_references::drop_repeated(&mut object.0, ""));
     Ok((object.0, warnings))
 }
 
@@ -55,11 +56,12 @@ pub(crate) fn patched(
         let undecodable = |why: &str| Status::undecodable(resource, why);
         typed(ctx, ty, Problems::OfPatch, undecodable, &mut object.0)
     });
-    let warnings = read.map_err(|status| match status.message.split_once(&before) {
+    let mut warnings = read.map_err(|status| match status.message.split_once(&before) {
         Some((_, why)) => refused(patch.map_or_else(shown, stoa_merge::printed), why),
         None => status,
     })?;
     check_namespace(target, &object.0)?;
+    warnings.extend(owner_references::drop_repeated(&mut object.0, " after mutating admission happens"));
     Ok((object.0, warnings))
 }
 

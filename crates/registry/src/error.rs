@@ -1,5 +1,6 @@
 //! What the store's refusals are called by the API.
 
+use crate::Context;
 use stoa_kube::{Resource, Status};
 use stoa_store::Error;
 
@@ -13,8 +14,9 @@ pub(crate) enum Demand {
 }
 
 /// A write met another object than it demands. The words are those of a stock server's storage, with the key under which that
-/// keeps the object.
+/// keeps the object; what only would be written is looked up above the storage, where keys have no root.
 pub(crate) fn precondition(
+    ctx: &Context,
     resource: &Resource,
     (namespace, name): (&str, &str),
     demand: Demand,
@@ -26,7 +28,8 @@ pub(crate) fn precondition(
         Demand::Revision => "ResourceVersion",
     };
     let place = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_string() };
-    let key = format!("/registry/{}/{place}", stock_prefix(resource));
+    let root = if ctx.is_dry_run() { "" } else { "/registry" };
+    let key = format!("{root}/{}/{place}", stock_prefix(resource));
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
     );

@@ -4,6 +4,7 @@
 
 use crate::{Context, Registry, Target};
 use serde_json::Value;
+use std::collections::HashSet;
 use stoa_admit::OwnerReferences;
 use stoa_authz::Attributes;
 use stoa_kube::{Resource, Status, resources};
@@ -65,6 +66,26 @@ impl Registry {
         let decision = self.authorizer().authorize(&ctx.user, attributes);
         (!decision.is_allowed()).then(|| decision.reason().to_string())
     }
+}
+
+/// Owners that are named twice, in every word, are one; the writer is told. `when` says at what point that was seen.
+pub(crate) fn drop_repeated(object: &mut Value, when: &str) -> Option<String> {
+    let list = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    let mut seen = HashSet::with_capacity(list.len());
+    let mut repeated = Vec::new();
+    list.retain(|owner| {
+        let is_new = seen.insert(owner.to_string());
+        if !is_new {
+            repeated.push(owner["uid"].as_str().unwrap_or_default().to_owned());
+        }
+        is_new
+    });
+    (!repeated.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            repeated.join(", ")
+        )
+    })
 }
 
 fn is_pod(resource: &Resource) -> bool {

@@ -86,7 +86,10 @@ impl Registry {
         let body = json!({"apiVersion": resource.api_version(), "kind": resource.kind,
             "metadata": {"name": target.name}, "spec": {"replicas": applied["spec"]["replicas"]}});
         let patch = Patch { kind: PatchKind::Apply, body: body.to_string().into() };
-        let written = self.patch(ctx, Target { subresource: "scale", ..target }, &patch).await?;
+        let written = self.patch(ctx, Target { subresource: "scale", ..target }, &patch).await;
+        // Who applies a scale is told of other writers as writers of the scale.
+        let own = format!(" using {}", resource.api_version());
+        let written = written.map_err(|refused| as_scale(refused, &own))?;
         Ok((scale_of(resource, &written.to_value()), written))
     }
 
@@ -104,7 +107,7 @@ impl Registry {
                 let now = scale_of(resource, object);
                 let (wanted, now) = (Object(wanted(&now)?), Object(now));
                 if !wanted.uid().is_empty() && wanted.uid() != now.uid() {
-                    return Err(whose.conflict(target, wanted.uid(), now.uid()));
+                    return Err(whose.conflict(ctx, target, wanted.uid(), now.uid()));
                 }
                 let causes = stoa_admit::validate_scale(resource, &wanted.0);
                 if !causes.is_empty() {
@@ -131,11 +134,11 @@ enum Whose {
 }
 
 impl Whose {
-    fn conflict(self, target: Target<'_>, wanted: &str, found: &str) -> Status {
+    fn conflict(self, ctx: &Context, target: Target<'_>, wanted: &str, found: &str) -> Status {
         let resource = target.resource;
         match self {
             Whose::Stored => {
-                precondition(resource, (target.namespace, target.name), Demand::Uid, wanted, found)
+                precondition(ctx, resource, (target.namespace, target.name), Demand::Uid, wanted, found)
             }
             Whose::Patched => {
                 let what = format!("{}/scale", resource.plural);
@@ -146,6 +149,17 @@ impl Whose {
             }
         }
     }
+}
+
+fn as_scale(mut refused: Status, own: &str) -> Status {
+    let renamed = |text: &str| text.replace(own, " using autoscaling/v1");
+    if refused.is(stoa_kube::reason::CONFLICT) {
+        refused.message = renamed(&refused.message);
+        for cause in refused.details.iter_mut().flat_map(|d| d.causes.iter_mut()) {
+            cause.message = renamed(&cause.message);
+        }
+    }
+    refused
 }
 
 fn check_scale(scale: &mut Object) -> Result<(), Status> {
@@ -195,4 +209,26 @@ fn selector_text(resource: &Resource, value: &Value) -> String {
     found.0.sort_by(|a, b| a.key.cmp(&b.key));
     found.0.iter_mut().for_each(|term| term.values.sort());
     found.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_applies_a_scale_conflicts_with_writers_of_the_scale() {
+        let why = "conflict with \"m\" using apps/v1";
+        let details = stoa_kube::StatusDetails {
+            causes: vec![Cause::new("FieldManagerConflict", ".spec.replicas", why)],
+            ..Default::default()
+        };
+        let refused =
+            Status::failure(409, stoa_kube::reason::CONFLICT, format!("Apply failed: {why}: .spec.replicas"));
+        let told = as_scale(refused.with_details(details), " using apps/v1");
+        assert_eq!(told.message, "Apply failed: conflict with \"m\" using autoscaling/v1: .spec.replicas");
+        assert_eq!(
+            told.details.unwrap_or_default().causes[0].message,
+            "conflict with \"m\" using autoscaling/v1"
+        );
+    }
 }

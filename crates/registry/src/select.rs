@@ -127,7 +127,10 @@ impl Read {
 fn field(resource: &Resource, name: &str) -> Option<Field> {
     match name {
         "metadata.name" => return Some(Field::Name),
-        "metadata.namespace" => return Some(Field::Namespace),
+        // What is in no namespace has none to be selected by, where the kind says itself by what it is selected.
+        "metadata.namespace" if resource.namespaced || !has_own_fields(resource) => {
+            return Some(Field::Namespace);
+        }
         _ => {}
     }
     let at: (&'static [&'static [&'static str]], &'static str) =
@@ -143,7 +146,6 @@ fn field(resource: &Resource, name: &str) -> Option<Field> {
             ("", "nodes", "spec.unschedulable") => (&[&["spec", "unschedulable"]], "false"),
             ("", "replicationcontrollers", "status.replicas") => (&[&["status", "replicas"]], "0"),
             ("", "namespaces", "status.phase") => (&[&["status", "phase"]], ""),
-            ("", "namespaces", "name") => return Some(Field::Name),
             ("", "secrets", "type") => (&[&["type"]], ""),
             ("", "services", "spec.clusterIP") => (&[&["spec", "clusterIP"]], ""),
             ("", "services", "spec.type") => (&[&["spec", "type"]], ""),
@@ -188,20 +190,30 @@ fn event_field(
     })
 }
 
+/// Kinds that are selected by fields of their own, which a stock server lists itself.
+fn has_own_fields(resource: &Resource) -> bool {
+    matches!(
+        (resource.group, resource.plural),
+        ("", "pods" | "nodes" | "replicationcontrollers" | "events" | "namespaces" | "secrets" | "services",)
+            | ("events.k8s.io", "events")
+            | ("certificates.k8s.io", "certificatesigningrequests")
+            | ("batch", "jobs")
+            | ("resource.k8s.io", "resourceslices")
+    )
+}
+
 /// The stock server's wording, which depends on whether the kind has selectable fields of its own.
 fn unsupported(resource: &Resource, name: &str) -> String {
-    match (resource.group, resource.plural) {
-        (
-            "",
-            "pods" | "nodes" | "replicationcontrollers" | "events" | "namespaces" | "secrets" | "services",
-        )
-        | ("certificates.k8s.io", "certificatesigningrequests") => {
-            format!("field label not supported: {name}")
-        }
-        ("batch", "jobs") => format!("field label {name:?} not supported for Job"),
-        _ => {
+    match resource.plural {
+        _ if !has_own_fields(resource) => {
             format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         }
+        "jobs" => format!("field label {name:?} not supported for Job"),
+        "resourceslices" => {
+            let kind = format!("{}, Kind={}", resource.api_version(), resource.kind);
+            format!("field label not supported for {kind}: {name}")
+        }
+        _ => format!("field label not supported: {name}"),
     }
 }
 

@@ -15,8 +15,7 @@ use stoa_store::{Entry, Error};
 use stoa_units::{Revision, Time};
 
 /// Metadata that no update changes: it is what it was.
-const KEPT_METADATA: [&str; 4] =
-    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
+const KEPT_METADATA: [&str; 2] = ["uid", "creationTimestamp"];
 
 /// What an update comes to before it is committed.
 pub(crate) enum Plan {
@@ -42,7 +41,7 @@ impl Registry {
                 return self.update_absent(ctx, target, given, object).await;
             };
             let old = read(&entry)?;
-            check_uid(target, &object, old["metadata"]["uid"].as_str().unwrap_or_default())?;
+            check_uid(ctx, target, &object, old["metadata"]["uid"].as_str().unwrap_or_default())?;
             check_revision(resource, target, given, &entry)?;
             // Who says what he has read has one try.
             let body = if given.is_some() { std::mem::take(&mut object.0) } else { object.0.clone() };
@@ -68,7 +67,7 @@ impl Registry {
         let may_create = may_create_on_update(target);
         if may_create {
             // What is not there is nobody.
-            check_uid(target, &object, "")?;
+            check_uid(ctx, target, &object, "")?;
         }
         if !may_create || given.is_some() {
             return Err(Status::not_found(target.resource, target.name));
@@ -277,12 +276,12 @@ fn check_revision(
     }
 }
 
-fn check_uid(target: Target<'_>, new: &Object, found: &str) -> Result<(), Status> {
+fn check_uid(ctx: &Context, target: Target<'_>, new: &Object, found: &str) -> Result<(), Status> {
     if new.uid().is_empty() || new.uid() == found {
         return Ok(());
     }
     let place = (target.namespace, target.name);
-    Err(error::precondition(target.resource, place, Demand::Uid, new.uid(), found))
+    Err(error::precondition(ctx, target.resource, place, Demand::Uid, new.uid(), found))
 }
 
 fn keep_metadata(old: &Value, new: &mut Object) {
@@ -293,6 +292,16 @@ fn keep_metadata(old: &Value, new: &mut Object) {
             Some(v) => meta.insert(field.into(), v.clone()),
             None => meta.remove(field),
         };
+    }
+    // That an object dies, and how soon, is for a deletion to say; a writer who says it of a living one is refused by the rules.
+    let was = |field: &str| old.and_then(|m| m.get(field)).filter(|v| !v.is_null()).cloned();
+    if let Some(time) = was("deletionTimestamp") {
+        meta.insert("deletionTimestamp".into(), time);
+    }
+    if let Some(grace) = was("deletionGracePeriodSeconds")
+        && meta.get("deletionGracePeriodSeconds").is_none_or(Value::is_null)
+    {
+        meta.insert("deletionGracePeriodSeconds".into(), grace);
     }
     for field in ["managedFields", "selfLink", "resourceVersion"] {
         meta.remove(field);

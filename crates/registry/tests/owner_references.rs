@@ -123,3 +123,42 @@ async fn owners_are_everybodys_to_name_unless_it_is_enforced() {
     assert_eq!(desk.create("writer", "a", json!([owner("Pod", json!(true))])).await, Ok(()));
     assert_eq!(desk.patch("writer", "a", json!(null)).await, Ok(()));
 }
+
+#[tokio::test]
+async fn an_owner_that_is_named_twice_is_one_and_the_writer_is_told() {
+    let registry = registry(OwnerReferences::Free).await;
+    let target = |name| Target::new(resources().find("", "v1", "configmaps").unwrap(), "default", name);
+    let (twice, other) = (owner("Node", Value::Null), owner("ConfigMap", Value::Null));
+    let body = || json!({"metadata": {"name": "a", "ownerReferences": [twice, other, twice]}});
+    let ctx = Context::system("test");
+    let told = |when: &str| {
+        vec![format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: u-Node"
+        )]
+    };
+    let made = registry.create(&ctx, target(""), body()).await.unwrap();
+    assert_eq!(made.warnings, told(""));
+    assert_eq!(made.to_value()["metadata"]["ownerReferences"].as_array().unwrap().len(), 2);
+    let changed = registry.update(&ctx, target("a"), body()).await.unwrap();
+    assert_eq!(changed.warnings, told(""));
+    let patch = Patch { kind: PatchKind::Merge, body: body().to_string().into() };
+    let patched = registry.patch(&ctx, target("a"), &patch).await.unwrap();
+    assert_eq!(patched.warnings, told(" after mutating admission happens"));
+}
+
+#[tokio::test]
+async fn that_an_object_dies_is_not_for_an_update_to_say() {
+    let registry = registry(OwnerReferences::Free).await;
+    let target = |name| Target::new(resources().find("", "v1", "configmaps").unwrap(), "default", name);
+    let ctx = Context::system("test");
+    registry.create(&ctx, target(""), json!({"metadata": {"name": "a"}})).await.unwrap();
+    for (field, value) in
+        [("deletionTimestamp", json!("2026-01-01T00:00:00Z")), ("deletionGracePeriodSeconds", json!(5))]
+    {
+        let mut body = json!({"metadata": {"name": "a"}});
+        body["metadata"][field] = value;
+        let refused = registry.update(&ctx, target("a"), body).await.unwrap_err();
+        assert_eq!(refused.code, 422, "{}", refused.message);
+        assert!(refused.message.contains(&format!("metadata.{field}: Invalid value")), "{}", refused.message);
+    }
+}

@@ -16,15 +16,13 @@ const SPEC: Path<'static> = Path::root("spec");
 fn selector_and_template(spec: &Value, owner: Owner, errors: &mut Errors) {
     let at_selector = SPEC.child("selector");
     let s = at(spec, "selector");
-    if s.is_null() {
-        if owner.kind != DAEMON_SET.kind {
-            errors.push(Cause::required(at_selector, ""));
-        }
+    let is_daemon_set = owner.kind == DAEMON_SET.kind;
+    if s.is_null() && !is_daemon_set {
+        errors.push(Cause::required(at_selector, ""));
     }
     let found = errors.len();
     selector::check(s, at_selector, errors);
     let is_malformed = errors.len() > found;
-    let is_daemon_set = owner.kind == DAEMON_SET.kind;
     let refuse_empty = |errors: &mut Errors| {
         if !s.is_null() && selector::is_empty(s) {
             let why = format!("empty selector is invalid for {}", owner.selector_word);

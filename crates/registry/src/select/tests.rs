@@ -40,6 +40,21 @@ fn a_field_that_a_kind_does_not_have_is_refused_in_the_stock_words() {
         "\"spec.foo\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
     );
     assert_eq!(said("batch", "v1", "jobs"), "field label \"spec.foo\" not supported for Job");
+    assert_eq!(said("events.k8s.io", "v1", "events"), "field label not supported: spec.foo");
+    assert_eq!(
+        said("resource.k8s.io", "v1", "resourceslices"),
+        "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: spec.foo"
+    );
+}
+
+#[test]
+fn only_what_is_in_a_namespace_or_knows_no_better_is_selected_by_it() {
+    for (plural, may) in
+        [("nodes", false), ("namespaces", false), ("persistentvolumes", true), ("pods", true)]
+    {
+        let r = resources().find("", "v1", plural).unwrap();
+        assert_eq!(Selection::parse(r, "", "metadata.namespace=x").is_ok(), may, "{plural}");
+    }
 }
 
 proptest::proptest! {
