@@ -12,7 +12,7 @@ use stoa_ledger::Holder;
 use stoa_reconcile::{Level, Pod};
 use stoa_registry::{Context, DeleteOptions, Registry, Target};
 use stoa_sched::{Budget, Decision, PodInfo, Preemption, Tried, place, preempt, suits};
-use stoa_units::{AgentId, NamespacedName};
+use stoa_units::{AgentId, NamespacedName, Revision};
 
 const COMPONENT: &str = "default-scheduler";
 /// Pods that are looked at in one turn, placed or not, before anything else gets its turn.
@@ -33,6 +33,11 @@ impl Core {
                 self.queue.remove(&name);
                 continue;
             };
+            if self.preempting.contains_key(&name) {
+                // Tried again, and ready at once, when the last of those that give way was evicted and is seen to be going.
+                self.queue.park(&name, now);
+                continue;
+            }
             let info = self.with_volumes(info);
             match self.place_one(&info) {
                 Ok(node) => {
@@ -254,6 +259,8 @@ impl Core {
     fn carry_out_preemption(&mut self, info: &PodInfo, plan: Preemption) {
         let (registry, recorder, now) = (self.registry.clone(), self.recorder.clone(), self.clock.now());
         for (victim, uid) in &plan.victims {
+            // Its end is decided: whoever else needs room does not choose it again.
+            self.snapshot.set_terminating(victim, true);
             if let Some(pod) = self.world.pods.get(&victim.namespace, &victim.name) {
                 debug_assert_eq!(*pod.id.uid, **uid);
                 recorder.say(Note {
@@ -267,8 +274,10 @@ impl Core {
             }
         }
         let (pod, uid) = (info.name.clone(), info.uid.clone());
-        self.chores.spawn(async move {
-            let Some(pods) = resources().find("", "v1", "pods") else { return };
+        self.preempting.insert(pod.clone(), None);
+        self.evictions.spawn(async move {
+            let mut evicted = Evicted { by: pod.clone(), revision: Revision::ZERO, spared: Vec::new() };
+            let Some(pods) = resources().find("", "v1", "pods") else { return evicted };
             nominate(&registry, &pod, &uid, json!(plan.node)).await;
             let ctx = Context::system("scheduler");
             for (victim, victim_uid) in plan.victims {
@@ -278,12 +287,54 @@ impl Core {
                 set_condition(&registry, &victim, &victim_uid, condition).await;
                 let options = DeleteOptions { uid: Some(victim_uid), ..DeleteOptions::default() };
                 let target = Target::new(pods, &victim.namespace, &victim.name);
-                if let Err(status) = registry.delete(&ctx, target, &options).await {
-                    tracing::debug!(%victim, error = %status.message, "a victim was not evicted");
+                match registry.delete(&ctx, target, &options).await {
+                    Ok(deleted) => evicted.revision = evicted.revision.max(deleted.revision),
+                    Err(status) => {
+                        tracing::debug!(%victim, error = %status.message, "a victim was not evicted");
+                        evicted.spared.push(victim);
+                    }
                 }
             }
+            evicted
         });
     }
+
+    /// What became of evictions.
+    pub(crate) fn settle_evictions(&mut self, done: Result<Evicted, tokio::task::JoinError>) {
+        match done {
+            Ok(evicted) => {
+                for name in &evicted.spared {
+                    let going = self.world.pods.get(&name.namespace, &name.name).is_some_and(|p| p.deleting);
+                    self.snapshot.set_terminating(name, going);
+                }
+                self.preempting.insert(evicted.by, Some(evicted.revision));
+            }
+            // Whose it was is not known: all may try again.
+            Err(_) => self.preempting.values_mut().for_each(|done| *done = Some(Revision::ZERO)),
+        }
+        self.look_at_preemptions();
+    }
+
+    /// Pods whose victims were evicted, as far as can be seen here, are tried again at once.
+    pub(crate) fn look_at_preemptions(&mut self) {
+        let seen = self.revision;
+        let done = self.preempting.extract_if(|_, done| done.is_some_and(|revision| revision <= seen));
+        let names: Vec<NamespacedName> = done.map(|(name, _)| name).collect();
+        for name in names {
+            if let Some(info) = self.pending.get(&name) {
+                self.queue.add(name, info.priority, info.started);
+            }
+        }
+    }
+}
+
+/// What became of the pods that were to give way to another.
+pub(crate) struct Evicted {
+    by: NamespacedName,
+    /// At which revision the last of them went.
+    revision: Revision,
+    /// Those that were not evicted.
+    spared: Vec<NamespacedName>,
 }
 
 /// An event's message is no longer than so many bytes.

@@ -5,6 +5,7 @@ use crate::execute::{Executor, Outcome};
 use crate::expire::{expire_events, move_on};
 use crate::recorder::Recorder;
 use crate::volumes::Promise;
+use crate::schedule::Evicted;
 use crate::work::Work;
 use crate::{Error, Options, Rescinder};
 use parking_lot::Mutex;
@@ -88,6 +89,10 @@ pub(crate) struct Core {
 }
 
 /// Work on its way.
+    /// Evictions on their way.
+    pub evictions: JoinSet<Evicted>,
+    /// Pods for which others are being evicted; up to which revision that is done, if it is.
+    pub preempting: HashMap<NamespacedName, Option<Revision>>,
 #[derive(Default)]
 struct Flight {
     plans: JoinSet<Outcome>,
@@ -172,6 +177,8 @@ impl Service {
     async fn follow(
         &self,
         core: &mut Core,
+            evictions: JoinSet::new(),
+            preempting: HashMap::new(),
         mut watch: Watch,
         shutdown: &CancellationToken,
     ) -> Result<(), stoa_store::Error> {
@@ -209,6 +216,7 @@ impl Service {
                     if flight.expiry.is_empty() {
                         let age = self.options.event_age_max;
                         let (registry, clock) = (core.registry.clone(), core.clock.clone());
+                Some(done) = core.evictions.join_next() => core.settle_evictions(done),
                         flight.expiry.spawn(async move {
                             move_on(&**registry.store(), clock.now()).await;
                             expire_events(registry, clock, age).await;
@@ -273,6 +281,7 @@ impl Core {
             self.work.add(key);
         }
         self.queue.sweep(self.clock.now());
+        self.look_at_preemptions();
     }
 
     /// Looks at keys and has done what is to be done.

@@ -190,6 +190,13 @@ impl Snapshot {
         self.pods.insert(name, Placed { pod, node: node.clone(), terminating });
     }
 
+    /// A pod is to be evicted, or is not any more: from here on nobody counts upon evicting it.
+    pub fn set_terminating(&mut self, name: &NamespacedName, terminating: bool) {
+        if let Some(placed) = self.pods.get_mut(name) {
+            placed.terminating = terminating;
+        }
+    }
+
     /// A pod is gone, or ended.
     pub fn remove_pod(&mut self, name: &NamespacedName) {
         let Some(Placed { pod, node, .. }) = self.pods.remove(name) else { return };

@@ -213,3 +213,38 @@ fn a_pod_waits_for_its_claims_and_the_one_that_waits_for_it_gets_a_volume_of_its
         assert_eq!(node_of(&c, "blocked"), None);
     });
 }
+
+#[test]
+fn each_victim_of_a_preemption_is_evicted_once_and_nobody_else() {
+    run(async {
+        let c = Cluster::new().await;
+        c.pretend_agents();
+        c.node("n1", "40").await;
+        for (name, value) in [("low", 1), ("high", 1_000)] {
+            let class = json!({"metadata": {"name": name}, "value": value, "preemptionPolicy": "PreemptLowerPriority"});
+            c.create("priorityclasses", "", class).await;
+        }
+        let of_class = |name: &str, cpu: &str, class: &str| {
+            let mut pod = pod(name, cpu);
+            pod["spec"]["priorityClassName"] = class.into();
+            // Gone as soon as it is evicted: what is left of the victims must not look like a new choice.
+            pod["spec"]["terminationGracePeriodSeconds"] = 0.into();
+            pod
+        };
+        for i in 0..39 {
+            c.create("pods", "default", of_class(&format!("p{i}"), "1", "low")).await;
+        }
+        c.until("the crowd", |c| (0..39).all(|i| node_of(c, &format!("p{i}")).is_some())).await;
+        c.create("pods", "default", of_class("guest", "30", "high")).await;
+        c.until("the guest", |c| node_of(c, "guest").is_some()).await;
+        c.until("the events", |c| {
+            c.reasons("guest").iter().any(|r| r.starts_with("Scheduled"))
+                && c.list("events", "").iter().filter(|e| e["reason"] == "Preempted").count() >= 29
+        })
+        .await;
+        let told: Vec<Value> =
+            c.list("events", "").into_iter().filter(|e| e["reason"] == "Preempted").collect();
+        assert_eq!((c.list("pods", "default").len(), told.len()), (11, 29));
+        assert!(told.iter().all(|e| e["series"].is_null()), "{told:?}");
+    });
+}
