@@ -48,7 +48,7 @@ pub use authn::{Authenticated, OidcOptions, RequestHeader, TokenAuthenticator};
 pub use error::Error;
 pub use options::Options;
 pub use request::{RequestInfo, Target};
-pub use service::{Handles, Service};
+pub use service::{Handles, PodFigures, Service};
 pub use tokens::ServiceAccountTokens;
 
 /// Makes the tables and documents that every server has, which otherwise whoever asks first waits for. It takes some

@@ -226,7 +226,7 @@ impl Asked<'_> {
 }
 
 // Resources that are computed when they are read, never stored.
-pub(crate) use metrics_group::{Figures, resources as computed};
+pub(crate) use metrics_group::{Figures, resources as computed, usage_of_pods};
 
 fn find(path: &ResourcePath) -> Option<&'static Resource> {
     resources().find(&path.group, &path.version, &path.resource)

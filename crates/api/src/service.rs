@@ -12,12 +12,14 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use serde_json::Value;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use stoa_registry::Registry;
+use stoa_kube::Status;
+use stoa_registry::{Registry, Selection};
 use stoa_streams::{Extension, Opener};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -77,6 +79,11 @@ impl Service {
         self.address
     }
 
+    /// What pods use, for this program's own autoscalers.
+    pub fn figures(&self) -> PodFigures {
+        PodFigures(self.state.clone())
+    }
+
     /// Answers until `shutdown`; then ends watches, lets requests finish for a while, and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let connections = TaskTracker::new();
@@ -109,6 +116,21 @@ impl Service {
         if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
             tracing::info!(left = connections.len(), "connections were cut at shutdown");
         }
+    }
+}
+
+/// What pods use, as `metrics.k8s.io` has it.
+#[derive(Clone)]
+pub struct PodFigures(Arc<State>);
+
+impl PodFigures {
+    /// Of the pods of a namespace that a selector means, those of which it is known.
+    ///
+    /// # Errors
+    /// When the selector cannot be read.
+    pub async fn of(&self, namespace: &str, selector: &str) -> Result<Vec<Value>, Status> {
+        let pods = stoa_kube::resources().find("", "v1", "pods").ok_or_else(Status::unknown_path)?;
+        route::usage_of_pods(&self.0, namespace, Selection::parse(pods, selector, "")?).await
     }
 }
 

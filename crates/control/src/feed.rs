@@ -35,7 +35,7 @@ impl Core {
         let is = |plural: &str| resource.storage.is_empty() && resource.plural == plural;
         let before = if is("pods") { self.world.pods.get(namespace, name).cloned() } else { None };
         match self.world.put(resource, bytes) {
-            Ok(keys) => keys.into_iter().for_each(|k| self.work.add(k)),
+            Ok(keys) => keys.into_iter().for_each(|k| self.name(k)),
             Err(e) => {
                 tracing::error!(resource = resource.plural, namespace, name, error = %e, "an object cannot be read");
                 return;
@@ -54,7 +54,7 @@ impl Core {
     /// An object was removed.
     pub(crate) fn remove(&mut self, resource: &'static Resource, namespace: &str, name: &str) {
         let keys = self.world.remove(resource, namespace, name);
-        keys.into_iter().for_each(|k| self.work.add(k));
+        keys.into_iter().for_each(|k| self.name(k));
         match (resource.storage, resource.plural) {
             ("", "pods") => self.drop_pod(&NamespacedName::new(namespace, name)),
             ("", "nodes") => {

@@ -14,12 +14,14 @@
 // A refusal is built once and handed up; boxing it would only add a hop.
 #![allow(clippy::result_large_err)]
 
+mod autoscale;
 mod bind;
 mod claimer;
 mod error;
 mod execute;
 mod expire;
 mod feed;
+mod meter;
 mod options;
 mod recorder;
 mod rescinder;
@@ -30,6 +32,7 @@ mod work;
 
 pub use claimer::LedgerClaimer;
 pub use error::Error;
+pub use meter::{Meter, NoMeter, Told};
 pub use options::Options;
 pub use rescinder::{NoOffers, Rescinder};
 pub use service::{Handles, Service};

@@ -1,20 +1,21 @@
 //! The service: one task that owns all that is known, and workers that carry out what was decided.
 
+use crate::autoscale::Autoscaling;
 use crate::bind::{Binder, Binding, Bound};
 use crate::execute::{Executor, Outcome};
 use crate::expire::{expire_events, move_on};
 use crate::recorder::Recorder;
-use crate::volumes::Promise;
 use crate::schedule::Evicted;
+use crate::volumes::Promise;
 use crate::work::Work;
-use crate::{Error, Options, Rescinder};
+use crate::{Error, Meter, Options, Rescinder};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use stoa_kube::resources;
 use stoa_ledger::Ledger;
-use stoa_reconcile::{Action, World, reconcile};
+use stoa_reconcile::{Action, Controller, World, reconcile};
 use stoa_registry::Registry;
 use stoa_sched::{Frontiers, PodInfo, Queue, Snapshot};
 use stoa_store::{Batch, Key, Range, Watch};
@@ -46,6 +47,8 @@ pub struct Handles {
     pub root_ca: String,
     /// Whoever makes offers.
     pub rescinder: Arc<dyn Rescinder>,
+    /// Whoever knows what pods use.
+    pub meter: Arc<dyn Meter>,
 }
 
 /// The service. Runs on the leader only.
@@ -60,6 +63,8 @@ pub(crate) struct Core {
     pub ledger: Arc<Mutex<Ledger>>,
     pub clock: Arc<dyn Clock>,
     pub rescinder: Arc<dyn Rescinder>,
+    pub meter: Arc<dyn Meter>,
+    pub autoscaling: Autoscaling,
     pub options: Options,
     pub recorder: Recorder,
     pub world: World,
@@ -84,15 +89,15 @@ pub(crate) struct Core {
     /// The ledger's generation up to which freed room was noticed.
     pub seen_generation: u64,
     pub chores: JoinSet<()>,
+    /// Evictions on their way.
+    pub evictions: JoinSet<Evicted>,
+    /// Pods for which others are being evicted; up to which revision that is done, if it is.
+    pub preempting: HashMap<NamespacedName, Option<Revision>>,
     /// What claims get that wait for a pod which has its node by now.
     pub promised: HashMap<NamespacedName, Vec<Promise>>,
 }
 
 /// Work on its way.
-    /// Evictions on their way.
-    pub evictions: JoinSet<Evicted>,
-    /// Pods for which others are being evicted; up to which revision that is done, if it is.
-    pub preempting: HashMap<NamespacedName, Option<Revision>>,
 #[derive(Default)]
 struct Flight {
     plans: JoinSet<Outcome>,
@@ -153,6 +158,8 @@ impl Service {
             ledger: h.ledger.clone(),
             clock: h.clock.clone(),
             rescinder: h.rescinder.clone(),
+            meter: h.meter.clone(),
+            autoscaling: Autoscaling::default(),
             options: self.options.clone(),
             recorder,
             world: World::new(h.clock.now(), h.root_ca.clone()),
@@ -170,6 +177,8 @@ impl Service {
             room_freed: false,
             seen_generation: 0,
             chores: JoinSet::new(),
+            evictions: JoinSet::new(),
+            preempting: HashMap::new(),
             promised: HashMap::new(),
         }
     }
@@ -177,8 +186,6 @@ impl Service {
     async fn follow(
         &self,
         core: &mut Core,
-            evictions: JoinSet::new(),
-            preempting: HashMap::new(),
         mut watch: Watch,
         shutdown: &CancellationToken,
     ) -> Result<(), stoa_store::Error> {
@@ -207,7 +214,9 @@ impl Service {
                     // A panic in the writer: what was on its way is in doubt, so everything is read again.
                     Err(_) => return Err(stoa_store::Error::Lagged),
                 },
+                Some(done) = core.autoscaling.next() => core.settle_autoscaling(done),
                 Some(_) = core.chores.join_next() => {}
+                Some(done) = core.evictions.join_next() => core.settle_evictions(done),
                 Some(_) = flight.expiry.join_next() => {}
                 () = self.handles.ledger_changed.notified() => core.look_at_ledger(),
                 () = sleep => {}
@@ -216,7 +225,6 @@ impl Service {
                     if flight.expiry.is_empty() {
                         let age = self.options.event_age_max;
                         let (registry, clock) = (core.registry.clone(), core.clock.clone());
-                Some(done) = core.evictions.join_next() => core.settle_evictions(done),
                         flight.expiry.spawn(async move {
                             move_on(&**registry.store(), clock.now()).await;
                             expire_events(registry, clock, age).await;
@@ -273,15 +281,15 @@ impl Core {
             next = watch.try_next()?;
         }
         self.work.reached(self.revision);
+        self.look_at_preemptions();
         Ok(())
     }
 
     fn sweep(&mut self) {
         for key in self.world.all_keys() {
-            self.work.add(key);
+            self.name(key);
         }
         self.queue.sweep(self.clock.now());
-        self.look_at_preemptions();
     }
 
     /// Looks at keys and has done what is to be done.
@@ -294,6 +302,10 @@ impl Core {
                 return;
             }
             let Some(key) = self.work.pop() else { return };
+            if key.controller == Controller::Autoscaler {
+                self.start_autoscaling(key, executor);
+                continue;
+            }
             let mut actions = reconcile(&self.world, &key);
             actions.retain(|action| match action {
                 Action::Again { at } => {

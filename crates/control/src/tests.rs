@@ -7,7 +7,7 @@ mod nodes;
 mod placement;
 mod rollout;
 
-use crate::{Handles, NoOffers, Options, Rescinder, Service};
+use crate::{Handles, NoMeter, NoOffers, Options, Rescinder, Service};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -74,6 +74,7 @@ impl Cluster {
             clock: Arc::new(SystemClock),
             root_ca: "CA".to_string(),
             rescinder,
+            meter: Arc::new(NoMeter),
         };
         tokio::spawn(Service::new(handles, Options::default()).run(self.shutdown.clone()));
     }

@@ -97,7 +97,7 @@ fn remarks(budget: &PodDisruptionBudget, pods: &[&Arc<Pod>]) -> Option<(Level, &
 }
 
 /// A selector as the stock controller's messages show it.
-fn describe(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> String {
+pub(crate) fn describe(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> String {
     let labels = selector.match_labels.iter().flatten().map(|(k, v)| format!("{k}: {v},"));
     let expressions = selector.match_expressions.iter().flatten().map(|e| {
         let values = e.values.as_deref().unwrap_or_default().join(" ");

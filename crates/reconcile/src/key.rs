@@ -6,6 +6,8 @@ use std::sync::Arc;
 /// Every controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Controller {
+    /// HorizontalPodAutoscalers.
+    Autoscaler,
     /// Aggregated cluster roles.
     ClusterRole,
     /// Persistent volume claims, and which volume each gets.
@@ -78,6 +80,7 @@ impl Controller {
             Controller::Collector => "generic-garbage-collector",
             Controller::CronJob => "cronjob-controller",
             Controller::DaemonSet => "daemonset-controller",
+            Controller::Autoscaler => "horizontal-pod-autoscaler",
             Controller::Deployment => "deployment-controller",
             Controller::Disruption => "disruption-controller",
             Controller::Endpoints => "endpointslice-controller",

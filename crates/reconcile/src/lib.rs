@@ -20,6 +20,7 @@ mod route;
 mod table;
 mod world;
 
+pub mod autoscaler;
 mod binder;
 mod claim;
 mod cluster_role;
@@ -62,6 +63,8 @@ pub fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         Controller::ClaimBinding => binder::reconcile_claim(world, key),
         Controller::VolumeBinding => binder::reconcile_volume(world, key),
         Controller::ClaimProtection => protection::reconcile_claim(world, key),
+        // What it goes by is not in the world: whoever knows looks by [`autoscaler::Look`].
+        Controller::Autoscaler => Vec::new(),
         Controller::CronJob => cron_job::reconcile(world, key),
         Controller::DaemonSet => daemon_set::reconcile(world, key),
         Controller::StatefulSet => stateful_set::reconcile(world, key),

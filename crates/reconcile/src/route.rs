@@ -29,6 +29,7 @@ fn of(resource: &Resource) -> &'static [Controller] {
         ("apps", "daemonsets") => &[Controller::DaemonSet],
         ("batch", "jobs") => &[Controller::Job, Controller::JobTtl],
         ("batch", "cronjobs") => &[Controller::CronJob],
+        ("autoscaling", "horizontalpodautoscalers") => &[Controller::Autoscaler],
         ("policy", "poddisruptionbudgets") => &[Controller::Disruption],
         ("networking.k8s.io", "servicecidrs") => &[Controller::ServiceCidr],
         ("networking.k8s.io", "ipaddresses") => &[Controller::IpAddress],

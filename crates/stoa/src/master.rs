@@ -132,6 +132,7 @@ pub async fn start(
             clock,
             root_ca: authority.cert_pem().to_string(),
             rescinder: Arc::new(Room(mesos.handle())),
+            meter: Arc::new(Figures(api.figures())),
         },
         stoa_control::Options::default(),
     );
@@ -258,6 +259,15 @@ impl stoa_control::Rescinder for Room {
         need: &stoa_units::Resources,
     ) -> bool {
         self.0.make_room(agent, namespace, need)
+    }
+}
+
+/// Autoscalers go by what the API says that pods use.
+struct Figures(stoa_api::PodFigures);
+
+impl stoa_control::Meter for Figures {
+    fn usage<'a>(&'a self, namespace: &'a str, selector: &'a str) -> stoa_control::Told<'a> {
+        Box::pin(async move { self.0.of(namespace, selector).await.map_err(|status| status.message) })
     }
 }
 

@@ -167,23 +167,29 @@ fn not_found(resource: &str, name: &str) -> Status {
     Status::failure(404, reason::NOT_FOUND, format!("{resource}.{GROUP} {name:?} not found"))
 }
 
-/// Stored objects that the request selects.
-async fn select(
-    state: &State,
+/// Which of the stored objects the request selects.
+fn selection(
     resource: &'static Resource,
     path: &ResourcePath,
     info: &RequestInfo,
-) -> Result<Vec<Value>, Status> {
+) -> Result<Selection, Status> {
     let q = &info.query;
     let name = match path.name.as_str() {
         "" => q.text("fieldSelector").to_string(),
         name => format!("metadata.name={name}"),
     };
-    let options = ListOptions {
-        selection: Selection::parse(resource, q.text("labelSelector"), &name)?,
-        ..ListOptions::default()
-    };
-    let list = state.registry.list(resource, &path.namespace, &options).await?;
+    Selection::parse(resource, q.text("labelSelector"), &name)
+}
+
+/// Stored objects that are selected.
+async fn select(
+    state: &State,
+    resource: &'static Resource,
+    namespace: &str,
+    selection: Selection,
+) -> Result<Vec<Value>, Status> {
+    let options = ListOptions { selection, ..ListOptions::default() };
+    let list = state.registry.list(resource, namespace, &options).await?;
     Ok(list.entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect())
 }
 
@@ -228,7 +234,8 @@ fn head(kind: &str, of: &Value, stamp: &Value, now: Time) -> Value {
 }
 
 async fn nodes(state: &State, path: &ResourcePath, info: &RequestInfo) -> Result<Value, Status> {
-    let nodes = select(state, stored("nodes")?, path, info).await?;
+    let resource = stored("nodes")?;
+    let nodes = select(state, resource, "", selection(resource, path, info)?).await?;
     let names = nodes.iter().filter_map(|n| n["metadata"]["name"].as_str().map(String::from)).collect();
     let figures = figures(state, names).await;
     let now = state.registry.clock().now();
@@ -248,7 +255,21 @@ async fn nodes(state: &State, path: &ResourcePath, info: &RequestInfo) -> Result
 }
 
 async fn pods(state: &State, path: &ResourcePath, info: &RequestInfo) -> Result<Value, Status> {
-    let pods = select(state, stored("pods")?, path, info).await?;
+    let selection = selection(stored("pods")?, path, info)?;
+    let mut items = usage_of_pods(state, &path.namespace, selection).await?;
+    if path.name.is_empty() {
+        return Ok(list("PodMetricsList", items));
+    }
+    items.pop().ok_or_else(|| not_found("pods", &format!("{}/{}", path.namespace, path.name)))
+}
+
+/// What selected pods use, those of which it is known.
+pub(crate) async fn usage_of_pods(
+    state: &State,
+    namespace: &str,
+    selection: Selection,
+) -> Result<Vec<Value>, Status> {
+    let pods = select(state, stored("pods")?, namespace, selection).await?;
     let mut names: Vec<String> =
         pods.iter().filter_map(|p| p["spec"]["nodeName"].as_str().map(String::from)).collect();
     names.sort();
@@ -260,14 +281,8 @@ async fn pods(state: &State, path: &ResourcePath, info: &RequestInfo) -> Result<
         .filter_map(|p| Some((p["podRef"]["uid"].as_str()?, p)))
         .collect();
     let now = state.registry.clock().now();
-    let mut items: Vec<Value> = pods
-        .iter()
-        .filter_map(|pod| pod_metrics(pod, by_uid.get(pod["metadata"]["uid"].as_str()?)?, now))
-        .collect();
-    if path.name.is_empty() {
-        return Ok(list("PodMetricsList", items));
-    }
-    items.pop().ok_or_else(|| not_found("pods", &format!("{}/{}", path.namespace, path.name)))
+    let of = |pod: &Value| pod_metrics(pod, by_uid.get(pod["metadata"]["uid"].as_str()?)?, now);
+    Ok(pods.iter().filter_map(of).collect())
 }
 
 fn pod_metrics(pod: &Value, figures: &Value, now: Time) -> Option<Value> {
