@@ -196,7 +196,7 @@ impl Run<'_> {
         let target = Target::new(resource, &namespace, "");
         match self.executor.registry.create(&self.ctx, target, object).await {
             Ok(written) => {
-                if let Some(a) = announce {
+                if let Some(a) = announce.filter(|a| !a.reason.is_empty()) {
                     let name = stoa_kube::Meta::read(&written.bytes).map(|m| m.name).unwrap_or_default();
                     self.say(a.about, Level::Normal, a.reason, format!("{}{name}{}", a.done, a.end));
                 }

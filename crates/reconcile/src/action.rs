@@ -65,7 +65,7 @@ pub enum Propagation {
 pub struct Announce {
     /// Whom the events are about.
     pub about: ObjectId,
-    /// The reason on success, such as `SuccessfulCreate`; the message is `done`, the object's name, and `end`.
+    /// The reason on success, such as `SuccessfulCreate`, or nothing where success is not told; the message is `done`, the object's name, and `end`.
     pub reason: &'static str,
     /// The message before the name: `Created pod: `.
     pub done: Cow<'static, str>,

@@ -7,10 +7,15 @@ use crate::{Action, Key, Level, ObjectId, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use stoa_kube::typed::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
-use stoa_units::Quantity;
+use stoa_units::{NamespacedName, Quantity};
 
 const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const BY_US: &str = "pv.kubernetes.io/bound-by-controller";
+/// Who is to make a claim's volume, in the older form and in the newer.
+const PROVISIONER: [&str; 2] =
+    ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
+/// How names of provisioners begin that are no programs of their own.
+const BUILT_IN: &str = "kubernetes.io/";
 /// The annotation of a claim by which a provisioner learns for which node to make its volume.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
@@ -224,10 +229,7 @@ fn wait(world: &World, claim: &PersistentVolumeClaim) -> Vec<Action> {
         set_phase(about.clone(), &json!(claim.status), "Pending").into_iter().collect();
     let class = claim.spec.as_ref().and_then(|s| s.storage_class_name.as_deref()).unwrap_or_default();
     let (level, reason, message) = match class {
-        _ if waits_for_consumer(world, claim) => {
-            let message = "waiting for first consumer to be created before binding";
-            (Level::Normal, "WaitForFirstConsumer", message.to_string())
-        }
+        _ if waits_for_consumer(world, claim) => for_whom(world, claim),
         "" => {
             let message = "no persistent volumes available for this claim and no storage class is set";
             (Level::Normal, "FailedBinding", message.to_string())
@@ -235,11 +237,56 @@ fn wait(world: &World, claim: &PersistentVolumeClaim) -> Vec<Action> {
         class if world.storage_classes.get("", class).is_none() => {
             (Level::Warning, "ProvisioningFailed", format!("storageclass.storage.k8s.io {class:?} not found"))
         }
-        // A provisioner will see it.
-        _ => return actions,
+        class => match provisioner(world, class) {
+            // Those of this form are built in where there are such.
+            name if name.starts_with(BUILT_IN) => {
+                (Level::Warning, "ProvisioningFailed", format!("no volume plugin matched name: {name}"))
+            }
+            name => {
+                let asked = ask(claim, name);
+                if asked.is_some() {
+                    // It is told of once the provisioner can know of it.
+                    actions.extend(asked);
+                    return actions;
+                }
+                let message = format!(
+                    "Waiting for a volume to be created either by the external provisioner '{name}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+                );
+                (Level::Normal, "ExternalProvisioning", message)
+            }
+        },
     };
     actions.push(Action::Event { about, level, reason, message });
     actions
+}
+
+/// What a claim waits for whose volume depends on the node of its first consumer.
+fn for_whom(world: &World, claim: &PersistentVolumeClaim) -> (Level, &'static str, String) {
+    let id = claim_id(claim);
+    let name = NamespacedName { namespace: id.namespace, name: id.name };
+    let pods: Vec<&str> =
+        world.pods_using(&name).filter(|p| p.node.is_empty()).map(|p| &*p.id.name).collect();
+    let (reason, message) = match pods.as_slice() {
+        [] => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".into()),
+        [pod] => ("WaitForPodScheduled", format!("waiting for pod {pod} to be scheduled")),
+        pods => ("WaitForPodScheduled", format!("waiting for pods {} to be scheduled", pods.join(","))),
+    };
+    (Level::Normal, reason, message)
+}
+
+fn provisioner<'a>(world: &'a World, class: &str) -> &'a str {
+    world.storage_classes.get("", class).map_or("", |c| c.provisioner.as_str())
+}
+
+/// Says on a claim who is to make its volume: provisioners go by that.
+fn ask(claim: &PersistentVolumeClaim, provisioner: &str) -> Option<Action> {
+    let said = |note: &str| annotation(&claim.metadata, note) == Some(provisioner);
+    (!PROVISIONER.into_iter().all(said)).then(|| {
+        let notes: serde_json::Map<String, Value> =
+            PROVISIONER.into_iter().map(|note| (note.to_string(), provisioner.into())).collect();
+        let patch = json!({"metadata": {"annotations": notes}});
+        Action::Patch { id: claim_id(claim), subresource: "", patch }
+    })
 }
 
 /// The volume of a claim is gone or somebody else's.

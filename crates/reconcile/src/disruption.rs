@@ -2,7 +2,7 @@
 
 use crate::deployment::differs;
 use crate::meta::{controller, id, resource, selector, time};
-use crate::{Action, Key, Level, Member, Pod, World};
+use crate::{Action, Controller, Key, Level, Member, Pod, World};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -68,6 +68,7 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
             subresource: "status",
             patch: json!({"status": status}),
         });
+        actions.extend(pods.iter().filter_map(|p| ambiguity(world, key, p)));
         actions.extend(remarks(budget, &pods).into_iter().map(|(level, reason, message)| Action::Event {
             about: id.clone(),
             level,
@@ -76,6 +77,22 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         }));
     }
     actions
+}
+
+/// A pod that several budgets mean is evicted under none. The first of them says so, when its own numbers move.
+fn ambiguity(world: &World, key: &Key, pod: &Pod) -> Option<Action> {
+    let all = world.selecting.matching(&key.namespace, &pod.labels);
+    let mut budgets: Vec<&Key> = all.iter().filter(|k| k.controller == Controller::Disruption).collect();
+    budgets.sort();
+    if budgets.len() < 2 || budgets[0] != key {
+        return None;
+    }
+    let message = format!(
+        "Pod {:?}/{:?} matches multiple PodDisruptionBudgets.  Chose {:?} arbitrarily.",
+        pod.id.namespace, pod.id.name, key.name
+    );
+    let reason = "MultiplePodDisruptionBudgets";
+    Some(Action::Event { about: pod.id.clone(), level: Level::Warning, reason, message })
 }
 
 /// What people should know who wonder about a budget's numbers.

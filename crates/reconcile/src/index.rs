@@ -1,6 +1,7 @@
 //! Two indexes by labels: which pods a selector means, and whose selectors mean a pod. Neither looks at more than shares
 //! one label, so that a change costs what it concerns and not what the namespace holds.
 
+use crate::device_claim::{self, Of};
 use crate::{Key, Pod, Table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -15,13 +16,14 @@ type Term = (Arc<str>, String, String);
 pub(crate) struct PodIndex {
     by_label: HashMap<Term, BTreeSet<Arc<str>>>,
     by_claim: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
+    by_device: HashMap<(Of, NamespacedName), BTreeSet<Arc<str>>>,
 }
 
 impl PodIndex {
     /// A pod changed, came or went.
     pub fn change(&mut self, name: &NamespacedName, old: Option<&Pod>, new: Option<&Pod>) {
         if let (Some(old), Some(new)) = (old, new)
-            && (&old.labels, &old.claims) == (&new.labels, &new.claims)
+            && (&old.labels, &old.claims, &old.devices) == (&new.labels, &new.claims, &new.devices)
         {
             return;
         }
@@ -33,6 +35,7 @@ impl PodIndex {
                 let claim = NamespacedName::new(name.namespace.clone(), claim.as_str());
                 take(&mut self.by_claim, &claim, &name.name);
             }
+            device_claim::names(pod).for_each(|at| take(&mut self.by_device, &at, &name.name));
         }
         if let Some(pod) = new {
             for (key, value) in &pod.labels {
@@ -42,6 +45,9 @@ impl PodIndex {
             for claim in &pod.claims {
                 let claim = NamespacedName::new(name.namespace.clone(), claim.as_str());
                 self.by_claim.entry(claim).or_default().insert(name.name.clone());
+            }
+            for at in device_claim::names(pod) {
+                self.by_device.entry(at).or_default().insert(name.name.clone());
             }
         }
     }
@@ -74,6 +80,13 @@ impl PodIndex {
     /// The pods that use a claim.
     pub fn using(&self, claim: &NamespacedName) -> impl Iterator<Item = &Arc<str>> {
         self.by_claim.get(claim).into_iter().flatten()
+    }
+}
+
+impl PodIndex {
+    /// The pods that name a claim of devices, or a template of such.
+    pub fn naming(&self, of: Of, name: NamespacedName) -> impl Iterator<Item = &Arc<str>> {
+        self.by_device.get(&(of, name)).into_iter().flatten()
     }
 }
 

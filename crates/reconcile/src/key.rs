@@ -6,6 +6,8 @@ use std::sync::Arc;
 /// Every controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Controller {
+    /// Classes of volumes' attributes that are named by claims and volumes.
+    AttributesProtection,
     /// HorizontalPodAutoscalers.
     Autoscaler,
     /// Aggregated cluster roles.
@@ -22,6 +24,8 @@ pub enum Controller {
     DaemonSet,
     /// Deployments.
     Deployment,
+    /// Claims of devices.
+    DeviceClaim,
     /// PodDisruptionBudgets.
     Disruption,
     /// EndpointSlices of a service.
@@ -44,6 +48,10 @@ pub enum Controller {
     Namespace,
     /// Taints and pod readiness by a node's conditions.
     NodeLifecycle,
+    /// For how long agents may keep what they read.
+    NodeTtl,
+    /// Pods that claim devices.
+    PodDevices,
     /// Pods of nodes that are gone.
     PodCollector,
     /// Resource quotas.
@@ -74,14 +82,16 @@ impl Controller {
     /// The stock controller's name: who writes, and the `source` of its events.
     pub fn component(self) -> &'static str {
         match self {
+            Controller::AttributesProtection => "volumeattributesclass-protection-controller",
+            Controller::Autoscaler => "horizontal-pod-autoscaler",
             Controller::ClusterRole => "clusterrole-aggregation-controller",
             Controller::ClaimBinding | Controller::VolumeBinding => "persistentvolume-controller",
             Controller::ClaimProtection => "pvc-protection-controller",
             Controller::Collector => "generic-garbage-collector",
             Controller::CronJob => "cronjob-controller",
             Controller::DaemonSet => "daemonset-controller",
-            Controller::Autoscaler => "horizontal-pod-autoscaler",
             Controller::Deployment => "deployment-controller",
+            Controller::DeviceClaim | Controller::PodDevices => "resource_claim",
             Controller::Disruption => "disruption-controller",
             Controller::Endpoints => "endpointslice-controller",
             Controller::EndpointsLegacy => "endpoint-controller",
@@ -92,6 +102,7 @@ impl Controller {
             Controller::JobTtl => "ttl-after-finished-controller",
             Controller::Namespace => "namespace-controller",
             Controller::NodeLifecycle => "node-controller",
+            Controller::NodeTtl => "ttl-controller",
             Controller::PodCollector => "pod-garbage-collector",
             Controller::Quota => "resourcequota-controller",
             Controller::ReplicaSet => "replicaset-controller",

@@ -28,6 +28,7 @@ mod collector;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_claim;
 mod disruption;
 mod endpoints;
 mod flow_schema;
@@ -35,6 +36,7 @@ mod job;
 mod job_pod;
 mod namespace;
 mod node_lifecycle;
+mod node_ttl;
 mod pod_collector;
 mod protection;
 mod quota;
@@ -49,6 +51,7 @@ mod token_secret;
 
 pub use action::{Action, Announce, Level, ObjectId, OnExists, Propagation};
 pub use binder::{SELECTED_NODE, claim_ref_of, free_volumes, is_bound, waits_for_consumer};
+pub use device_claim::{DeviceClaim, DeviceTemplate, PodDevice};
 pub use disruption::selector_of as budget_selector;
 pub use graph::{Graph, Member};
 pub use key::{Controller, Key};
@@ -60,14 +63,17 @@ pub use world::World;
 /// What is to be done for one key, given the world.
 pub fn reconcile(world: &World, key: &Key) -> Vec<Action> {
     match key.controller {
-        Controller::ClaimBinding => binder::reconcile_claim(world, key),
-        Controller::VolumeBinding => binder::reconcile_volume(world, key),
-        Controller::ClaimProtection => protection::reconcile_claim(world, key),
         // What it goes by is not in the world: whoever knows looks by [`autoscaler::Look`].
         Controller::Autoscaler => Vec::new(),
+        Controller::ClaimBinding => binder::reconcile_claim(world, key),
+        Controller::VolumeBinding => binder::reconcile_volume(world, key),
+        Controller::AttributesProtection => protection::reconcile_attributes(world, key),
+        Controller::ClaimProtection => protection::reconcile_claim(world, key),
         Controller::CronJob => cron_job::reconcile(world, key),
         Controller::DaemonSet => daemon_set::reconcile(world, key),
         Controller::StatefulSet => stateful_set::reconcile(world, key),
+        Controller::DeviceClaim => device_claim::reconcile_claim(world, key),
+        Controller::PodDevices => device_claim::reconcile_pod(world, key),
         Controller::Disruption => disruption::reconcile(world, key),
         Controller::Endpoints => endpoints::reconcile_slices(world, key),
         Controller::EndpointsLegacy => endpoints::reconcile_endpoints(world, key),
@@ -86,6 +92,7 @@ pub fn reconcile(world: &World, key: &Key) -> Vec<Action> {
         Controller::Deployment => deployment::reconcile(world, key),
         Controller::Namespace => namespace::reconcile(world, key),
         Controller::NodeLifecycle => node_lifecycle::reconcile(world, key),
+        Controller::NodeTtl => node_ttl::reconcile(world, key),
         Controller::PodCollector => pod_collector::reconcile(world, key),
         Controller::ReplicaSet => replica_set::reconcile(world, key),
         Controller::RootCa => root_ca::reconcile(world, key),

@@ -1,6 +1,7 @@
 //! A pod as controllers see it: the few fields that decide anything, read from the bytes without building the rest.
 
 use crate::ObjectId;
+use crate::device_claim::PodDevice;
 use crate::meta::{resource, time};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ struct RawSpec {
     containers: Vec<RawContainer>,
     init_containers: Vec<RawContainer>,
     restart_policy: String,
+    resource_claims: Vec<RawDevice>,
     volumes: Vec<RawVolume>,
     affinity: RawAffinity,
 }
@@ -36,6 +38,14 @@ struct RawVolume {
     name: String,
     persistent_volume_claim: Option<RawClaim>,
     ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct RawDevice {
+    name: String,
+    resource_claim_name: Option<String>,
+    resource_claim_template_name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -124,6 +134,7 @@ struct RawStatus {
     conditions: Vec<Condition>,
     container_statuses: Vec<RawContainerStatus>,
     init_container_statuses: Vec<RawContainerStatus>,
+    resource_claim_statuses: Vec<RawDevice>,
 }
 
 #[derive(Deserialize, Default)]
@@ -226,6 +237,8 @@ pub struct Pod {
     pub ips: Vec<String>,
     /// The persistent volume claims that it uses.
     pub claims: Vec<String>,
+    /// Its claims of devices.
+    pub devices: Vec<PodDevice>,
     /// The one node that its required affinity leaves it, if it is bound that way to one.
     pub only_node: String,
     /// `spec.restartPolicy`.
@@ -265,6 +278,20 @@ fn claims(pod: &str, volumes: &[RawVolume]) -> Vec<String> {
     volumes.iter().filter_map(name).collect()
 }
 
+/// Claims of devices, by what the pod says and what was found out since.
+fn devices(wanted: Vec<RawDevice>, found: &[RawDevice]) -> Vec<PodDevice> {
+    let device = |d: RawDevice| {
+        let made = found.iter().find(|f| f.name == d.name && !d.resource_claim_template_name.is_empty());
+        PodDevice {
+            claim: d.resource_claim_name.or_else(|| made.and_then(|f| f.resource_claim_name.clone())),
+            spared: made.is_some_and(|f| f.resource_claim_name.is_none()),
+            template: d.resource_claim_template_name,
+            name: d.name,
+        }
+    };
+    wanted.into_iter().map(device).collect()
+}
+
 fn only_node(affinity: &RawAffinity) -> String {
     let terms = &affinity.node_affinity.required.node_selector_terms;
     let fields = terms.iter().flat_map(|t| &t.match_fields);
@@ -297,6 +324,7 @@ impl Pod {
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(0),
             claims: claims(&meta.name, &raw.spec.volumes),
+            devices: devices(raw.spec.resource_claims, &raw.status.resource_claim_statuses),
             only_node: only_node(&raw.spec.affinity),
             id: ObjectId {
                 resource: resource("", "pods"),

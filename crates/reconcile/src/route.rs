@@ -1,10 +1,12 @@
 //! Whom a change may concern. Generous where it is cheap: a look that finds nothing to do does nothing.
 
+use crate::device_claim::{self, DeviceClaim, Of};
 use crate::meta::{controller, is_deleting, labels};
 use crate::service_cidr::ranges;
 use crate::{Controller, Graph, Key, Member, Pod, World};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use stoa_kube::typed::{Node, ObjectMeta, ServiceCIDR};
 use stoa_kube::{Meta, Resource};
 use stoa_units::NamespacedName;
@@ -13,7 +15,7 @@ use stoa_units::NamespacedName;
 fn of(resource: &Resource) -> &'static [Controller] {
     match (resource.storage, resource.plural) {
         ("", "namespaces") => &[Controller::Namespace, Controller::RootCa, Controller::ServiceAccount],
-        ("", "nodes") => &[Controller::NodeLifecycle],
+        ("", "nodes") => &[Controller::NodeLifecycle, Controller::NodeTtl],
         ("", "services") => {
             &[Controller::Endpoints, Controller::EndpointsLegacy, Controller::EndpointsMirror]
         }
@@ -27,9 +29,11 @@ fn of(resource: &Resource) -> &'static [Controller] {
         ("apps", "replicasets") => &[Controller::ReplicaSet],
         ("apps", "statefulsets") => &[Controller::StatefulSet],
         ("apps", "daemonsets") => &[Controller::DaemonSet],
+        ("autoscaling", "horizontalpodautoscalers") => &[Controller::Autoscaler],
+        ("resource.k8s.io", "resourceclaims") => &[Controller::DeviceClaim],
+        ("storage.k8s.io", "volumeattributesclasses") => &[Controller::AttributesProtection],
         ("batch", "jobs") => &[Controller::Job, Controller::JobTtl],
         ("batch", "cronjobs") => &[Controller::CronJob],
-        ("autoscaling", "horizontalpodautoscalers") => &[Controller::Autoscaler],
         ("policy", "poddisruptionbudgets") => &[Controller::Disruption],
         ("networking.k8s.io", "servicecidrs") => &[Controller::ServiceCidr],
         ("networking.k8s.io", "ipaddresses") => &[Controller::IpAddress],
@@ -239,6 +243,10 @@ pub(crate) fn pod(world: &World, name: &NamespacedName, old: Option<&Pod>, keys:
     let new = world.pods.get(&name.namespace, &name.name);
     let now = new.map(|p| &**p);
     let republished = old.map(published) != now.map(published);
+    keys.extend(
+        old.into_iter().flat_map(|p| device_claim::keys(p, now.is_none_or(|n| n.id.uid != p.id.uid))),
+    );
+    keys.extend(now.into_iter().flat_map(|p| device_claim::keys(p, false)));
     for pod in old.into_iter().chain(now) {
         for key in world.selecting.matching(&name.namespace, &pod.labels) {
             match key.controller {
@@ -258,6 +266,10 @@ pub(crate) fn pod(world: &World, name: &NamespacedName, old: Option<&Pod>, keys:
         }
         for claim in &pod.claims {
             keys.insert(Key::new(Controller::ClaimProtection, name.namespace.clone(), claim.as_str()));
+            // A claim that waits for its first consumer says for whom.
+            if old.is_none() && pod.node.is_empty() {
+                keys.insert(Key::new(Controller::ClaimBinding, name.namespace.clone(), claim.as_str()));
+            }
         }
         // A deployment that recreates waits for the last old pod.
         let set = pod.controller.as_ref().and_then(|o| world.graph.get(&o.uid)).map(|m| m.id.clone());
@@ -286,6 +298,39 @@ pub(crate) fn pod(world: &World, name: &NamespacedName, old: Option<&Pod>, keys:
             keys.insert(Key::new(Controller::TaintEviction, name.namespace.clone(), name.name.clone()));
         }
     }
+}
+
+/// A claim or a volume names a class of attributes no longer, which may be all that the class waited for.
+pub(crate) fn left_attributes<'a>(
+    old: impl Iterator<Item = &'a str>,
+    new: impl Fn(&str) -> bool,
+    keys: &mut BTreeSet<Key>,
+) {
+    keys.extend(
+        old.filter(|name| !new(name)).map(|name| Key::new(Controller::AttributesProtection, "", name)),
+    );
+}
+
+/// A claim of devices changed or went: the pods that name it, hold it or had it made.
+pub(crate) fn device_claim(
+    world: &World,
+    name: &NamespacedName,
+    old: Option<&DeviceClaim>,
+    keys: &mut BTreeSet<Key>,
+) {
+    let now = world.device_claims.get(&name.namespace, &name.name).map(|c| &**c);
+    let said = old.into_iter().chain(now).flat_map(|c| {
+        let owner = c.owner().map(|o| o.name.as_str());
+        c.held_by().chain(owner).map(Arc::<str>::from).collect::<Vec<_>>()
+    });
+    let naming = world.pods_naming(Of::Claim, name).cloned();
+    keys.extend(said.chain(naming).map(|pod| Key::new(Controller::PodDevices, name.namespace.clone(), pod)));
+}
+
+/// A template of claims came or changed: the pods that wait for it.
+pub(crate) fn device_template(world: &World, name: &NamespacedName, keys: &mut BTreeSet<Key>) {
+    let pods = world.pods_naming(Of::Template, name);
+    keys.extend(pods.map(|pod| Key::new(Controller::PodDevices, name.namespace.clone(), pod.clone())));
 }
 
 /// What services publish of a pod, and what decides whether they do.
@@ -372,6 +417,7 @@ pub(crate) fn all(world: &World) -> BTreeSet<Key> {
         }
     }
     for pod in world.pods.iter() {
+        keys.extend(device_claim::keys(pod, false));
         if crate::job_pod::is_orphan(world, pod) {
             keys.insert(Key::new(Controller::JobPod, pod.id.namespace.clone(), pod.id.name.clone()));
         }

@@ -1,9 +1,11 @@
 //! The world: what the store says, as of one revision, and what time it is.
 
 use crate::daemon_set::Failures;
+use crate::device_claim::{DeviceClaim, DeviceTemplate, Of};
 use crate::flow_schema::level_of;
 use crate::index::{PodIndex, Selecting};
 use crate::meta::{selector, service_selector};
+use crate::protection::{attributes_of_claim, attributes_of_volume};
 use crate::service_cidr::address_of;
 use crate::{Controller, Graph, Key, Pod, Table, TokenSecret, binder, route};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -62,6 +64,10 @@ pub struct World {
     pub claims: Table<PersistentVolumeClaim>,
     /// StorageClasses.
     pub storage_classes: Table<StorageClass>,
+    /// Claims of devices. Their owner is the pod that they were made for.
+    pub device_claims: Table<DeviceClaim>,
+    /// Templates of claims of devices.
+    pub device_templates: Table<DeviceTemplate>,
     /// Services. Their owner is their address.
     pub services: Table<Service>,
     /// Endpoints.
@@ -113,6 +119,8 @@ impl World {
             volumes: Table::default(),
             claims: Table::default(),
             storage_classes: Table::default(),
+            device_claims: Table::default(),
+            device_templates: Table::default(),
             services: Table::default(),
             endpoints: Table::default(),
             slices: Table::default(),
@@ -214,15 +222,27 @@ impl World {
             ("", "persistentvolumes") => {
                 let volume: PersistentVolume = serde_json::from_slice(bytes)?;
                 let place = binder::volume_place(&volume);
-                self.volumes.put(name.clone(), volume, Some(&place));
+                let old = self.volumes.put(name.clone(), volume, Some(&place));
+                self.left_by_volume(&name, old.as_deref(), keys);
             }
             ("", "persistentvolumeclaims") => {
                 let claim: PersistentVolumeClaim = serde_json::from_slice(bytes)?;
                 let place = binder::waiting_place(&claim);
-                self.claims.put(name.clone(), claim, Some(&place));
+                let old = self.claims.put(name.clone(), claim, Some(&place));
+                self.left_by_claim(&name, old.as_deref(), keys);
             }
             ("storage.k8s.io", "storageclasses") => {
                 drop(self.storage_classes.put(name.clone(), serde_json::from_slice(bytes)?, owner));
+            }
+            ("resource.k8s.io", "resourceclaims") => {
+                let claim = DeviceClaim::read(meta, bytes)?;
+                let pod = claim.owner().map(|o| o.uid.clone());
+                let old = self.device_claims.put(name.clone(), claim, pod.as_deref());
+                route::device_claim(self, &name, old.as_deref(), keys);
+            }
+            ("resource.k8s.io", "resourceclaimtemplates") => {
+                self.device_templates.put(name.clone(), DeviceTemplate::read(bytes)?, owner);
+                route::device_template(self, &name, keys);
             }
             ("", "resourcequotas") => {
                 drop(self.quotas.put(name.clone(), serde_json::from_slice(bytes)?, owner))
@@ -249,6 +269,30 @@ impl World {
         }
         route::own(resource, &name, owner, keys);
         Ok(())
+    }
+
+    /// Which classes of attributes a volume named until now.
+    fn left_by_volume(
+        &self,
+        name: &NamespacedName,
+        old: Option<&PersistentVolume>,
+        keys: &mut BTreeSet<Key>,
+    ) {
+        let now = self.volumes.get("", &name.name).and_then(|v| attributes_of_volume(v));
+        let old = old.and_then(attributes_of_volume).into_iter();
+        route::left_attributes(old, |name| now == Some(name), keys);
+    }
+
+    /// Which classes of attributes a claim named until now.
+    fn left_by_claim(
+        &self,
+        name: &NamespacedName,
+        old: Option<&PersistentVolumeClaim>,
+        keys: &mut BTreeSet<Key>,
+    ) {
+        let now = self.claims.get(&name.namespace, &name.name);
+        let named = |name: &str| now.is_some_and(|c| attributes_of_claim(c).any(|n| n == name));
+        route::left_attributes(old.into_iter().flat_map(attributes_of_claim), named, keys);
     }
 
     fn note_taints(&mut self, name: &str, node: &Node) {
@@ -346,6 +390,18 @@ impl World {
                 self.selects(Controller::Endpoints, &id, None);
                 route::address(self, old.as_deref().map(address_of), None, &mut keys);
             }
+            ("", "persistentvolumes") => {
+                let old = self.volumes.remove(&id);
+                self.left_by_volume(&id, old.as_deref(), &mut keys);
+            }
+            ("", "persistentvolumeclaims") => {
+                let old = self.claims.remove(&id);
+                self.left_by_claim(&id, old.as_deref(), &mut keys);
+            }
+            ("resource.k8s.io", "resourceclaims") => {
+                let old = self.device_claims.remove(&id);
+                route::device_claim(self, &id, old.as_deref(), &mut keys);
+            }
             _ => self.remove_typed(resource, &id),
         }
         if let Some(member) = member {
@@ -380,9 +436,8 @@ impl World {
             ("flowcontrol.apiserver.k8s.io", "flowschemas") => drop(self.flow_schemas.remove(id)),
             ("", "configmaps") if &*id.name == ROOT_CA => drop(self.root_cas.remove(id)),
             ("", "secrets") => drop(self.token_secrets.remove(id)),
-            ("", "persistentvolumes") => drop(self.volumes.remove(id)),
-            ("", "persistentvolumeclaims") => drop(self.claims.remove(id)),
             ("storage.k8s.io", "storageclasses") => drop(self.storage_classes.remove(id)),
+            ("resource.k8s.io", "resourceclaimtemplates") => drop(self.device_templates.remove(id)),
             ("", "resourcequotas") => drop(self.quotas.remove(id)),
             ("apps", "controllerrevisions") => drop(self.revisions.remove(id)),
             ("batch", "cronjobs") => drop(self.cron_jobs.remove(id)),
@@ -438,6 +493,11 @@ impl World {
     /// The pods that use a persistent volume claim.
     pub fn pods_using(&self, claim: &NamespacedName) -> impl Iterator<Item = &Arc<Pod>> {
         self.pod_index.using(claim).filter_map(|n| self.pods.get(&claim.namespace, n))
+    }
+
+    /// The pods that name a claim of devices, or a template of such, by name.
+    pub(crate) fn pods_naming(&self, of: Of, name: &NamespacedName) -> impl Iterator<Item = &Arc<str>> {
+        self.pod_index.naming(of, name.clone())
     }
 
     /// Since when a node that is absent has been so, as far as anybody remembers.

@@ -144,3 +144,51 @@ fn a_class_may_want_the_first_user_to_come_first() {
     s.settle(&claim_key("c"));
     assert_eq!(bound(&s, "c").as_deref(), Some("v"));
 }
+
+#[test]
+fn a_claim_says_who_is_to_make_its_volume_or_what_it_waits_for() {
+    let mut s = Stage::new();
+    let class = |name: &str, provisioner: &str, mode: &str| {
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+            "provisioner": provisioner, "volumeBindingMode": mode})
+    };
+    s.put(class("made", "d.io/x", "Immediate"));
+    s.put(class("none", "kubernetes.io/no-provisioner", "Immediate"));
+    s.put(class("late", "d.io/x", "WaitForFirstConsumer"));
+    let of = |name: &str, class: &str| {
+        let mut claim = claim(name, "1Gi", &json!({}));
+        claim["spec"]["storageClassName"] = class.into();
+        claim
+    };
+    for name in ["made", "none", "late"] {
+        s.put(of(name, name));
+        s.settle(&claim_key(name));
+    }
+    let pod = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "d"}, "spec": {
+            "containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "late"}}]}})
+    };
+    for name in ["p", "q"] {
+        assert!(s.put(pod(name)).contains(&claim_key("late")));
+        s.settle(&claim_key("late"));
+    }
+    let notes = &s.get("persistentvolumeclaims", "d", "made")["metadata"]["annotations"];
+    for note in ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"]
+    {
+        assert_eq!(notes[note], "d.io/x", "{note}");
+    }
+    let said: Vec<(&str, &str)> = s.events.iter().map(|(r, m)| (r.as_str(), m.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            (
+                "ExternalProvisioning",
+                "Waiting for a volume to be created either by the external provisioner 'd.io/x' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+            ),
+            ("ProvisioningFailed", "no volume plugin matched name: kubernetes.io/no-provisioner"),
+            ("WaitForFirstConsumer", "waiting for first consumer to be created before binding"),
+            ("WaitForPodScheduled", "waiting for pod p to be scheduled"),
+            ("WaitForPodScheduled", "waiting for pods p,q to be scheduled"),
+        ]
+    );
+}

@@ -95,3 +95,15 @@ fn what_a_budget_cannot_count_is_told() {
     counted.settle(&key);
     assert!(counted.events.is_empty());
 }
+
+#[test]
+fn a_pod_that_several_budgets_mean_is_told_of_by_one() {
+    let (mut stage, key) = stage(&json!({"minAvailable": 1}), 1, 1);
+    let other = Key::new(Controller::Disruption, "d", "c");
+    stage.put(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "c", "namespace": "d", "generation": 1}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}}));
+    stage.settle(&key);
+    stage.settle(&other);
+    let told = "Pod \"d\"/\"p0\" matches multiple PodDisruptionBudgets.  Chose \"b\" arbitrarily.";
+    assert_eq!(stage.events, [("MultiplePodDisruptionBudgets".to_string(), told.to_string())]);
+}

@@ -61,3 +61,43 @@ fn a_volume_is_let_go_unless_it_is_bound() {
         assert_eq!(stage.patches(&key).len(), patches, "{phase}");
     }
 }
+
+#[test]
+fn a_class_of_attributes_stays_while_a_claim_or_a_volume_names_it() {
+    let mut stage = Stage::new();
+    let key = Key::new(Controller::AttributesProtection, "", "gold");
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass", "metadata": {"name": "gold"}, "driverName": "d"});
+    assert!(stage.put(class).contains(&key));
+    stage.settle(&key);
+    let finalizers =
+        |stage: &Stage| stage.get("volumeattributesclasses", "", "gold")["metadata"]["finalizers"].clone();
+    assert_eq!(finalizers(&stage), json!(["kubernetes.io/vac-protection"]));
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "d"},
+        "spec": {"volumeAttributesClassName": "gold"}, "status": {"currentVolumeAttributesClassName": "gold"}});
+    stage.put(claim);
+    stage.put(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
+        "spec": {"volumeAttributesClassName": "gold"}}));
+    stage.patch(
+        "volumeattributesclasses",
+        "",
+        "gold",
+        &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    );
+    stage.settle(&key);
+    assert_eq!(finalizers(&stage), json!(["kubernetes.io/vac-protection"]));
+    let keys =
+        stage.patch("persistentvolumes", "", "v", &json!({"spec": {"volumeAttributesClassName": "tin"}}));
+    assert!(keys.contains(&key), "{keys:?}");
+    let keys = stage.patch(
+        "persistentvolumeclaims",
+        "d",
+        "c",
+        &json!({"spec": {"volumeAttributesClassName": "tin"}}),
+    );
+    assert!(!keys.contains(&key), "its volume has it still");
+    stage.settle(&key);
+    let keys = stage.remove("", "persistentvolumeclaims", "d", "c");
+    assert!(keys.contains(&key), "{keys:?}");
+    stage.settle(&key);
+    assert!(stage.all("volumeattributesclasses").is_empty());
+}
