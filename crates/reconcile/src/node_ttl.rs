@@ -4,6 +4,7 @@
 use crate::meta::{annotation, id, is_deleting, resource};
 use crate::{Action, Key, World};
 use serde_json::json;
+use stoa_kube::typed::Node;
 
 const TTL: &str = "node.alpha.kubernetes.io/ttl";
 /// From how many nodes to how many how many seconds hold. They overlap, so that a cluster at an edge does not waver.
@@ -15,6 +16,10 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
     let Some(node) = world.nodes.get("", &key.name).filter(|n| !is_deleting(&n.metadata)) else {
         return Vec::new();
     };
+    // While a node comes up others write it: its taints must not wait for this.
+    if !is_up(node) {
+        return Vec::new();
+    }
     let said = annotation(&node.metadata, TTL).and_then(|text| text.parse().ok());
     let wanted = seconds(world.nodes.len(), said);
     if said == Some(wanted) {
@@ -22,6 +27,14 @@ pub(crate) fn reconcile(world: &World, key: &Key) -> Vec<Action> {
     }
     let patch = json!({"metadata": {"annotations": {TTL: wanted.to_string()}}});
     vec![Action::Patch { id: id(resource("", "nodes"), &node.metadata), subresource: "", patch }]
+}
+
+/// Whether pods may go there: it says so, and nothing that says otherwise is left.
+fn is_up(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let mut taints = node.spec.iter().filter_map(|s| s.taints.as_ref()).flatten();
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+        && !taints.any(|t| t.key == "node.kubernetes.io/not-ready")
 }
 
 /// How many seconds hold for so many nodes, given what held before.
@@ -60,9 +73,14 @@ mod tests {
         }
         let mut stage = Stage::new();
         let key = Key::new(Controller::NodeTtl, "", "n");
-        assert!(
-            stage.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})).contains(&key)
-        );
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let taint = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]);
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
+            "spec": {"taints": taint}, "status": ready});
+        assert!(stage.put(node).contains(&key));
+        stage.settle(&key);
+        assert!(stage.get("nodes", "", "n")["metadata"]["annotations"].is_null());
+        stage.patch("nodes", "", "n", &json!({"spec": {"taints": null}}));
         stage.settle(&key);
         assert_eq!(stage.get("nodes", "", "n")["metadata"]["annotations"][TTL], "0");
     }

@@ -24,6 +24,11 @@ fn a_pod_that_fits_nowhere_says_why_and_is_placed_once_there_is_room() {
     run(async {
         let c = Cluster::new().await;
         c.node("n1", "1").await;
+        // What a pod waits for at first is told as one series, whatever it comes to later.
+        c.until("a node without taints", |c| {
+            c.get("nodes", "", "n1").is_some_and(|n| n["spec"]["taints"].as_array().is_none_or(Vec::is_empty))
+        })
+        .await;
         c.create("pods", "default", pod("big", "2")).await;
         let why = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
         c.until("the reason", |c| {
