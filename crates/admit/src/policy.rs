@@ -271,6 +271,12 @@ impl Annotations {
         *self.oddities.lock().unwrap_or_else(PoisonError::into_inner) = oddities.to_vec();
     }
 
+    /// Puts what is said of the resource before what was odd about the body.
+    pub fn precede_oddities(&self, words: &[&str]) {
+        let mut oddities = self.oddities.lock().unwrap_or_else(PoisonError::into_inner);
+        oddities.splice(0..0, words.iter().map(|word| (*word).to_owned()));
+    }
+
     /// What was odd about the body.
     pub fn take_oddities(&self) -> Vec<String> {
         std::mem::take(&mut self.oddities.lock().unwrap_or_else(PoisonError::into_inner))

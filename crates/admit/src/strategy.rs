@@ -435,6 +435,9 @@ fn bump_generation(request: &Request<'_>, old: &Value, object: &mut Value) {
     // A deployment's annotations travel to its replica sets; what its controller notes is no wish of anybody's.
     let noted =
         request.is_on("apps", "deployments") && !request.user.is_internal() && notes(old) != notes(object);
+    // A slice's labels, by which it is found, count too.
+    let labels = |o: &Value| path(o, &["metadata", "labels"]).clone();
+    let noted = noted || request.is_on("discovery.k8s.io", "endpointslices") && labels(old) != labels(object);
     let changed = || {
         specified(old) != specified(object) && {
             // What this version would have set in what an older one stored is no change.

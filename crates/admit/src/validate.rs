@@ -57,8 +57,8 @@ const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
 /// What is wrong with a new object.
 pub fn validate_create(request: &Request<'_>, object: &Value) -> Vec<Cause> {
     let mut errors = Errors::default();
-    // A budget's metadata is judged only where its wishes are right.
-    if request.is_on("policy", "poddisruptionbudgets") {
+    // The metadata of budgets and events is judged only where the rest is right.
+    if request.is_on("policy", "poddisruptionbudgets") || request.is_on("", "events") {
         check_kind(request, object, &mut errors);
         if errors.is_empty() {
             meta::check(request.resource, object, &mut errors);
@@ -95,13 +95,17 @@ fn check_new(request: &Request<'_>, o: &Value, errors: &mut Errors) {
 
 /// What is wrong besides with an event that comes through `events.k8s.io`, both in the form in which events are stored; `old` is
 /// what it was, if it was. What was found before is said in the words of that group.
-pub fn validate_event(old: Option<&Value>, new: &Value, causes: &mut Vec<Cause>) {
+pub fn validate_event(resource: &Resource, old: Option<&Value>, new: &Value, causes: &mut Vec<Cause>) {
     for cause in causes.iter_mut().filter(|cause| cause.field == "reportingComponent") {
         cause.field = "reportingController".to_owned();
     }
+    if old.is_none() {
+        // Its metadata is judged once more, and more strictly.
+        causes.retain(|cause| !cause.field.starts_with("metadata"));
+    }
     let mut errors = Errors::default();
     match old {
-        None => cluster::new_event(new, &mut errors),
+        None => cluster::new_event(resource, new, &mut errors),
         Some(old) => cluster::event_change(old, new, &mut errors),
     }
     causes.extend(errors.into_causes());
@@ -132,7 +136,7 @@ pub fn validate_addresses(old: Option<&Value>, service: &Value) -> Vec<Cause> {
 /// What is wrong with a scale of one of a resource's objects.
 pub fn validate_scale(resource: &Resource, scale: &Value) -> Vec<Cause> {
     let mut errors = Errors::default();
-    meta::scale(resource, scale, &mut errors);
+    meta::named_as_domain(resource, scale, &mut errors);
     field::not_negative(&scale["spec"], "replicas", Path::root("spec"), &mut errors);
     errors.into_causes()
 }

@@ -35,6 +35,7 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
                 }
             }
         }
+        ("discovery.k8s.io", "endpointslices") => slice(object, is_new, &mut out),
         ("", "nodes") if !is_empty(spec, "externalID") => {
             out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
         }
@@ -135,6 +136,25 @@ fn name(request: &Request<'_>, object: &Value, out: &mut Vec<String>) {
             "metadata.name: this is used in {what}, which can result in surprising behavior; a DNS label is recommended: [{}]",
             faults.join(" ")
         ));
+    }
+}
+
+/// Addresses of a slice, save those that a controller has put right.
+fn slice(object: &Value, is_new: bool, out: &mut Vec<String>) {
+    if is_new && text(object, "addressType") == "FQDN" {
+        out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    let labels = path(object, &["metadata", "labels"]);
+    if matches!(
+        text(labels, "endpointslice.kubernetes.io/managed-by"),
+        "endpointslice-controller.k8s.io" | "endpointslicemirroring-controller.k8s.io"
+    ) {
+        return;
+    }
+    for (i, endpoint) in items(object, "endpoints").enumerate() {
+        for (j, address) in texts(endpoint, "addresses").enumerate() {
+            ip(address, &format!("endpoints[{i}].addresses[{j}]"), out);
+        }
     }
 }
 

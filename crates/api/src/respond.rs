@@ -109,3 +109,16 @@ pub(crate) fn warn(answer: &mut Answer, warnings: &[impl AsRef<str>]) {
         }
     }
 }
+
+/// The same before the warnings that the answer has.
+pub(crate) fn warn_first(answer: &mut Answer, warnings: &[impl AsRef<str>]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let later: Vec<HeaderValue> = answer.headers().get_all(WARNING).iter().cloned().collect();
+    answer.headers_mut().remove(WARNING);
+    warn(answer, warnings);
+    for warning in later {
+        answer.headers_mut().append(WARNING, warning);
+    }
+}

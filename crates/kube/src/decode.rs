@@ -106,9 +106,13 @@ fn steps(path: &str) -> Vec<Step> {
     parts.map(step).collect()
 }
 
+/// Groups whose objects a stock server stores as JSON, or not at all; all others' go through its binary form.
+const IN_JSON: [&str; 4] = ["apiextensions", "apiregistration", "authentication", "authorization"];
+
 /// Checks, prunes and completes a value, such as the result of a patch.
 pub fn decode_value(mut value: Value, ty: Type<'_>) -> Result<Decoded, DecodeError> {
-    let mut pass = Pass::default();
+    let group = ty.name().split('.').next().unwrap_or_default();
+    let mut pass = Pass { forgets_empty: !IN_JSON.contains(&group), ..Pass::default() };
     match &mut value {
         Value::Object(map) => pass.structure(map, ty)?,
         other => {
@@ -152,6 +156,8 @@ struct Pass<'a> {
     problems: Vec<String>,
     path: String,
     go: GoContext<'a>,
+    /// Whether the kind's storage cannot tell an empty list from none.
+    forgets_empty: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -207,6 +213,10 @@ impl<'a> Pass<'a> {
         self.value(value, field.kind(), field.go_type())?;
         self.go.fields.truncate(fields);
         self.path.truncate(length);
+        if self.forgets_empty && complete::is_forgotten(value, field) {
+            *value = Value::Null;
+            return Ok(Keep::Yes);
+        }
         Ok(if value.is_null() || complete::is_left_out(value, field) { Keep::No } else { Keep::Yes })
     }
 

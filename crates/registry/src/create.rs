@@ -113,11 +113,6 @@ impl Registry {
         let stem = if object.name().is_empty() { object.generate_name().to_string() } else { String::new() };
         self.fill_metadata(target, &mut object)?;
         let name = object.name().to_string();
-        if name.contains('/') {
-            // Whatever a kind's own rules say: a slash would put the object under another's key.
-            let cause = Cause::invalid("metadata.name", name.as_str(), "may not contain '/'");
-            return Err(Status::invalid_object(resource, &name, vec![cause]));
-        }
         let stored = convert::stored(resource).unwrap_or(resource);
         let place = Target { resource: stored, name: &name, ..target };
         let request = admission::request(self, ctx, place, Operation::Create);
@@ -138,10 +133,14 @@ impl Registry {
         let mut causes = stoa_admit::validate_devices(&request, None, &object.0, &world);
         causes.extend(stoa_admit::validate_create(&request, &object.0));
         if (resource.group, resource.plural) == ("events.k8s.io", "events") {
-            stoa_admit::validate_event(None, &object.0, &mut causes);
+            stoa_admit::validate_event(stored, None, &object.0, &mut causes);
         }
         if certificate::is_request(stored) {
             causes.extend(self.check_new_request(ctx, &mut object.0)?);
+        }
+        if causes.is_empty() && name.contains('/') {
+            // Whatever a kind's own rules say: a slash would put the object under another's key.
+            causes.push(Cause::invalid("metadata.name", name.as_str(), "may not contain '/'"));
         }
         if !causes.is_empty() {
             return Err(Status::invalid_object(stored, &name, causes));
@@ -190,6 +189,10 @@ impl Registry {
         }
         if meta.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
             match (target.name, generate.as_str()) {
+                // A range of limits is the one kind that need not be called anything.
+                ("", "") if (target.resource.group, target.resource.plural) == ("", "limitranges") => {
+                    meta.insert("name".into(), uuid::Uuid::new_v4().to_string().into());
+                }
                 ("", "") => {}
                 ("", stem) => {
                     meta.insert("name".into(), stoa_admit::generated_name(stem, rand::random()).into());

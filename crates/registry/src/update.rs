@@ -121,7 +121,7 @@ impl Registry {
         let world = self.world();
         let mut new = Object(new);
         let sent = take_managed(&mut new.0);
-        keep_metadata(old, &mut new);
+        keep_metadata(stored, old, &mut new);
         stoa_admit::default(stored, &mut new.0);
         stoa_admit::prepare_update(&request, old, &mut new.0);
         stoa_admit::mutate(&request, &mut new.0, &world)?;
@@ -141,7 +141,7 @@ impl Registry {
         }
         causes.splice(..0, stoa_admit::validate_devices(&request, Some(old), &new.0, &world));
         if (target.resource.group, target.resource.plural) == ("events.k8s.io", "events") {
-            stoa_admit::validate_event(Some(old), &new.0, &mut causes);
+            stoa_admit::validate_event(target.resource, Some(old), &new.0, &mut causes);
         }
         if certificate::is_request(stored) {
             causes.extend(self.check_request(ctx, target, &mut new.0, old)?);
@@ -284,7 +284,7 @@ fn check_uid(ctx: &Context, target: Target<'_>, new: &Object, found: &str) -> Re
     Err(error::precondition(ctx, target.resource, place, Demand::Uid, new.uid(), found))
 }
 
-fn keep_metadata(old: &Value, new: &mut Object) {
+fn keep_metadata(resource: &Resource, old: &Value, new: &mut Object) {
     let old = old["metadata"].as_object();
     let meta = new.meta_mut();
     for field in KEPT_METADATA {
@@ -305,6 +305,9 @@ fn keep_metadata(old: &Value, new: &mut Object) {
     }
     for field in ["managedFields", "selfLink", "resourceVersion"] {
         meta.remove(field);
+    }
+    if !resource.namespaced {
+        meta.remove("namespace");
     }
     prune_empty(meta);
 }

@@ -3,12 +3,15 @@
 use serde_json::{Value, json};
 use stoa_kube::Cause;
 
+use super::request;
 use super::rules::causes;
-use crate::validate_event;
+use crate::{Operation, validate_event};
 
 fn faults(old: Option<&Value>, event: &Value) -> Vec<String> {
+    let mut event = event.clone();
+    event["metadata"] = json!({"name": "e", "namespace": "ns"});
     let mut causes = Vec::new();
-    validate_event(old, event, &mut causes);
+    validate_event(request(Operation::Create, "", "events", "ns", "e").resource, old, &event, &mut causes);
     causes.iter().map(Cause::to_string).collect()
 }
 
@@ -53,7 +56,7 @@ fn an_event_of_the_new_style_says_who_reports_what() {
     );
     let mut told = vec![Cause::required("reportingComponent", "")];
     let good = json!({"eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal"});
-    validate_event(None, &good, &mut told);
+    validate_event(request(Operation::Create, "", "events", "ns", "e").resource, None, &good, &mut told);
     assert_eq!(told[0].field, "reportingController", "each group in its own words");
 }
 
@@ -85,4 +88,19 @@ fn what_an_event_told_stays_told() {
             r#"reportingController: Invalid value: "f": field is immutable"#,
         ]
     );
+}
+
+#[test]
+fn events_and_budgets_take_any_finalizer_unless_the_group_is_strict() {
+    let held = json!({"metadata": {"finalizers": ["x"]}, "involvedObject": {"namespace": "ns"}});
+    assert_eq!(causes("", "events", "ns", held.clone()), Vec::<String>::new());
+    let budget = json!({"metadata": {"finalizers": ["x"]}, "spec": {"minAvailable": 1}});
+    assert_eq!(causes("policy", "poddisruptionbudgets", "ns", budget), Vec::<String>::new());
+    let resource = request(Operation::Create, "", "events", "ns", "e").resource;
+    let mut strict = held;
+    strict["metadata"] = json!({"name": "e:1", "namespace": "ns", "finalizers": ["x"]});
+    let mut told = vec![Cause::invalid("metadata.name", "e:1", "said before")];
+    validate_event(resource, None, &strict, &mut told);
+    let told: Vec<&str> = told.iter().map(|cause| cause.field.as_str()).collect();
+    assert_eq!(told[..2], ["metadata.name", "metadata.finalizers[0]"]);
 }

@@ -202,6 +202,40 @@ fn slices_hold_addresses_of_one_kind() {
 }
 
 #[test]
+fn what_is_pointed_at_is_missing_or_wrong() {
+    let slice =
+        |port: Value| json!({"metadata": {}, "addressType": "IPv4", "endpoints": [], "ports": [port]});
+    let path = |path: Value| {
+        let backend = json!({"service": {"name": "s", "port": {"number": 1}}});
+        let mut path = path;
+        path["backend"] = backend;
+        json!({"metadata": {}, "spec": {"rules": [{"http": {"paths": [path]}}]}})
+    };
+    for (group, plural, object, wanted) in [
+        (
+            "discovery.k8s.io",
+            "endpointslices",
+            slice(json!({"protocol": ""})),
+            "ports[0].protocol: Unsupported value: \"\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            path(json!({"path": "/", "pathType": ""})),
+            "spec.rules[0].http.paths[0].pathType: Unsupported value: \"\": supported values: \"Exact\", \"ImplementationSpecific\", \"Prefix\"",
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            path(json!({"path": "/"})),
+            "spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified",
+        ),
+    ] {
+        assert_eq!(causes(group, plural, "ns", object), [wanted]);
+    }
+}
+
+#[test]
 fn ranges_and_addresses_have_one_form() {
     let good = json!({"metadata": {}, "spec": {"cidrs": ["10.0.0.0/24"]}});
     table(

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::collections::HashSet;
-use stoa_kube::Cause;
+use stoa_kube::{Cause, Resource};
 use stoa_units::{check_dns_subdomain, check_label_key, check_label_value};
 
 use super::address::range;
@@ -74,6 +74,13 @@ pub(super) fn node(object: &Value, errors: &mut Errors) {
     let spec = at(object, "spec");
     taints(object, errors);
     node_amounts(object, errors);
+    let swap = path(object, &["status", "nodeInfo", "swap"]);
+    if let Some(n) = int(swap, "capacity").filter(|n| *n <= 0) {
+        // So a stock server names the place.
+        let root = Path::root("metadata");
+        let place = root.child("nodeSwapStatus");
+        errors.push(Cause::invalid(place.child("capacity"), n, "must be greater than zero"));
+    }
     features(object, errors);
     let list = SPEC.child("podCIDRs");
     for (i, cidr) in texts(spec, "podCIDRs").enumerate() {
@@ -173,7 +180,8 @@ const EVENT_TEXT_LEN_MAX: usize = 128;
 const EVENT_NOTE_LEN_MAX: usize = 1024;
 
 /// What is demanded besides of an event that comes through `events.k8s.io`: nothing of the old style.
-pub(super) fn new_event(object: &Value, errors: &mut Errors) {
+pub(super) fn new_event(resource: &Resource, object: &Value, errors: &mut Errors) {
+    super::meta::named_as_domain(resource, object, errors);
     series(object, errors);
     if !has(object, "eventTime") {
         errors.push(Cause::required("eventTime", ""));
@@ -210,6 +218,7 @@ fn series(object: &Value, errors: &mut Errors) {
 
 /// What an event tells stays told: of its change through `events.k8s.io`, only a series may go on.
 pub(super) fn event_change(old: &Value, new: &Value, errors: &mut Errors) {
+    super::meta::changed_strictly(old, new, errors);
     if at(old, "series") != at(new, "series") {
         series(new, errors);
     }

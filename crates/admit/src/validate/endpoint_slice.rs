@@ -6,7 +6,7 @@ use stoa_kube::Cause;
 use stoa_units::{check_dns_label, check_dns_subdomain, check_label_key, check_label_value};
 
 use super::address;
-use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error, one_of};
+use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error, optional_one_of};
 use super::meta;
 use super::network::{PROTOCOLS, Reach, endpoint_address};
 use crate::value::{at, has, text, texts};
@@ -133,7 +133,11 @@ fn ports(object: &Value, errors: &mut Errors) {
         if !names.insert(name) {
             errors.push(Cause::duplicate(path.child("name"), name));
         }
-        one_of(port, "protocol", &PROTOCOLS, path, errors);
+        if has(port, "protocol") {
+            optional_one_of(port, "protocol", &PROTOCOLS, path, errors);
+        } else {
+            errors.push(Cause::required(path.child("protocol"), ""));
+        }
         if has(port, "appProtocol") {
             let protocol = text(port, "appProtocol");
             name_error(check_label_key(protocol), protocol, path.child("appProtocol"), errors);

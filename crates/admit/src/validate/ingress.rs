@@ -114,7 +114,9 @@ const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', foll
 fn ingress_path(p: &Value, path: Path<'_>, errors: &mut Errors) {
     let place = text(p, "path");
     match text(p, "pathType") {
-        "" => return errors.push(Cause::required(path.child("pathType"), "pathType must be specified")),
+        "" if !has(p, "pathType") => {
+            return errors.push(Cause::required(path.child("pathType"), "pathType must be specified"));
+        }
         "Exact" | "Prefix" => {
             if !place.starts_with('/') {
                 errors.push(Cause::invalid(path.child("path"), place, "must be an absolute path"));

@@ -43,7 +43,13 @@ pub(super) fn driver_name(name: &str, path: Path<'_>, errors: &mut Errors) {
 
 const LABEL_LEN_MAX: usize = 63;
 
-/// Groups whose metadata is held to the general rules alone.
+/// Whether the metadata of a kind's objects is held to the general rules alone.
+fn is_general(resource: &Resource) -> bool {
+    GENERAL.contains(&resource.group)
+        || matches!((resource.group, resource.plural), ("", "events") | ("policy", "poddisruptionbudgets"))
+}
+
+/// Groups of which this is so.
 const GENERAL: [&str; 5] = [
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
@@ -60,19 +66,29 @@ pub(super) fn check(resource: &Resource, object: &Value, errors: &mut Errors) {
     check_maps(meta, METADATA, errors);
     owners(meta, errors);
     finalizers(meta, errors);
-    if !GENERAL.contains(&resource.group) {
+    if !is_general(resource) {
         known_finalizers(meta, errors);
     }
 }
 
-/// The same of the metadata of a scale, which may be called as most objects may.
-pub(super) fn scale(resource: &Resource, scale: &Value, errors: &mut Errors) {
-    let meta = at(scale, "metadata");
+/// The same where the kind demands besides that the object be called as most objects are.
+pub(super) fn named_as_domain(resource: &Resource, object: &Value, errors: &mut Errors) {
+    let meta = at(object, "metadata");
     named(resource, meta, check_dns_subdomain, errors);
     not_negative(meta, "generation", METADATA, errors);
     check_maps(meta, METADATA, errors);
     owners(meta, errors);
     finalizers(meta, errors);
+    known_finalizers(meta, errors);
+}
+
+/// What a kind that is held to the general rules alone demands of a change besides them, where it comes through a group that is
+/// stricter.
+pub(super) fn changed_strictly(old: &Value, new: &Value, errors: &mut Errors) {
+    let meta = at(new, "metadata");
+    moved(at(old, "metadata"), meta, errors);
+    check_maps(meta, METADATA, errors);
+    owners(meta, errors);
     known_finalizers(meta, errors);
 }
 
@@ -109,10 +125,12 @@ fn named(
     }
 }
 
-/// A dash at the end is fine where more follows; the letter before it goes with it, as on a stock server.
+/// What begins a name as its rules look at it: a dash at the end is fine where more follows (the letter before it goes with it, as
+/// on a stock server), and so is what by itself would lead elsewhere in a path.
 fn masked(prefix: &str) -> String {
     match prefix.strip_suffix('-').filter(|stem| !stem.is_empty()) {
         Some(stem) => format!("{}a", stem.get(..stem.len() - 1).unwrap_or(stem)),
+        None if matches!(prefix, "." | "..") => format!("{prefix}a"),
         None => prefix.to_owned(),
     }
 }
@@ -264,7 +282,7 @@ impl Faults {
             }),
             finalizers: find(&|errors| finalizers(meta, errors)),
             unknown_finalizers: find(&|errors| {
-                if !GENERAL.contains(&resource.group) {
+                if !is_general(resource) {
                     known_finalizers(meta, errors);
                 }
             }),

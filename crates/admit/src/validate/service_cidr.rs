@@ -56,9 +56,12 @@ pub(super) fn service_cidr_change(old: &Value, new: &Value, errors: &mut Errors)
 
 /// An address is called by itself, and says whose it is.
 pub(super) fn address(object: &Value, errors: &mut Errors) {
-    let name = text(at(object, "metadata"), "name");
-    if let Some(why) = address::strict_fault(name).filter(|_| !name.is_empty()) {
-        errors.push(Cause::invalid(Path::root("metadata").child("name"), name, &why));
+    // What a name is made from must be one itself.
+    for key in ["generateName", "name"] {
+        let name = text(at(object, "metadata"), key);
+        if let Some(why) = address::strict_fault(name).filter(|_| !name.is_empty()) {
+            errors.push(Cause::invalid(Path::root("metadata").child(key), name, &why));
+        }
     }
     let parent = SPEC.child("parentRef");
     let reference = path(object, &["spec", "parentRef"]);

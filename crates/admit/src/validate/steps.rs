@@ -33,6 +33,7 @@ fn of_change(group: &str, plural: &str) -> &'static [Step] {
         // Beside what is compared, a job's specification is judged once more there.
         ("batch", "jobs") => &[Whole, Kind, Changed, Change],
         ("policy", "poddisruptionbudgets") => &[Kind],
+        ("networking.k8s.io", "ingresses") => &[Changed, Whole, Change],
         ("networking.k8s.io", "ingressclasses") => &[Changed, Change, Whole, Kind],
         ("networking.k8s.io", "networkpolicies") => &[Changed, Kind],
         ("networking.k8s.io", "servicecidrs") => &[Changed, Change],

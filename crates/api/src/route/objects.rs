@@ -4,7 +4,7 @@ use super::{Asked, component_status, leases, subresources};
 use crate::body;
 use crate::negotiate::{self, Accepted, Content, Encoding, Include, View};
 use crate::query::Query;
-use crate::respond::{Answer, object, value, warn, whole, with_body};
+use crate::respond::{Answer, object, value, warn, warn_first, whole, with_body};
 use crate::{encode, review, table, watch, yaml};
 use bytes::Bytes;
 use http::header::USER_AGENT;
@@ -65,8 +65,8 @@ pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> 
         body::drain(request.into_body()).await;
         return Err(status);
     }
-    let deprecated = deprecation(asked.resource);
-    let mut answer = match verb {
+    let (deprecated, notes) = (deprecation(asked.resource), asked.notes.clone());
+    let answered = match verb {
         "get" | "list" if asked.resource.plural == "componentstatuses" => {
             component_status::answer(&asked, request.headers()).await
         }
@@ -79,9 +79,18 @@ pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> 
         "delete" => delete(asked, body::whole(request).await?).await,
         "deletecollection" => delete_collection(asked, body::whole(request).await?).await,
         _ => Err(Status::method_not_allowed()),
-    }?;
-    warn(&mut answer, deprecated);
-    Ok(answer)
+    };
+    // What is said of the resource comes first, and who is refused hears it too.
+    match answered {
+        Ok(mut answer) => {
+            warn_first(&mut answer, deprecated);
+            Ok(answer)
+        }
+        Err(status) => {
+            notes.precede_oddities(deprecated);
+            Err(status)
+        }
+    }
 }
 
 /// What users of an old resource are told.

@@ -44,6 +44,16 @@ pub(super) fn is_left_out(value: &Value, field: Field<'_>) -> bool {
     }
 }
 
+/// Whether a stock server's storage makes none of it, for Go to write as null: its binary form knows no empty list.
+pub(super) fn is_forgotten(value: &Value, field: Field<'_>) -> bool {
+    let is_empty = match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty() && matches!(field.kind(), Kind::Map(_)),
+        _ => false,
+    };
+    is_empty && field.omit() == Omit::Never && field.is_written_unset() && !field.is_pointer()
+}
+
 /// Adds the fields that Go writes in any case.
 pub(super) fn fill(map: &mut Map<String, Value>, ty: Type<'_>) {
     if !ty.writes_unset() {

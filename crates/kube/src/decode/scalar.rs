@@ -60,6 +60,11 @@ fn whole(value: &Value, min: i64, max: i64) -> Result<(), Wrong> {
 }
 
 fn bytes(value: &mut Value) -> Result<(), Wrong> {
+    if let Value::Array(list) = &*value {
+        let numbers: Result<Vec<u8>, Wrong> = list.iter().map(byte).collect();
+        *value = Value::String(base64::engine::general_purpose::STANDARD.encode(numbers?));
+        return Ok(());
+    }
     let Value::String(text) = &*value else { return Err(Wrong::Type(go::json_type(value).to_owned())) };
     // Go's decoder skips line breaks.
     let packed: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
@@ -82,11 +87,25 @@ fn bytes(value: &mut Value) -> Result<(), Wrong> {
     }
 }
 
+/// One of bytes that come as a list of numbers.
+fn byte(value: &Value) -> Result<u8, Wrong> {
+    match value {
+        Value::Null => Ok(0),
+        Value::Number(n) => {
+            let byte = n.as_u64().and_then(|n| u8::try_from(n).ok());
+            byte.ok_or_else(|| Wrong::TypeFor(format!("number {n}"), "uint8"))
+        }
+        other => Err(Wrong::TypeFor(go::json_type(other).to_owned(), "uint8")),
+    }
+}
+
 fn time(value: &mut Value, write: fn(Time) -> String, layout: &str) -> Result<(), Wrong> {
     let Value::String(text) = &*value else {
         return Err(Wrong::TypeFor(go::json_type(value).to_owned(), "string"));
     };
-    let parsed = if text.as_bytes().get(10) == Some(&b'T') { Time::parse(text) } else { None };
+    let has_micros = layout.contains(".000000");
+    let is_apart = text.as_bytes().get(10) == Some(&b'T') && (!has_micros || is_micros(text));
+    let parsed = if is_apart { Time::parse(text) } else { None };
     match parsed {
         Some(t) => {
             let canonical = write(t);
@@ -95,8 +114,15 @@ fn time(value: &mut Value, write: fn(Time) -> String, layout: &str) -> Result<()
             }
             Ok(())
         }
-        None => Err(Wrong::Form(super::time::refusal(text, layout, layout.contains(".000000")))),
+        None => Err(Wrong::Form(super::time::refusal(text, layout, has_micros))),
     }
+}
+
+/// Whether a time has exactly six digits of its second's fraction, which Go demands where a layout has them.
+fn is_micros(text: &str) -> bool {
+    let fraction = text.as_bytes().get(19..).unwrap_or_default();
+    let digits = fraction.iter().skip(1).take_while(|b| b.is_ascii_digit()).count();
+    fraction.first().is_some_and(|b| matches!(b, b'.' | b',')) && digits == 6
 }
 
 fn quantity(value: &mut Value) -> Result<(), Wrong> {

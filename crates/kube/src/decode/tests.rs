@@ -360,3 +360,41 @@ fn times_are_refused_in_gos_words() {
         "parsing time \"2026-01-01T00:00:00Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"Z\" as \".000000\""
     );
 }
+
+#[test]
+fn times_with_microseconds_have_six_digits_and_bytes_may_be_numbers() {
+    let event = |time: &str| {
+        let body = json!({"apiVersion": "v1", "kind": "Event", "eventTime": time});
+        decode_value(body, type_named("v1", "Event").unwrap()).map(|d| d.value["eventTime"].clone())
+    };
+    assert_eq!(event("2026-01-01T00:00:00.123456+02:00"), Ok(json!("2025-12-31T22:00:00.123456Z")));
+    for wrong in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123Z", "2026-01-01T00:00:00.1234567Z"] {
+        assert!(event(wrong).is_err(), "{wrong}");
+    }
+    let secret = |data: Value| {
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "data": {"k": data}});
+        let decoded = decode_value(body, type_named("v1", "Secret").unwrap());
+        decoded.map(|d| d.value["data"]["k"].clone()).map_err(|e| e.to_string())
+    };
+    assert_eq!(secret(json!([104, 105])), Ok(json!("aGk=")));
+    let why = |found: &str| {
+        format!("json: cannot unmarshal {found} into Go struct field Secret.data of type uint8")
+    };
+    assert_eq!(secret(json!(["x"])), Err(why("string")));
+    assert_eq!(secret(json!([256])), Err(why("number 256")));
+}
+
+#[test]
+fn an_empty_list_that_is_always_written_is_stored_as_none() {
+    let decoded = |version: &str, kind: &str, rest: Value| {
+        let mut body = json!({"apiVersion": version, "kind": kind});
+        body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        decode_value(body, type_named(version, kind).unwrap()).unwrap().value
+    };
+    let role = decoded("rbac.authorization.k8s.io/v1", "ClusterRole", json!({"rules": []}));
+    assert_eq!(role.get("rules"), Some(&Value::Null));
+    // What is stored as text keeps it.
+    let definition =
+        decoded("apiextensions.k8s.io/v1", "CustomResourceDefinition", json!({"spec": {"versions": []}}));
+    assert_eq!(definition["spec"]["versions"], json!([]));
+}
