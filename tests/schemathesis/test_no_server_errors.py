@@ -33,7 +33,7 @@ def test_nothing_that_the_document_describes_is_a_server_error(own_cluster, docu
             "--request-cert", files["cert"], "--request-cert-key", files["key"], "--checks", "not_a_server_error",
             "--phases", "fuzzing", "--max-time", str(SECONDS_MAX), "--max-examples", "3", "--no-shrink", "--seed", "1",
             "--request-timeout", "5", "--suppress-health-check", "all", "--exclude-path-regex", TUNNELS,
-            "--continue-on-failure", "--generation-database", "none", "--workers", "2", "--warnings", "off",
+            "--continue-on-failure", "--generation-database", "none", "--workers", "1", "--warnings", "off",
         ],
         capture_output=True, text=True, timeout=SECONDS_MAX * 4, cwd=tmp_path,
     )
