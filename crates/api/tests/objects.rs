@@ -573,7 +573,7 @@ async fn who_is_refused_hears_of_an_old_resource_first() {
     let path = "/api/v1/namespaces/t/endpoints";
     for (name, code) in [("A_", 422), ("a", 201)] {
         let body = json!({"metadata": {"name": name}, "foo": 1}).to_string();
-        let reply = s.send(Who::Admin, "POST", path, &[("content-type", "application/json")], &body).await;
+        let reply = s.send(Who::Admin, "POST", path, &[("content-type", "application/json")], body).await;
         let said: Vec<_> = reply.headers.get_all("warning").iter().map(|v| v.to_str().unwrap()).collect();
         assert_eq!((reply.code, said), (code, vec![old, odd]), "{name}");
     }
@@ -591,14 +591,14 @@ async fn an_update_appoints_no_end_and_an_owner_is_named_once() {
         all.map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let body = json!({"metadata": {"name": "a", "ownerReferences": [owner("u"), owner("u"), owner("v")]}});
-    let made = s.send(Who::Admin, "POST", MAPS, &json, &body.to_string()).await;
+    let made = s.send(Who::Admin, "POST", MAPS, &json, body.to_string()).await;
     assert_eq!(made.code, 201);
     assert_eq!(made.json()["metadata"]["ownerReferences"], json!([owner("u"), owner("v")]));
     let why = "; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: u\"";
     assert_eq!(told(&made), [format!("299 - \".metadata.ownerReferences contains duplicate entries{why}")]);
     let patch = json!({"metadata": {"ownerReferences": [owner("u"), owner("u")]}}).to_string();
     let merge = [("content-type", "application/merge-patch+json")];
-    let patched = s.send(Who::Admin, "PATCH", &format!("{MAPS}/a"), &merge, &patch).await;
+    let patched = s.send(Who::Admin, "PATCH", &format!("{MAPS}/a"), &merge, patch).await;
     let when = " after mutating admission happens";
     assert_eq!(
         told(&patched),
@@ -609,7 +609,7 @@ async fn an_update_appoints_no_end_and_an_owner_is_named_once() {
     {
         let mut body = json!({"metadata": {"name": "a"}});
         body["metadata"][field] = value.clone();
-        let refused = s.send(Who::Admin, "PUT", &format!("{MAPS}/a"), &json, &body.to_string()).await;
+        let refused = s.send(Who::Admin, "PUT", &format!("{MAPS}/a"), &json, body.to_string()).await;
         let first = &refused.json()["details"]["causes"][0];
         assert_eq!(refused.code, 422, "{field}");
         assert_eq!(first["message"], json!(format!("Invalid value: {value}: field is immutable")));
@@ -618,7 +618,7 @@ async fn an_update_appoints_no_end_and_an_owner_is_named_once() {
     let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     for (method, path) in [("POST", roles.to_owned()), ("PUT", format!("{roles}/r"))] {
         let body = json!({"metadata": {"name": "r", "namespace": "t"}, "rules": []}).to_string();
-        let reply = s.send(Who::Admin, method, &path, &json, &body).await;
+        let reply = s.send(Who::Admin, method, &path, &json, body).await;
         assert!(reply.code < 300, "{method}: {}", reply.code);
         assert_eq!(
             (&reply.json()["metadata"]["namespace"], &reply.json()["rules"]),

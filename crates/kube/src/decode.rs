@@ -112,7 +112,9 @@ const IN_JSON: [&str; 4] = ["apiextensions", "apiregistration", "authentication"
 /// Checks, prunes and completes a value, such as the result of a patch.
 pub fn decode_value(mut value: Value, ty: Type<'_>) -> Result<Decoded, DecodeError> {
     let group = ty.name().split('.').next().unwrap_or_default();
-    let mut pass = Pass { forgets_empty: !IN_JSON.contains(&group), ..Pass::default() };
+    // Lists are made for each answer.
+    let is_stored = !IN_JSON.contains(&group) && !ty.short_name().ends_with("List");
+    let mut pass = Pass { forgets_empty: is_stored, ..Pass::default() };
     match &mut value {
         Value::Object(map) => pass.structure(map, ty)?,
         other => {

@@ -8,10 +8,14 @@ use super::rules::causes;
 use crate::{Operation, validate_event};
 
 fn faults(old: Option<&Value>, event: &Value) -> Vec<String> {
-    let mut event = event.clone();
-    event["metadata"] = json!({"name": "e", "namespace": "ns"});
+    let named = |event: &Value| {
+        let mut event = event.clone();
+        event["metadata"] = json!({"name": "e", "namespace": "ns"});
+        event
+    };
+    let resource = request(Operation::Create, "", "events", "ns", "e").resource;
     let mut causes = Vec::new();
-    validate_event(request(Operation::Create, "", "events", "ns", "e").resource, old, &event, &mut causes);
+    validate_event(resource, old.map(named).as_ref(), &named(event), &mut causes);
     causes.iter().map(Cause::to_string).collect()
 }
 
