@@ -110,6 +110,7 @@ async fn exec_runs_inside_and_gives_output_and_code() {
     let mut spec = bench.spec("c1", "sleep 1000");
     spec.env = vec!["A=1".into(), "B=2".into()];
     spec.cwd = "/tmp".into();
+    spec.oom_score_adj = 900;
     bench.runtime.start(spec).await.unwrap();
     let exec = |script: &str| ExecSpec {
         args: ["sh", "-c", script].map(str::to_owned).to_vec(),
@@ -133,6 +134,9 @@ async fn exec_runs_inside_and_gives_output_and_code() {
     drop(stdin);
     assert!(read_all(&mut session.stdout).await.starts_with("hello\n"));
     assert_eq!(session.exit.await.unwrap(), 0);
+
+    let mut session = bench.runtime.exec("c1", exec("cat /proc/self/oom_score_adj")).await.unwrap();
+    assert_eq!(read_all(&mut session.stdout).await, "900\n");
 
     let missing = ExecSpec { args: vec!["nope".into()], ..ExecSpec::default() };
     assert!(matches!(bench.runtime.exec("c1", missing).await, Err(Error::Exec { code: 127, .. })));
