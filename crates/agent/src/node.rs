@@ -141,7 +141,26 @@ fn first_of(paths: &[&str]) -> String {
     found.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-fn os_image() -> String {
+/// By what a machine and its present run are known.
+pub(crate) struct Ids {
+    pub(crate) machine: String,
+    pub(crate) system: String,
+    pub(crate) boot: String,
+}
+
+pub(crate) fn ids() -> Ids {
+    Ids {
+        machine: first_of(&MACHINE_IDS),
+        system: first_of(&[&SYSTEM_UUIDS[..], &MACHINE_IDS].concat()),
+        boot: read_line("/proc/sys/kernel/random/boot_id"),
+    }
+}
+
+pub(crate) fn kernel() -> String {
+    read_line("/proc/sys/kernel/osrelease")
+}
+
+pub(crate) fn os_image() -> String {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| "Linux".to_owned(), |n| n.trim_matches('"').to_owned())
@@ -188,7 +207,7 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
     capacity.extend(huge_pages(Path::new("/sys/kernel/mm/hugepages")));
     capacity.extend(given.other);
     let allocatable = allocatable(options, &capacity)?;
-    let kernel = read_line("/proc/sys/kernel/osrelease");
+    let (kernel, ids) = (kernel(), ids());
     let hostname = read_line("/proc/sys/kernel/hostname");
     let mut labels: BTreeMap<String, String> = [
         ("kubernetes.io/hostname", options.name.as_str()),
@@ -201,9 +220,9 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
     .into();
     labels.extend(options.attributes.as_deref().map(parse_attributes).transpose()?.unwrap_or_default());
     let info = [
-        ("machineID", first_of(&MACHINE_IDS)),
-        ("systemUUID", first_of(&[&SYSTEM_UUIDS[..], &MACHINE_IDS].concat())),
-        ("bootID", read_line("/proc/sys/kernel/random/boot_id")),
+        ("machineID", ids.machine),
+        ("systemUUID", ids.system),
+        ("bootID", ids.boot),
         ("kernelVersion", kernel),
         ("osImage", os_image()),
         ("containerRuntimeVersion", format!("stoa://{}", env!("CARGO_PKG_VERSION"))),

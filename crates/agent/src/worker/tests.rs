@@ -295,7 +295,7 @@ async fn a_missing_object_is_waited_for() {
         world.shared.objects_changed();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(world.reasons(), ["Pulled", "Failed"]);
+    assert_eq!(world.reasons(), ["Pulled", "Pulled", "Failed"]);
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(world.reasons().contains(&"Failed".to_owned()), "it is still tried in its time");
     world.shared.pushed.put(Referent::ConfigMap, "n", "cm", br#"{"metadata":{},"data":{"k":"v"}}"#).unwrap();
