@@ -351,8 +351,10 @@ impl Whose {
 /// One figure of a cgroup.
 type Get = fn(&Sample) -> f64;
 
-/// Families that have one line a cgroup, with the labels that they add: by name, type and help.
-const OF_CGROUPS: [(&str, &str, &str, &[(&str, &str)], Get); 14] = [
+/// A family that has one line a cgroup: its name, type and help, the labels that it adds, and the figure.
+type OfCgroup = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)], Get);
+
+const OF_CGROUPS: [OfCgroup; 14] = [
     (
         "container_cpu_cfs_periods_total",
         "counter",
