@@ -48,7 +48,7 @@ async fn a_command_that_is_missing_is_a_start_error() {
         ("/etc", "", 126, "exec: \"/etc\": is a directory"),
         ("/no/such", "", 127, "exec: \"/no/such\": stat /no/such: no such file or directory"),
         ("/etc/passwd/x", "", 127, "exec: \"/etc/passwd/x\": stat /etc/passwd/x: not a directory"),
-        ("sh", "/etc/passwd/x", 126, "mkdir /etc/passwd/x: not a directory"),
+        ("sh", "/etc/passwd/x", 126, "mkdir /etc/passwd: not a directory"),
         ("sh", "/etc/passwd", 126, "mkdir /etc/passwd: not a directory"),
     ]
     .into_iter()
