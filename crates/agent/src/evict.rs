@@ -372,7 +372,7 @@ fn candidate(shared: &Shared, live: &LivePod, signal: Signal) -> Candidate {
 }
 
 /// Bytes and files below a directory, on its own file system, without following a link.
-fn usage(dir: &Path) -> (u64, u64) {
+pub(crate) fn usage(dir: &Path) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     let Ok(top) = std::fs::symlink_metadata(dir) else { return (0, 0) };
     let (mut bytes, mut files) = (0, 0_u64);

@@ -184,6 +184,11 @@ impl Worker {
     }
 
     fn is_present(&self, want: &Want<'_>, image: FoundImage) -> FoundImage {
+        // A try that something pushed brought about was told of this before.
+        let seen = want.at.and_then(|(_, name)| self.observed.seen(name));
+        if seen.is_some_and(|s| s.early.is_some() && s.is_refused_config()) {
+            return image;
+        }
         let message = format!(
             "Container image \"{}\" already present on machine and can be accessed by the pod",
             want.reference

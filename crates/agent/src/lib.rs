@@ -51,6 +51,7 @@ mod sandbox;
 mod service;
 mod services;
 mod shared;
+mod sizes;
 mod start;
 mod statics;
 mod stats;

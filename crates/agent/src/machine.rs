@@ -125,6 +125,10 @@ pub trait Machine: Send + Sync {
     fn pod_stats(&self, _uid: &str) -> Option<Stats> {
         None
     }
+    /// What all pods use together.
+    fn all_stats(&self) -> Option<Stats> {
+        None
+    }
     /// Memory that all pods use together, less what the kernel could drop at once.
     fn memory_used(&self) -> u64 {
         0

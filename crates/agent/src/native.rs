@@ -296,6 +296,10 @@ impl Machine for Native {
         self.runtime.pod_stats(uid).ok()
     }
 
+    fn all_stats(&self) -> Option<Stats> {
+        Some(self.runtime.total_stats())
+    }
+
     fn memory_used(&self) -> u64 {
         self.runtime.total_stats().memory_working_set_bytes
     }

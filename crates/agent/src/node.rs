@@ -28,6 +28,10 @@ const VOLUMES_ANNOTATION: &str = "stoa.dev/volumes-dir";
 pub(crate) const MESOS_API_ANNOTATION: &str = "stoa.dev/mesos-api";
 /// Images told of, the largest first, as with a kubelet.
 const IMAGES_MAX: usize = 50;
+/// Names told of each: those by digest first, then tags.
+const IMAGE_NAMES_MAX: usize = 5;
+/// The annotation by which a kubelet says that attaching volumes is left to the controllers.
+const ATTACH_ANNOTATION: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 
 /// Resources as the command line gives them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -125,7 +129,38 @@ fn read_line(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn os_image() -> String {
+/// Where a machine's id is, and where one that a maker gave it; one without that is known by its id alone.
+const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+/// See [`MACHINE_IDS`].
+const SYSTEM_UUIDS: [&str; 3] =
+    ["/sys/class/dmi/id/product_uuid", "/proc/device-tree/system-id", "/proc/device-tree/vm,uuid"];
+
+/// What stands in the first of these files that says anything.
+fn first_of(paths: &[&str]) -> String {
+    let found = paths.iter().map(|path| read_line(path).trim_end_matches('\0').to_owned());
+    found.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// By what a machine and its present run are known.
+pub(crate) struct Ids {
+    pub(crate) machine: String,
+    pub(crate) system: String,
+    pub(crate) boot: String,
+}
+
+pub(crate) fn ids() -> Ids {
+    Ids {
+        machine: first_of(&MACHINE_IDS),
+        system: first_of(&[&SYSTEM_UUIDS[..], &MACHINE_IDS].concat()),
+        boot: read_line("/proc/sys/kernel/random/boot_id"),
+    }
+}
+
+pub(crate) fn kernel() -> String {
+    read_line("/proc/sys/kernel/osrelease")
+}
+
+pub(crate) fn os_image() -> String {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| "Linux".to_owned(), |n| n.trim_matches('"').to_owned())
@@ -172,7 +207,7 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
     capacity.extend(huge_pages(Path::new("/sys/kernel/mm/hugepages")));
     capacity.extend(given.other);
     let allocatable = allocatable(options, &capacity)?;
-    let kernel = read_line("/proc/sys/kernel/osrelease");
+    let (kernel, ids) = (kernel(), ids());
     let hostname = read_line("/proc/sys/kernel/hostname");
     let mut labels: BTreeMap<String, String> = [
         ("kubernetes.io/hostname", options.name.as_str()),
@@ -185,9 +220,9 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
     .into();
     labels.extend(options.attributes.as_deref().map(parse_attributes).transpose()?.unwrap_or_default());
     let info = [
-        ("machineID", read_line("/etc/machine-id")),
-        ("systemUUID", read_line("/sys/class/dmi/id/product_uuid")),
-        ("bootID", read_line("/proc/sys/kernel/random/boot_id")),
+        ("machineID", ids.machine),
+        ("systemUUID", ids.system),
+        ("bootID", ids.boot),
         ("kernelVersion", kernel),
         ("osImage", os_image()),
         ("containerRuntimeVersion", format!("stoa://{}", env!("CARGO_PKG_VERSION"))),
@@ -207,6 +242,7 @@ pub(crate) fn describe(options: &Options, address: &str) -> Result<NodeReport, S
             (RESERVED_ANNOTATION.to_owned(), given.reserved.join(";")),
             (REVOCABLE_ANNOTATION.to_owned(), revocable(options)?),
             (MESOS_API_ANNOTATION.to_owned(), String::new()),
+            (ATTACH_ANNOTATION.to_owned(), "true".to_owned()),
             (VOLUMES_ANNOTATION.to_owned(), options.persistent_dir().display().to_string()),
         ]
         .into(),
@@ -290,7 +326,13 @@ pub(crate) async fn images(machine: &dyn Machine) -> Vec<NodeImage> {
         .stored_images()
         .await
         .into_iter()
-        .map(|i| NodeImage { names: i.names, size_bytes: i.size })
+        .map(|i| {
+            let (mut names, tags): (Vec<String>, Vec<String>) =
+                i.names.into_iter().partition(|n| n.contains('@'));
+            names.extend(tags);
+            names.truncate(IMAGE_NAMES_MAX);
+            NodeImage { names, size_bytes: i.size }
+        })
         .collect();
     images.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.names.cmp(&b.names)));
     images.truncate(IMAGES_MAX);
@@ -369,6 +411,8 @@ mod tests {
         let report = describe(&options, "192.0.2.7").unwrap();
         assert_eq!((report.capacity["cpu"].as_str(), report.capacity["memory"].as_str()), ("4", "1Gi"));
         assert_eq!(report.annotations["stoa.dev/ports"], "[31000-32000]");
+        assert_eq!(report.annotations["volumes.kubernetes.io/controller-managed-attach-detach"], "true");
+        assert_eq!(report.info["systemUUID"].is_empty(), report.info["machineID"].is_empty());
         assert_eq!(report.labels["kubernetes.io/hostname"], "n1");
     }
 }

@@ -2,7 +2,7 @@
 //! comes down the session as a tunnel. Paths, types and words are a kubelet's.
 
 use crate::shared::Shared;
-use crate::{node_logs, summary};
+use crate::{node_logs, sizes, summary};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -68,7 +68,10 @@ pub(crate) async fn answer(shared: &Shared, method: &str, path: &str, query: &st
         return page.unwrap_or_else(|_| Page::error(500, "500 Internal Server Error"));
     }
     let (media_type, text) = match path.trim_end_matches('/') {
-        "stats/summary" => (JSON, summary::summary(shared).to_string()),
+        "stats/summary" => {
+            let sizes = sizes::measure(shared).await;
+            (JSON, summary::summary(shared, &sizes).to_string())
+        }
         "metrics/resource" | "metrics" => (METRICS, summary::resource(shared)),
         "metrics/cadvisor" => (METRICS, summary::cadvisor(shared)),
         "metrics/probes" => (METRICS, shared.probes.render(shared.begun)),
@@ -76,6 +79,8 @@ pub(crate) async fn answer(shared: &Shared, method: &str, path: &str, query: &st
         "pods" => (JSON, pods(shared).to_string()),
         "runningpods" => (JSON, running_pods(shared).to_string()),
         "configz" => (JSON, configz(shared).to_string()),
+        "statusz" => (TEXT, statusz(shared)),
+        "flagz" => (TEXT, flagz(shared)),
         "healthz" => {
             shared.health.asked();
             (TEXT, "ok".to_owned())
@@ -91,6 +96,11 @@ fn pods(shared: &Shared) -> Value {
     let live = shared.live.lock();
     let items = live.values().map(|l| {
         let mut pod = json!(&*l.object);
+        let annotations = &mut pod["metadata"]["annotations"];
+        if annotations.get("kubernetes.io/config.source").is_none() {
+            annotations["kubernetes.io/config.source"] = "api".into();
+            annotations["kubernetes.io/config.seen"] = l.started_at.to_rfc3339_micros().into();
+        }
         if let Some(status) = &l.status {
             pod["status"] = json!(status);
         }
@@ -150,18 +160,116 @@ fn checkpoint(shared: &Shared, method: &str, path: &str, query: &str) -> Page {
     words(500, format!("checkpointing of {namespace}/{name}/{container} failed ({why})"))
 }
 
-/// The settings in the form of a kubelet's configuration.
+/// The settings in the form of a kubelet's configuration: those of this agent, and those that stand as they are.
 fn configz(shared: &Shared) -> Value {
     let o = &shared.options;
     let hard: serde_json::Map<String, Value> =
         o.eviction_hard.iter().map(|t| (t.signal.as_str().to_owned(), t.value.to_string().into())).collect();
-    json!({"kubeletconfig": {
+    let dns = shared.cluster.lock().dns.clone();
+    let mut config = json!({
         "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "maxPods": o.pods_max, "podPidsLimit": o.pod_pids_max, "cgroupDriver": "cgroupfs", "serializeImagePulls": false,
+        "podLogsDir": o.logs_dir().display().to_string(), "clusterDomain": dns.domain, "clusterDNS": [dns.address],
         "imageGCHighThresholdPercent": o.image_gc_high_percent, "imageGCLowThresholdPercent": o.image_gc_low_percent,
+        "maxPods": o.pods_max, "podPidsLimit": o.pod_pids_max,
         "evictionHard": hard, "evictionPressureTransitionPeriod": format!("{}s", o.pressure_hold.as_secs()),
         "containerLogMaxSize": o.log_bytes_max.to_string(), "containerLogMaxFiles": o.log_files_max,
-        "authentication": {"anonymous": {"enabled": false}}, "readOnlyPort": 0, "enableServer": false,
-        "seccompDefault": true, "failSwapOn": false,
-    }})
+        "authentication": {"x509": {}, "webhook": {"enabled": true, "cacheTTL": "2m0s"}, "anonymous": {"enabled": false}},
+        "authorization": {"mode": "Webhook",
+            "webhook": {"cacheAuthorizedTTL": "5m0s", "cacheUnauthorizedTTL": "30s"}},
+        "enforceNodeAllocatable": ["pods"], "memorySwap": {},
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "5m0s"},
+    });
+    let fixed = SETTINGS_TEXT.map(|(name, value)| (name, Value::from(value)));
+    let fixed = fixed.into_iter().chain(SETTINGS_NUMBER.map(|(name, value)| (name, value.into())));
+    for (name, value) in fixed.chain(SETTINGS_TRUTH.map(|(name, value)| (name, value.into()))) {
+        config[name] = value;
+    }
+    json!({"kubeletconfig": config})
+}
+
+/// Settings of a kubelet that are words here, and always these.
+const SETTINGS_TEXT: [(&str, &str); 22] = [
+    ("syncFrequency", "1m0s"),
+    ("fileCheckFrequency", "20s"),
+    ("httpCheckFrequency", "20s"),
+    ("imagePullCredentialsVerificationPolicy", "NeverVerifyPreloadedImages"),
+    ("streamingConnectionIdleTimeout", "4h0m0s"),
+    ("nodeStatusUpdateFrequency", "10s"),
+    ("nodeStatusReportFrequency", "5m0s"),
+    ("imageMinimumGCAge", "2m0s"),
+    ("imageMaximumGCAge", "0s"),
+    ("volumeStatsAggPeriod", "1m0s"),
+    ("cgroupRoot", "/"),
+    ("cgroupDriver", "cgroupfs"),
+    ("cpuManagerReconcilePeriod", "10s"),
+    ("memoryManagerPolicy", "None"),
+    ("topologyManagerPolicy", "none"),
+    ("topologyManagerScope", "container"),
+    ("runtimeRequestTimeout", "2m0s"),
+    ("hairpinMode", "promiscuous-bridge"),
+    ("resolvConf", "/etc/resolv.conf"),
+    ("cpuCFSQuotaPeriod", "100ms"),
+    ("containerLogMonitorInterval", "10s"),
+    ("configMapAndSecretChangeDetectionStrategy", "Watch"),
+];
+/// Those that are numbers.
+const SETTINGS_NUMBER: [(&str, u32); 5] = [
+    ("readOnlyPort", 0),
+    ("healthzPort", 0),
+    ("nodeLeaseDurationSeconds", 40),
+    ("nodeStatusMaxImages", 50),
+    ("containerLogMaxWorkers", 1),
+];
+/// Those that hold or do not.
+const SETTINGS_TRUTH: [(&str, bool); 12] = [
+    ("enableServer", false),
+    ("enableDebuggingHandlers", true),
+    ("cgroupsPerQOS", true),
+    ("cpuCFSQuota", true),
+    ("serializeImagePulls", false),
+    ("enableControllerAttachDetach", true),
+    ("failSwapOn", false),
+    ("enableSystemLogHandler", true),
+    ("enableSystemLogQuery", false),
+    ("seccompDefault", true),
+    ("registerNode", true),
+    ("localStorageCapacityIsolation", true),
+];
+
+/// The opening lines of a page of the machinery's own, which no program shall read.
+fn page(name: &str) -> String {
+    format!(
+        "\nkubelet {name}\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n"
+    )
+}
+
+/// `statusz`: what runs here, and since when.
+fn statusz(shared: &Shared) -> String {
+    let begun = shared.begun.0.strftime("%a %b %e %H:%M:%S UTC %Y");
+    let up = shared.now().since(shared.begun).as_secs();
+    let (hours, minutes, seconds) = (up / 3600, up / 60 % 60, up % 60);
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "{}\nStarted: {begun}\nUp: {hours} hr {minutes:02} min {seconds:02} sec\nBinary version: 1.36.2+stoa.{version}\nEmulation version: 1.36\nPaths: /configz /flagz /healthz /metrics\n",
+        page("statusz")
+    )
+}
+
+/// `flagz`: the settings that a kubelet has as flags too.
+fn flagz(shared: &Shared) -> String {
+    let o = &shared.options;
+    let mut flags = vec![
+        ("cgroup-driver", "cgroupfs".to_owned()),
+        ("container-log-max-files", o.log_files_max.to_string()),
+        ("container-log-max-size", o.log_bytes_max.to_string()),
+        ("hostname-override", o.name.clone()),
+        ("image-gc-high-threshold", o.image_gc_high_percent.to_string()),
+        ("image-gc-low-threshold", o.image_gc_low_percent.to_string()),
+        ("max-pods", o.pods_max.to_string()),
+        ("node-ip", o.node_ip.clone().unwrap_or_default()),
+        ("pod-max-pids", o.pod_pids_max.to_string()),
+        ("root-dir", o.data_dir.display().to_string()),
+    ];
+    flags.sort();
+    flags.into_iter().fold(page("flagz"), |out, (name, value)| format!("{out}{name} {value}\n"))
 }

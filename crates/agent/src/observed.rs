@@ -86,6 +86,8 @@ pub(crate) struct Seen {
     pub(crate) anew: bool,
     /// How its postStart hook failed, for which it is ended.
     pub(crate) hook_error: Option<String>,
+    /// When it was to be tried again, had nothing been pushed meanwhile that might help.
+    pub(crate) early: Option<Time>,
     /// It has just ended, and nobody was told yet.
     pub(crate) is_news: bool,
     /// It is being ended so that it starts again, not by itself.
@@ -114,6 +116,7 @@ impl Default for Seen {
             image: String::new(),
             anew: false,
             hook_error: None,
+            early: None,
             is_news: false,
             recycled: false,
             at_once: None,
@@ -198,10 +201,21 @@ impl Seen {
         }
         self.attempts += 1;
         self.refusals = 0;
+        self.early = None;
         self.killing = false;
         self.anew = false;
         self.hook_error = None;
         self.image_id = image_id;
+    }
+
+    /// Whether it cannot be made of what the pod and the objects it refers to say.
+    pub(crate) fn is_refused_config(&self) -> bool {
+        matches!(&self.life, Life::Refused { reason, .. } if reason == "CreateContainerConfigError")
+    }
+
+    /// Whether it was refused in these words before, and tried again only because something was pushed that did not help.
+    pub(crate) fn is_refused_alike(&self, words: &str) -> bool {
+        self.early.is_some() && matches!(&self.life, Life::Refused { message, .. } if message == words)
     }
 
     /// How often it will have been started again, once it is started.

@@ -382,8 +382,13 @@ mod tests {
 
     #[test]
     fn pods_may_use_what_the_machine_was_told_to_give_and_no_more() {
-        let machine =
-            MachineUse { memory_total: 1_000, memory_available: 900, tasks: 1, tasks_max: 10, cpu_ns: 0 };
+        let machine = MachineUse {
+            memory_total: 1_000,
+            memory_available: 900,
+            tasks: 1,
+            tasks_max: 10,
+            ..MachineUse::default()
+        };
         let left = |allotted, used| measure(&machine, &Disk::default(), allotted, used)[&Signal::Memory];
         assert_eq!(left(0, 100), (900, 1_000));
         assert_eq!(left(500, 450), (50, 500));

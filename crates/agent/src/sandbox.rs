@@ -28,11 +28,14 @@ impl Worker {
         match self.try_prepare().await {
             Ok(ips) => {
                 self.prepare_failures = 0;
+                (self.early_prepare, self.mount_refusal) = (None, None);
                 self.observed.sandbox = Sandbox::Ready { ips };
             }
             Err(wait) => {
-                self.prepare_failures += 1;
-                let retry_at = Some(self.shared.now().plus(wait));
+                // A try that something pushed brought about does not put off the one that was to come.
+                let planned = self.early_prepare.take();
+                self.prepare_failures += u32::from(planned.is_none());
+                let retry_at = Some(planned.unwrap_or_else(|| self.shared.now().plus(wait)));
                 self.observed.sandbox = Sandbox::Missing { retry_at };
             }
         }
@@ -265,9 +268,11 @@ impl Worker {
             }
             Ok(Err((volume, error))) => {
                 let waiting = error.is_waiting();
-                if !waiting {
-                    let message =
-                        format!("MountVolume.SetUp failed for volume \"{volume}\" : {}", chain(&error));
+                let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : {}", chain(&error));
+                // Events of a pod are few: not one for every push of something else.
+                let is_told = self.early_prepare.is_some() && self.mount_refusal.as_ref() == Some(&message);
+                if !waiting && !is_told {
+                    self.mount_refusal = Some(message.clone());
                     self.shared.recorder.record(&self.reference, None, Kind::Warning, "FailedMount", message);
                 }
                 Err(waiting)
@@ -290,17 +295,14 @@ impl Worker {
 
     /// Objects came or changed: what waited for them need wait no more.
     pub(crate) async fn objects_changed(&mut self) {
-        if let Sandbox::Missing { retry_at } = &mut self.observed.sandbox {
-            *retry_at = None;
-        }
         let now = self.shared.now();
-        for seen in self.observed.containers.values_mut() {
-            if let crate::observed::Life::Refused { reason, retry_at, .. } = &mut seen.life
-                && matches!(reason.as_str(), "CreateContainerConfigError" | "ContainerCreating")
-            {
-                *retry_at = now;
-            }
+        if let Sandbox::Missing { retry_at } = &mut self.observed.sandbox
+            && let Some(at) = retry_at.take()
+            && at > now
+        {
+            self.early_prepare = Some(at);
         }
+        self.retry_config(now);
         self.refresh_volumes().await;
     }
 }

@@ -12,6 +12,7 @@ use crate::outbox::Outbox;
 use crate::probe_counts::{HealthCounts, ProbeCounts};
 use crate::refuse::{Claim, Marks};
 use crate::services::Book;
+use crate::sizes::Measured;
 use crate::statics::Statics;
 use crate::stats::Sampler;
 use crate::tokens::Tokens;
@@ -123,6 +124,7 @@ pub(crate) struct Shared {
     pub(crate) claims: Mutex<HashMap<String, Claim>>,
     pub(crate) cpus: Cpus,
     pub(crate) sampler: Sampler,
+    pub(crate) measured: Measured,
     pub(crate) probes: ProbeCounts,
     pub(crate) health: HealthCounts,
     /// When this agent began.
@@ -146,6 +148,7 @@ impl Shared {
         Shared {
             cpus,
             sampler: Sampler::default(),
+            measured: Measured::default(),
             probes: ProbeCounts::default(),
             health: HealthCounts::default(),
             begun: Clock::now(&*options.clock),

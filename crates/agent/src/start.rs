@@ -37,8 +37,11 @@ impl Worker {
         let _permit = shared.starts.acquire().await;
         if let Err((refusal, wait)) = self.try_start(part, container).await {
             tracing::debug!(pod = %self.reference.name, container = name, reason = refusal.reason, "container not started");
-            let retry_at = shared.now().plus(wait);
             let seen = self.observed.seen_mut(name);
+            // What did not help does not put off the next try either.
+            let planned = seen.is_refused_alike(&refusal.message).then_some(seen.early).flatten();
+            let retry_at = planned.unwrap_or_else(|| shared.now().plus(wait));
+            seen.early = None;
             if let Life::Ended(ended) = &seen.life {
                 seen.last = Some(ended.clone());
             }
@@ -68,8 +71,7 @@ impl Worker {
                 (Refusal { reason: "ContainerCreating", message: String::new() }, RETRY_AFTER)
             }
             EnvError::Invalid(message) => {
-                let told = format!("Error: {message}");
-                self.tell(part, name, Kind::Warning, "Failed", told);
+                self.tell_refusal(part, name, &message);
                 (Refusal { reason: "CreateContainerConfigError", message }, RETRY_AFTER * 5)
             }
         })?;
@@ -145,7 +147,7 @@ impl Worker {
             joins,
         };
         let mut spec = container::build(&self.pod, container, found).map_err(|refusal| {
-            self.tell(part, name, Kind::Warning, "Failed", format!("Error: {}", refusal.message));
+            self.tell_refusal(part, name, &refusal.message);
             (refusal, RETRY_AFTER * 5)
         })?;
         spec.limits = self.limits_of(container);
@@ -241,8 +243,15 @@ impl Worker {
         self.shared.recorder.record(&self.reference, Some(place(part, name)), kind, reason, message);
     }
 
+    /// Tells why a container cannot be made, but not again at every push of something else: events of a pod are few.
+    fn tell_refusal(&self, part: Part, name: &str, message: &str) {
+        if !self.observed.seen(name).is_some_and(|s| s.is_refused_alike(message)) {
+            self.tell(part, name, Kind::Warning, "Failed", format!("Error: {message}"));
+        }
+    }
+
     fn refuse(&self, part: Part, name: &str, message: String) -> (Refusal, Duration) {
-        self.tell(part, name, Kind::Warning, "Failed", format!("Error: {message}"));
+        self.tell_refusal(part, name, &message);
         (Refusal { reason: "CreateContainerError", message }, BACKOFF_FIRST)
     }
 

@@ -26,6 +26,39 @@ pub(crate) struct MachineUse {
     pub(crate) memory_available: u64,
     pub(crate) tasks: u64,
     pub(crate) tasks_max: u64,
+    pub(crate) memory_free: u64,
+    /// Anonymous memory.
+    pub(crate) memory_rss: u64,
+    pub(crate) swap_total: u64,
+    pub(crate) swap_free: u64,
+    /// Page faults, and those of them that had to read a disk.
+    pub(crate) page_faults: [u64; 2],
+}
+
+/// What went through a network interface: bytes, packets, errors and what was dropped, received and sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) received: [u64; 4],
+    pub(crate) sent: [u64; 4],
+}
+
+/// Reads a network's table of interfaces; its loop and the ends of other networks are passed over, as in a kubelet's.
+fn parse_interfaces(text: &str) -> Vec<Interface> {
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let interfaces = lines.filter_map(|(name, figures)| {
+        let name = name.trim();
+        let n: Vec<u64> = figures.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let of =
+            |first: usize| Some([*n.get(first)?, *n.get(first + 1)?, *n.get(first + 2)?, *n.get(first + 3)?]);
+        let is_own = name != "lo" && !name.starts_with("veth") && !name.starts_with("docker");
+        is_own.then_some(Interface { name: name.to_owned(), received: of(0)?, sent: of(8)? })
+    });
+    interfaces.collect()
+}
+
+fn interfaces_of(process: &str) -> Vec<Interface> {
+    parse_interfaces(&std::fs::read_to_string(format!("/proc/{process}/net/dev")).unwrap_or_default())
 }
 
 /// A file system.
@@ -42,6 +75,10 @@ struct State {
     node: Option<(Time, MachineUse, Option<u64>)>,
     /// By container id, and by pod uid.
     cgroups: HashMap<String, Sample>,
+    /// By pod uid; the machine's own under the empty one.
+    networks: HashMap<String, Vec<Interface>>,
+    /// All pods together.
+    all: Option<Sample>,
 }
 
 /// See the module.
@@ -54,9 +91,13 @@ impl Sampler {
         let running = machine.list();
         let mut seen = HashSet::new();
         let mut fresh: Vec<(String, Stats)> = Vec::new();
+        let mut networks = HashMap::from([(String::new(), interfaces_of("self"))]);
         for container in running.iter().filter(|c| matches!(c.state, stoa_runtime::State::Running { .. })) {
             fresh.extend(machine.stats(&container.spec.id).map(|s| (container.spec.id.clone(), s)));
             if seen.insert(container.spec.pod_uid.clone()) {
+                if let stoa_runtime::State::Running { pid, .. } = container.state {
+                    networks.insert(container.spec.pod_uid.clone(), interfaces_of(&pid.to_string()));
+                }
                 fresh.extend(
                     machine.pod_stats(&container.spec.pod_uid).map(|s| (container.spec.pod_uid.clone(), s)),
                 );
@@ -67,6 +108,13 @@ impl Sampler {
         let before = state.node.take();
         let node_rate = before.and_then(|(at, b, _)| rate(b.cpu_ns, node.cpu_ns, at, now));
         state.node = Some((now, node, node_rate));
+        state.networks = networks;
+        let all_before = state.all.take();
+        state.all = machine.all_stats().map(|stats| {
+            let nano_cores =
+                all_before.and_then(|b| rate(b.stats.cpu_usage_ns, stats.cpu_usage_ns, b.at, now));
+            Sample { at: now, stats, nano_cores }
+        });
         let old = std::mem::take(&mut state.cgroups);
         state.cgroups = fresh
             .into_iter()
@@ -82,6 +130,16 @@ impl Sampler {
     /// What a container, or a pod by its uid, uses.
     pub(crate) fn of(&self, key: &str) -> Option<Sample> {
         self.0.lock().cgroups.get(key).copied()
+    }
+
+    /// What all pods use together.
+    pub(crate) fn all(&self) -> Option<Sample> {
+        self.0.lock().all
+    }
+
+    /// What went through a pod's network; through the machine's own for the empty uid.
+    pub(crate) fn network(&self, uid: &str) -> Vec<Interface> {
+        self.0.lock().networks.get(uid).cloned().unwrap_or_default()
     }
 
     /// What the machine uses.
@@ -101,7 +159,12 @@ fn rate(before: u64, after: u64, from: Time, to: Time) -> Option<u64> {
 pub(crate) fn read_machine() -> MachineUse {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (stat, memory, load) = (read("/proc/stat"), read("/proc/meminfo"), read("/proc/loadavg"));
-    parse_machine(&stat, &memory, &load, read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(0))
+    let mut machine =
+        parse_machine(&stat, &memory, &load, read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(0));
+    let faults = read("/proc/vmstat");
+    machine.page_faults = ["pgfault ", "pgmajfault "]
+        .map(|name| faults.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0));
+    machine
 }
 
 fn parse_machine(stat: &str, memory: &str, load: &str, pid_max: u64) -> MachineUse {
@@ -124,6 +187,11 @@ fn parse_machine(stat: &str, memory: &str, load: &str, pid_max: u64) -> MachineU
         memory_available: kib("MemAvailable"),
         tasks,
         tasks_max: pid_max,
+        memory_free: kib("MemFree"),
+        memory_rss: kib("AnonPages"),
+        swap_total: kib("SwapTotal"),
+        swap_free: kib("SwapFree"),
+        page_faults: [0; 2],
     }
 }
 
@@ -159,8 +227,18 @@ mod tests {
             memory_available: 1500 << 10,
             tasks: 345,
             tasks_max: 32_768,
+            memory_free: 1 << 10,
+            ..MachineUse::default()
         };
         assert_eq!(m, want);
+    }
+
+    #[test]
+    fn interfaces_are_read_but_for_those_that_lead_elsewhere() {
+        let text = "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n\
+            \x20   lo: 1 1 1 1 0 0 0 0 1 1 1 1 0 0 0 0\n  eth0: 10 2 3 4 0 0 0 0 20 6 7 8 0 0 0 0\n veth1: 1 1 1 1 0 0 0 0 1 1 1 1 0 0 0 0\n";
+        let eth0 = Interface { name: "eth0".into(), received: [10, 2, 3, 4], sent: [20, 6, 7, 8] };
+        assert_eq!(parse_interfaces(text), [eth0]);
     }
 
     #[test]

@@ -394,11 +394,12 @@ fn container_status(
                 _ if again && seen.is_news && seen.hook_error.is_some() => {
                     (waiting("PostStartHookError", seen.hook_error.as_ref()), Some(e))
                 }
-                _ if again && seen.is_news && e.reason == START_ERROR => {
-                    (waiting("RunContainerError", Some(&e.message)), Some(e))
-                }
                 Some(at) if again && at > now && !seen.is_news => {
                     (crash_loop(pod, container, at.since(e.finished_at)), Some(e))
+                }
+                // Also while it is tried again at once: what never ran did not end.
+                _ if again && e.reason == START_ERROR => {
+                    (waiting("RunContainerError", Some(&e.message)), Some(e))
                 }
                 _ => (terminated(e), seen.last.as_ref()),
             }
@@ -430,7 +431,7 @@ fn container_status(
     });
     ContainerStatus {
         name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
+        image: image_name(container, &seen),
         image_id: seen.image_id.clone(),
         container_id: seen
             .id()
@@ -454,6 +455,20 @@ fn container_status(
         volume_mounts: volume_mounts(pod, container, observed),
         stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
         ..ContainerStatus::default()
+    }
+}
+
+/// The image by the whole name that engines give it; before there is a container, and where only a digest names it, as the spec
+/// has it.
+fn image_name(container: &Container, seen: &Seen) -> String {
+    let named = container.image.clone().unwrap_or_default();
+    if seen.id().is_none() || seen.image_id.is_empty() {
+        return named;
+    }
+    let named = if seen.image.is_empty() { named } else { seen.image.clone() };
+    match stoa_image::Reference::parse(&named) {
+        Ok(whole) if whole.digest().is_none() => whole.to_string(),
+        _ => named,
     }
 }
 

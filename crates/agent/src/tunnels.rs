@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use stoa_runtime::exec::Resize;
 use stoa_runtime::{BoxRead, BoxWrite, Error as RuntimeError, ExecSpec};
-use stoa_wire::{Channel, Frame, LogOptions, TunnelRequest};
+use stoa_wire::{Channel, Frame, LogOptions, PodRef, TunnelRequest};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -66,12 +66,17 @@ struct Size {
 pub(crate) async fn open(shared: &Shared, request: TunnelRequest) -> Result<Opened, Refused> {
     match request {
         TunnelRequest::Exec { uid, container, command, stdin, stdout, stderr, tty, .. } => {
-            let id = running(&find_pod(shared, &uid)?, &container)?;
+            let live = find_pod(shared, &uid)?;
+            let id = running(&live, &container)
+                .ok_or_else(|| (400, format!("container not found (\"{container}\")")))?;
             let spec = ExecSpec { args: command, tty, stdin, ..ExecSpec::default() };
             Ok(Opened::Exec { id, spec, stdout, stderr })
         }
         TunnelRequest::Attach { uid, container, stdin, stdout, stderr, .. } => {
-            let id = running(&find_pod(shared, &uid)?, &container)?;
+            let live = find_pod(shared, &uid)?;
+            let PodRef { namespace, name, .. } = &live.pod;
+            let id = running(&live, &container)
+                .ok_or_else(|| (400, format!("container {container} not found in pod {name}_{namespace}")))?;
             Ok(Opened::Attach { id, stdin, stdout, stderr })
         }
         TunnelRequest::Logs { uid, container, options, .. } => {
@@ -130,12 +135,9 @@ fn find_pod(shared: &Shared, uid: &str) -> Result<LivePod, Refused> {
     live.ok_or_else(|| (404, format!("pod {uid} is not on this node")))
 }
 
-fn running(live: &LivePod, container: &str) -> Result<String, Refused> {
-    let known = live
-        .containers
-        .get(container)
-        .ok_or_else(|| (404, format!("container not found (\"{container}\")")))?;
-    known.running.clone().ok_or_else(|| (400, format!("container {container} is not running")))
+/// A container without a process is not found, whether it waits, has ended or never was.
+fn running(live: &LivePod, container: &str) -> Option<String> {
+    live.containers.get(container)?.running.clone()
 }
 
 /// Carries frames until either side is done.

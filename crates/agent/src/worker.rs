@@ -67,6 +67,10 @@ pub(crate) struct Worker {
     /// When tokens in volumes are to be renewed.
     pub(crate) refresh_at: Option<Time>,
     pub(crate) prepare_failures: u32,
+    /// When the surroundings were to be tried again, had nothing been pushed meanwhile that might help.
+    pub(crate) early_prepare: Option<Time>,
+    /// What was told last of a volume that could not be made.
+    pub(crate) mount_refusal: Option<String>,
     /// What the API wants, while this node does not grant its resources: `pod` is what holds until then.
     pub(crate) wanted: Option<Arc<Pod>>,
     pub(crate) retry_grant_at: Option<Time>,
@@ -108,6 +112,8 @@ impl Worker {
             hostname: String::new(),
             refresh_at: None,
             prepare_failures: 0,
+            early_prepare: None,
+            mount_refusal: None,
             wanted: None,
             retry_grant_at: None,
             resizing: false,
@@ -294,13 +300,15 @@ impl Worker {
         }
     }
 
-    /// What was wrong with the pod may be right now: containers that could not be made of it need not wait.
-    fn retry_config(&mut self, now: Time) {
+    /// What was wrong with the pod, or with what it refers to, may be right now: containers that could not be made of it need
+    /// not wait.
+    pub(crate) fn retry_config(&mut self, now: Time) {
         for seen in self.observed.containers.values_mut() {
             if let Life::Refused { reason, retry_at, .. } = &mut seen.life
-                && reason == "CreateContainerConfigError"
+                && matches!(reason.as_str(), "CreateContainerConfigError" | "ContainerCreating")
+                && *retry_at > now
             {
-                *retry_at = now;
+                seen.early = Some(std::mem::replace(retry_at, now));
             }
         }
     }
@@ -389,9 +397,15 @@ impl Worker {
             finished_at: exit.finished_at,
         };
         tracing::info!(pod = %self.reference.name, container = %name, code = ended.code, reason = %ended.reason, "container ended");
-        self.observed.seen_mut(&name).end(ended);
+        let seen = self.observed.seen_mut(&name);
+        // A kubelet ends such a one and starts it again in one go, and tells of both together.
+        let is_in_one_go = seen.recycled && seen.hook_error.is_none();
+        seen.end(ended);
         self.finish_resize();
-        self.report_end(&name);
+        match is_in_one_go {
+            true => self.observed.seen_mut(&name).is_news = false,
+            false => self.report_end(&name),
+        }
         self.tell_backoff(&name);
     }
 

@@ -59,6 +59,21 @@ impl Query {
     }
 }
 
+impl Query {
+    /// A time: nothing where it is not named, and nothing in that where it is named without one.
+    pub fn time(&self, name: &str) -> Result<Option<Option<String>>, Status> {
+        match self.get(name) {
+            None => Ok(None),
+            // Old clients wrote their values as JSON.
+            Some("" | "null") => Ok(Some(None)),
+            Some(text) => match stoa_kube::decode::check_time(text) {
+                Ok(()) => Ok(Some(Some(text.to_owned()))),
+                Err(why) => Err(Status::bad_request(why)),
+            },
+        }
+    }
+}
+
 /// What `+` stands for.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Plus {

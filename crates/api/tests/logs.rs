@@ -61,7 +61,6 @@ async fn a_log_is_plain_text_as_it_comes() {
     assert_eq!((log.code, log.header("content-type")), (200, "text/plain"));
     assert_eq!(&log.bytes[..], b"one\ntwo\n");
     assert_eq!(&s.get(&format!("{PODS}/p/log?tailLines=1")).await.bytes[..], b"two\n");
-    assert_eq!(s.get(&format!("{PODS}/p/log?tailLines=-1")).await.code, 422);
     // Those beside it do not make the only container of a pod one of several.
     let beside = json!({"metadata": {"name": "i"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x"}],
         "initContainers": [{"name": "before", "image": "x"}]}});
@@ -94,4 +93,44 @@ async fn what_has_no_log_is_named() {
     assert_eq!(s.get(&format!("{PODS}/none/log")).await.code, 404);
     let exec = format!("{PODS}/two/exec?command=sh&stdout=true&container=a");
     assert_eq!(s.send(Who::Admin, "POST", &exec, &[], "").await.code, 400, "no upgrade was asked for");
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_a_log_is_checked_before_the_pod_is_looked_for() {
+    let s = Server::start_with(Some(Arc::new(Agent)), None).await;
+    s.namespace("t").await;
+    let (time, invalid) = ("2006-01-02T15:04:05Z07:00", "PodLogOptions \"p\" is invalid:");
+    for (query, code, why) in [
+        ("stream=plain", 422, format!("{invalid} stream: Forbidden: may not be specified")),
+        ("stream=", 422, format!("{invalid} stream: Forbidden: may not be specified")),
+        (
+            "sinceTime=abc",
+            400,
+            format!("parsing time \"abc\" as \"{time}\": cannot parse \"abc\" as \"2006\""),
+        ),
+        (
+            "sinceTime=2020-13-01T00:00:00Z",
+            400,
+            "parsing time \"2020-13-01T00:00:00Z\": month out of range".into(),
+        ),
+        ("sinceTime=&tailLines=", 400, "strconv.ParseInt: parsing \"\": invalid syntax".into()),
+        (
+            "sinceTime=2020-01-01T00:00:00Z&sinceSeconds=5",
+            422,
+            format!("{invalid} []: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"),
+        ),
+        (
+            "tailLines=-1&limitBytes=0&stream=x&sinceSeconds=0",
+            422,
+            format!(
+                "{invalid} [tailLines: Invalid value: -1: must be greater than or equal to 0, limitBytes: Invalid \
+                 value: 0: must be greater than 0, sinceSeconds: Invalid value: 0: must be greater than 0, stream: \
+                 Forbidden: may not be specified]"
+            ),
+        ),
+        ("sinceTime=", 404, "pods \"p\" not found".into()),
+    ] {
+        let reply = s.get(&format!("{PODS}/p/log?{query}")).await;
+        assert_eq!((reply.code, reply.json()["message"].as_str()), (code, Some(&*why)), "{query}");
+    }
 }

@@ -65,7 +65,10 @@ fn is_registry(s: &str) -> bool {
 
 /// The registry that a name begins with, where it does.
 fn split_registry(name: &str) -> Option<(&str, &str)> {
-    let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
+    // No path has capital letters, so what has them is a host.
+    let is_host = |first: &str| {
+        first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase())
+    };
     name.split_once('/').filter(|(first, _)| is_host(first))
 }
 
@@ -207,6 +210,13 @@ mod tests {
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
+        for (text, registry) in
+            [("Foo/bar", "Foo"), ("LOCALHOST/x", "LOCALHOST"), ("EXAMPLE.com/x", "EXAMPLE.com")]
+        {
+            assert_eq!(Reference::parse(text).unwrap().registry(), registry);
+        }
+        let why = Reference::parse("UPPER:5000/Y").unwrap_err().why;
+        assert_eq!(why, "invalid reference format: repository name (Y) must be lowercase");
         let why = Reference::parse("Bad:1").unwrap_err().why;
         assert_eq!(why, "invalid reference format: repository name (library/Bad) must be lowercase");
         let why = Reference::parse("Not Valid::x").unwrap_err().why;

@@ -20,6 +20,7 @@ use std::fmt::Write;
 
 pub use json::{DEPTH_MAX, Parsed, parse};
 pub use restore::restore_error;
+pub use time::check_time;
 
 /// How many unknown or duplicate fields are reported of one body; the stock server stops there too.
 pub const PROBLEMS_MAX: usize = 100;

@@ -12,6 +12,11 @@ use crate::devices;
 use crate::spec::{Limits, Qos};
 use crate::state::Stats;
 
+/// A tick in which version 1 counts time: a hundredth of a second.
+const TICK_NS: u64 = 10_000_000;
+/// Version 1 says this much or more where memory has no bound.
+const UNBOUNDED: u64 = 1 << 62;
+
 /// How often a busy directory is tried again; a killed process leaves its cgroup a moment after it is reaped.
 const REMOVE_TRIES_MAX: u32 = 200;
 const REMOVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
@@ -180,7 +185,9 @@ impl Tree {
             set("cpu", "cpu.cfs_quota_us", quota.to_string())?;
         }
         if let Some(bytes) = limits.memory_bytes {
-            set("memory", "memory.limit_in_bytes", bytes.to_string())?;
+            if let Some(mount) = self.controller("memory") {
+                limit_memory(&join(mount, path), bytes)?;
+            }
         }
         if let Some(pids) = limits.pids {
             set("pids", "pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
@@ -337,10 +344,28 @@ impl Tree {
             stats.memory_working_set_bytes = stats.memory_usage_bytes.saturating_sub(inactive);
             stats.memory_rss_bytes = field(&directory.join("memory.stat"), "anon").unwrap_or(0);
             stats.pids = number(&directory, "pids.current");
+            let cpu = |name: &str| field(&directory.join("cpu.stat"), name).unwrap_or(0);
+            stats.cpu_user_ns = cpu("user_usec") * 1_000;
+            stats.cpu_system_ns = cpu("system_usec") * 1_000;
+            stats.cpu_periods = [cpu("nr_periods"), cpu("nr_throttled"), cpu("throttled_usec") * 1_000];
+            let memory = |name: &str| field(&directory.join("memory.stat"), name).unwrap_or(0);
+            stats.memory_cache_bytes = memory("file");
+            stats.memory_swap_bytes = number(&directory, "memory.swap.current");
+            // Without a bound it says `max`.
+            stats.memory_limit_bytes = number(&directory, "memory.max");
+            stats.page_faults = ["pgfault", "pgmajfault"].map(memory);
             return stats;
         }
         if let Some(mount) = self.controller("cpuacct") {
-            stats.cpu_usage_ns = number(&join(mount, path), "cpuacct.usage");
+            let directory = join(mount, path);
+            stats.cpu_usage_ns = number(&directory, "cpuacct.usage");
+            let ticks = |name: &str| field(&directory.join("cpuacct.stat"), name).unwrap_or(0) * TICK_NS;
+            (stats.cpu_user_ns, stats.cpu_system_ns) = (ticks("user"), ticks("system"));
+        }
+        if let Some(mount) = self.controller("cpu") {
+            let file = join(mount, path).join("cpu.stat");
+            stats.cpu_periods =
+                ["nr_periods", "nr_throttled", "throttled_time"].map(|name| field(&file, name).unwrap_or(0));
         }
         if let Some(mount) = self.controller("memory") {
             let directory = join(mount, path);
@@ -348,6 +373,12 @@ impl Tree {
             let inactive = field(&directory.join("memory.stat"), "total_inactive_file").unwrap_or(0);
             stats.memory_working_set_bytes = stats.memory_usage_bytes.saturating_sub(inactive);
             stats.memory_rss_bytes = field(&directory.join("memory.stat"), "total_rss").unwrap_or(0);
+            let memory = |name: &str| field(&directory.join("memory.stat"), name).unwrap_or(0);
+            stats.memory_cache_bytes = memory("total_cache");
+            stats.memory_swap_bytes = memory("total_swap");
+            let limit = number(&directory, "memory.limit_in_bytes");
+            stats.memory_limit_bytes = if limit < UNBOUNDED { limit } else { 0 };
+            stats.page_faults = ["total_pgfault", "total_pgmajfault"].map(memory);
         }
         if let Some(mount) = self.controller("pids") {
             stats.pids = number(&join(mount, path), "pids.current");
@@ -381,6 +412,23 @@ fn make_directory(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Limits memory, and with swap to the same: swap must not make up for what was limited. The sum may at no time be less than
+/// its part, so the order depends on the direction.
+fn limit_memory(directory: &Path, bytes: i64) -> io::Result<()> {
+    let (memory, both) =
+        (directory.join("memory.limit_in_bytes"), directory.join("memory.memsw.limit_in_bytes"));
+    let text = bytes.to_string();
+    // Kernels may not account for swap.
+    if !both.exists() {
+        return fs::write(memory, text);
+    }
+    if fs::write(&memory, &text).is_ok() {
+        return fs::write(both, text);
+    }
+    fs::write(both, &text)?;
+    fs::write(memory, text)
 }
 
 /// A version 1 cpuset takes no task until it has CPUs and memory nodes of its own.

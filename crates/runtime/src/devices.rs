@@ -57,6 +57,8 @@ pub(crate) struct Node {
     pub(crate) major: u32,
     pub(crate) minor: u32,
     pub(crate) mode: u32,
+    /// User and group.
+    pub(crate) owner: (u32, u32),
 }
 
 /// Looks at a node.
@@ -70,7 +72,13 @@ pub(crate) fn node(path: &Path) -> Result<Node, Error> {
         return Err(Error::Invalid { what: "device", why: format!("{} is not one", path.display()) });
     };
     let device = meta.rdev();
-    Ok(Node { kind, major: libc::major(device), minor: libc::minor(device), mode: meta.mode() & 0o777 })
+    Ok(Node {
+        kind,
+        major: libc::major(device),
+        minor: libc::minor(device),
+        mode: meta.mode() & 0o7777,
+        owner: (meta.uid(), meta.gid()),
+    })
 }
 
 /// What a container may use; `None` is everything.

@@ -178,6 +178,11 @@ impl Launch {
         if !directory.is_absolute() {
             return Err(failure(&io::Error::from(io::ErrorKind::InvalidInput)));
         }
+        // Engines make what is missing, and so it is told.
+        if let Some(file) = directory.ancestors().find(|p| p.exists()).filter(|p| !p.is_dir()) {
+            let message = format!("mkdir {}: not a directory", file.display());
+            return Err(Failure { code: 126, message });
+        }
         if !directory.exists() {
             fs::create_dir_all(directory).map_err(|e| Failure {
                 code: 126,

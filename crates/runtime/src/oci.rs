@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -29,6 +29,9 @@ const MASKED: &[&str] = &[
     "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Folders below `/dev` are not deeper than this.
+const DEV_DEPTH_MAX: usize = 8;
 
 /// Renders `config.json`. `joined` is the process namespace of another container, where one is to be joined.
 pub(crate) fn render(
@@ -111,11 +114,12 @@ fn mounts(spec: &ContainerSpec, pod: &PodSpec, pod_dir: &PodDir) -> Vec<Value> {
             &marked(&["nosuid", "noexec", "nodev", "strictatime", "mode=755", "size=64k"]),
         ),
     ];
-    let shm = if pod.ipc == Sharing::Host { Path::new("/dev/shm").to_path_buf() } else { pod_dir.shm() };
-    list.push(json!({
-        "destination": "/dev/shm", "type": "bind", "source": shm,
-        "options": ["bind", "nosuid", "noexec", "nodev"],
-    }));
+    // The machine's own stays as the machine mounted it.
+    let (shm, options) = match pod.ipc {
+        Sharing::Host => (Path::new("/dev/shm").to_path_buf(), vec!["rbind"]),
+        _ => (pod_dir.shm(), vec!["bind", "nosuid", "noexec", "nodev"]),
+    };
+    list.push(json!({ "destination": "/dev/shm", "type": "bind", "source": shm, "options": options }));
     if let Rootfs::Host { sandbox } = &spec.rootfs {
         list.push(json!({ "destination": sandbox, "type": "bind", "source": sandbox, "options": ["rbind"] }));
     }
@@ -148,27 +152,86 @@ fn devices(spec: &ContainerSpec) -> Result<Vec<Value>, Error> {
     let render = |destination: &Path, node: Node| {
         json!({
             "path": destination, "type": node.kind.letter(), "major": node.major, "minor": node.minor,
-            "fileMode": node.mode, "uid": 0, "gid": 0,
+            "fileMode": node.mode, "uid": node.owner.0, "gid": node.owner.1,
         })
     };
     let mut list = Vec::new();
     for device in &spec.devices {
-        list.push(render(&device.destination, node(&device.source)?));
+        let node = node(&device.source)?;
+        list.push(render(&device.destination, Node { owner: (0, 0), ..node }));
     }
     if spec.privileged {
-        // A privileged container sees the machine's devices; terminals and mounts below /dev stay its own.
-        for entry in fs::read_dir("/dev").map_err(Error::io("list", "/dev"))?.flatten() {
-            let path = entry.path();
-            let is_own = ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"]
-                .iter()
-                .any(|own| path.ends_with(own));
-            if !is_own
-                && entry.file_type().is_ok_and(|t| t.is_char_device() || t.is_block_device())
-                && let Ok(node) = node(&path)
-            {
-                list.push(render(&path, node));
-            }
+        for (path, node) in all_devices(Path::new("/dev"))? {
+            list.push(render(&path, node));
         }
     }
     Ok(list)
+}
+
+/// What a privileged container sees of the machine's devices: all of them, in their folders and with their owners. Terminals
+/// and what is mounted below `/dev` stay its own, and so do the devices that every container has.
+fn all_devices(dev: &Path) -> Result<Vec<(PathBuf, Node)>, Error> {
+    const OWN: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx"];
+    let mut found = Vec::new();
+    let mut folders = vec![(dev.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if depth == 0 => return Err(Error::io("list", dev)(e)),
+            // A device may be unplugged at any time.
+            Err(_) => continue,
+        };
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_str().unwrap_or_default();
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                let is_left_out =
+                    ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"].contains(&name);
+                if !is_left_out && depth < DEV_DEPTH_MAX {
+                    folders.push((path, depth + 1));
+                }
+            } else if (kind.is_char_device() || kind.is_block_device())
+                && name != "console"
+                && !(depth == 0 && OWN.contains(&name))
+                && let Ok(node) = node(&path)
+            {
+                found.push((path, node));
+            }
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+    #[test]
+    fn the_devices_of_a_machine_are_found_in_their_folders() {
+        assert!(nix::unistd::geteuid().is_root(), "needs root: it makes devices");
+        let tmp = tempfile::tempdir().unwrap();
+        let dev = tmp.path();
+        for (path, kind) in [
+            ("null", SFlag::S_IFCHR),
+            ("console", SFlag::S_IFCHR),
+            ("vda", SFlag::S_IFBLK),
+            ("net/tun", SFlag::S_IFCHR),
+            ("cpu/0/null", SFlag::S_IFCHR),
+            ("pts/0", SFlag::S_IFCHR),
+        ] {
+            let at = dev.join(path);
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            mknod(&at, kind, Mode::from_bits_truncate(0o640), makedev(1, 3)).unwrap();
+            std::os::unix::fs::chown(&at, Some(0), Some(7)).unwrap();
+        }
+        std::os::unix::fs::symlink("../vda", dev.join("cpu/link")).unwrap();
+        let found = all_devices(dev).unwrap();
+        let names: Vec<_> =
+            found.iter().map(|(p, _)| p.strip_prefix(dev).unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["cpu/0/null", "net/tun", "vda"]);
+        assert!(found.iter().all(|(_, n)| (n.major, n.minor, n.owner) == (1, 3, (0, 7))));
+    }
 }

@@ -103,6 +103,20 @@ pub struct Stats {
     pub memory_rss_bytes: u64,
     /// Tasks.
     pub pids: u64,
+    /// Of the CPU time, what was spent in the processes themselves, in ns.
+    pub cpu_user_ns: u64,
+    /// Of the CPU time, what was spent in the kernel, in ns.
+    pub cpu_system_ns: u64,
+    /// Periods of its CPU quota, those in which it had to wait, and how long it waited in ns.
+    pub cpu_periods: [u64; 3],
+    /// Memory of files that it holds.
+    pub memory_cache_bytes: u64,
+    /// What of its memory lies in swap.
+    pub memory_swap_bytes: u64,
+    /// The bound on its memory; 0 for none.
+    pub memory_limit_bytes: u64,
+    /// Page faults, and those of them that had to read a disk.
+    pub page_faults: [u64; 2],
     /// Bytes written to the writable layer are not counted here: ask the volume of the container.
     pub oom_kills: u64,
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use stoa_units::Time;
 use stoa_wire::NodeReport;
 
@@ -60,8 +61,34 @@ pub(crate) fn set_pod_cidr(node: &mut Value, cidr: &str) {
     spec.insert("podCIDRs".into(), json!([cidr]));
 }
 
-/// Everything of the status that the agent speaks for.
+/// How old the times of a node's conditions may become. Nobody here lives by them, the session being the sign of life; tools
+/// that watch nodes do.
+pub(crate) const STAMP_AFTER: Duration = Duration::from_secs(300);
+
+/// Everything of the status that the agent speaks for. Its conditions are stamped where anything is new, and where their stamps
+/// are old.
 pub(crate) fn set_status(node: &mut Value, report: &NodeReport, now: Time) {
+    let before = node["status"].clone();
+    say_status(node, report, now);
+    let of_agent = |c: &Value| {
+        c["type"] == READY || report.conditions.iter().any(|told| c["type"] == told.kind.as_str())
+    };
+    let is_old = |c: &Value| {
+        let stamp = c["lastHeartbeatTime"].as_str().and_then(Time::parse);
+        stamp.is_none_or(|stamp| now.since(stamp) >= STAMP_AFTER)
+    };
+    let list = node["status"]["conditions"].as_array();
+    let is_due = list.is_some_and(|list| list.iter().any(|c| of_agent(c) && is_old(c)));
+    if !is_due && before == node["status"] {
+        return;
+    }
+    let list = node["status"]["conditions"].as_array_mut().into_iter().flatten();
+    for condition in list.filter(|c| of_agent(c)) {
+        condition["lastHeartbeatTime"] = now.to_rfc3339_seconds().into();
+    }
+}
+
+fn say_status(node: &mut Value, report: &NodeReport, now: Time) {
     let status = object_at(node, "status");
     status.insert("capacity".into(), json!(report.capacity));
     status.insert("allocatable".into(), json!(report.allocatable));
@@ -130,7 +157,6 @@ fn set_condition(node: &mut Value, kind: &str, status: &str, reason: &str, messa
     let old = list.iter().find(|c| c["type"] == kind);
     let same = old.is_some_and(|c| c["status"] == status && c["reason"] == reason && c["message"] == message);
     if same {
-        // No heartbeat is written: the session is the sign of life.
         return;
     }
     let turned = old
@@ -191,7 +217,6 @@ pub(crate) fn free_cidr<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use stoa_wire::NodeFeatures;
 
     #[test]
@@ -236,6 +261,22 @@ mod tests {
         let mut again = node.clone();
         set_status(&mut again, &report, Time::EPOCH.plus(Duration::from_secs(60)));
         assert_eq!(again, node);
+        // What is new stamps all conditions, and so does time.
+        let at = |seconds| Time::EPOCH.plus(Duration::from_secs(seconds));
+        let moved = NodeReport { address: "192.0.2.2".into(), ..report.clone() };
+        let stamps = |n: &Value| {
+            let ready = &n["status"]["conditions"][0];
+            (ready["lastHeartbeatTime"].clone(), ready["lastTransitionTime"].clone())
+        };
+        for (report, seconds, want) in [
+            (&moved, 60, "1970-01-01T00:01:00Z"),
+            (&report, 299, "1970-01-01T00:00:00Z"),
+            (&report, 600, "1970-01-01T00:10:00Z"),
+        ] {
+            let mut next = again.clone();
+            set_status(&mut next, report, at(seconds));
+            assert_eq!(stamps(&next), (json!(want), json!("1970-01-01T00:00:00Z")), "{seconds}");
+        }
         set_unknown(&mut again, Time::EPOCH.plus(Duration::from_secs(90)));
         assert!(!is_ready(&again));
         let ready = &again["status"]["conditions"][0];

@@ -22,6 +22,8 @@ use tokio::sync::mpsc;
 
 /// How long an agent may take to say hello.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the stamps of a node's conditions have become old.
+const STAMPS_EVERY: Duration = Duration::from_secs(60);
 /// Packets that may wait in the answer's body; the rest waits as marks.
 const PACKETS_LEN_MAX: usize = 16;
 
@@ -106,7 +108,8 @@ pub(crate) async fn serve(inner: Arc<Inner>, node: String, body: Incoming) -> Re
     tracing::info!(node, session = session.id, "an agent is connected");
     let (sender, mut chunks) = mpsc::channel::<Chunk>(PACKETS_LEN_MAX);
     let welcome = welcome(&inner, pod_cidr);
-    tokio::spawn(run(inner, session, packets, replies, sender, welcome));
+    let reports = tokio::sync::watch::Sender::new(*report);
+    tokio::spawn(run(inner, session, packets, replies, sender, welcome, reports));
     let stream = crate::tunnel::async_stream(move |cx| chunks.poll_recv(cx));
     Response::new(StreamBody::new(stream).boxed_unsync())
 }
@@ -133,10 +136,10 @@ async fn run(
     replies: mpsc::Receiver<Packet<Down>>,
     sender: mpsc::Sender<Chunk>,
     welcome: Packet<Down>,
+    reports: tokio::sync::watch::Sender<NodeReport>,
 ) {
     let statuses = Statuses::default();
     let (occurrences, occurred) = mpsc::channel(OCCURRENCES_LEN_MAX);
-    let reports = tokio::sync::watch::Sender::new(None);
     let mut closed = session.closed.subscribe();
     let why = tokio::select! {
         why = read(&inner, &session, packets, &statuses, &occurrences, &reports) => why,
@@ -167,13 +170,13 @@ async fn write_occurrences(inner: &Inner, node: &str, mut occurred: mpsc::Receiv
     }
 }
 
-async fn write_reports(
-    inner: &Inner,
-    node: &str,
-    mut reports: tokio::sync::watch::Receiver<Option<NodeReport>>,
-) {
-    while reports.changed().await.is_ok() {
-        let Some(report) = reports.borrow_and_update().clone() else { continue };
+async fn write_reports(inner: &Inner, node: &str, mut reports: tokio::sync::watch::Receiver<NodeReport>) {
+    loop {
+        // With nothing new to tell, that it still is so.
+        if let Ok(Err(_)) = tokio::time::timeout(STAMPS_EVERY, reports.changed()).await {
+            return;
+        }
+        let report = reports.borrow_and_update().clone();
         if let Err(e) = nodes::write_report(&inner.registry, node, &report).await {
             tracing::warn!(node, error = %e.message, "a node's report was refused");
         }
@@ -187,7 +190,7 @@ async fn read(
     mut packets: Packets,
     statuses: &Statuses,
     occurrences: &mpsc::Sender<Occurrence>,
-    reports: &tokio::sync::watch::Sender<Option<NodeReport>>,
+    reports: &tokio::sync::watch::Sender<NodeReport>,
 ) -> String {
     loop {
         let packet = match packets.next().await {
@@ -198,7 +201,7 @@ async fn read(
         let taken = match packet.head {
             Up::Hello { .. } => return "it said hello twice".to_string(),
             Up::Node { report } => {
-                reports.send_replace(Some(*report));
+                reports.send_replace(*report);
                 Ok(())
             }
             Up::Status { pod, passing: false } => statuses.set(pod, packet.object),

@@ -61,6 +61,9 @@ pub enum Error {
         /// `a directory`, `a file`, ….
         what: &'static str,
     },
+    /// The machine refused, in the words that a kubelet has for it.
+    #[error("{0}")]
+    Words(String),
     /// A kind of volume that this agent does not make.
     #[error("volume \"{0}\" is of a kind that this node does not support")]
     Unsupported(String),

@@ -69,6 +69,10 @@ fn link_names(dir: &Path, tree: &Tree) -> Result<(), Error> {
         if fs::symlink_metadata(&link).is_err() {
             std::os::unix::fs::symlink(Path::new(DATA).join(name), &link)
                 .map_err(Error::io("link", &link))?;
+            // As a kubelet does it: whose the file is, theirs is the name.
+            if let Some(owner) = tree.get(name).and_then(|file| file.owner) {
+                std::os::unix::fs::lchown(&link, Some(owner), None).map_err(Error::io("give away", &link))?;
+            }
         }
     }
     Ok(())
@@ -161,6 +165,18 @@ mod tests {
             fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn the_name_of_a_file_that_is_somebodys_is_theirs_too() {
+        use std::os::unix::fs::MetadataExt;
+        assert!(rustix::process::geteuid().is_root(), "needs root: it gives files away");
+        let tmp = tempfile::tempdir().unwrap();
+        let mut tree = tree(&[("token", "1", 0o600), ("ca", "2", 0o644)]);
+        tree.get_mut("token").unwrap().owner = Some(1000);
+        write_tree(tmp.path(), &tree, None, Time::EPOCH).unwrap();
+        let owner = |name: &str| fs::symlink_metadata(tmp.path().join(name)).unwrap().uid();
+        assert_eq!(["token", "..data/token", "ca", "..data"].map(owner), [1000, 1000, 0, 0]);
     }
 
     #[test]

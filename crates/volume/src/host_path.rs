@@ -13,12 +13,13 @@ pub(crate) fn check_or_create(path: &str, kind: &str) -> Result<(), Error> {
     }
     match kind {
         "DirectoryOrCreate" if !at.exists() => {
-            fs::create_dir_all(at).map_err(Error::io("create", at))?;
+            fs::create_dir_all(at).map_err(|e| Error::Words(refusal("mkdir", in_the_way(at), &e)))?;
             fs::set_permissions(at, fs::Permissions::from_mode(0o755)).map_err(Error::io("create", at))?;
         }
         "FileOrCreate" if !at.exists() => {
             let mut open = fs::OpenOptions::new();
-            open.write(true).create_new(true).mode(0o644).open(at).map_err(Error::io("create", at))?;
+            let made = open.write(true).create_new(true).mode(0o644).open(at);
+            made.map_err(|e| Error::Words(refusal("open", at, &e)))?;
         }
         _ => {}
     }
@@ -40,6 +41,20 @@ pub(crate) fn check_or_create(path: &str, kind: &str) -> Result<(), Error> {
     }
 }
 
+/// The first part of a path that is no directory: where making all of it came to an end.
+fn in_the_way(path: &Path) -> &Path {
+    let mut all: Vec<&Path> = path.ancestors().collect();
+    all.reverse();
+    all.into_iter().find(|p| !p.is_dir()).unwrap_or(path)
+}
+
+/// A refused call in the words of Go's `PathError`, which a kubelet passes on.
+fn refusal(call: &str, path: &Path, error: &std::io::Error) -> String {
+    let words = error.to_string().to_lowercase();
+    let words = words.split_once(" (os error").map_or(&*words, |(words, _)| words);
+    format!("{call} {}: {words}", path.display())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +67,16 @@ mod tests {
         check_or_create(&at("d/e"), "Directory").unwrap();
         check_or_create(&at("f"), "FileOrCreate").unwrap();
         check_or_create(&at("f"), "File").unwrap();
-        assert!(check_or_create(&at("f"), "Directory").is_err());
+        for (name, kind, why) in [
+            ("f", "Directory", "hostPath type check failed: {}/f is not a directory"),
+            ("f", "DirectoryOrCreate", "hostPath type check failed: {}/f is not a directory"),
+            ("f/x/y", "DirectoryOrCreate", "mkdir {}/f: not a directory"),
+            ("d", "FileOrCreate", "hostPath type check failed: {}/d is not a file"),
+            ("no/x", "FileOrCreate", "open {}/no/x: no such file or directory"),
+        ] {
+            let told = check_or_create(&at(name), kind).unwrap_err().to_string();
+            assert_eq!(told, why.replace("{}", tmp.path().to_str().unwrap()));
+        }
         assert!(check_or_create(&at("none"), "File").is_err());
         assert!(check_or_create("relative", "").is_err());
         assert!(check_or_create("/a/../b", "").is_err());

@@ -247,12 +247,20 @@ fn share(path: &Path, mode: u32, group: Option<u32>) -> Result<(), Error> {
     files::set_access(path, want, None, group)
 }
 
+/// What is kept in memory must not come to lie on a disk, where the kernel can promise that (since Linux 6.4).
 fn mount_tmpfs(path: &Path, limit: Option<u64>) -> Result<(), Error> {
     let mut options = format!("mode={TMPFS_MODE:o}");
     if let Some(bytes) = limit {
         options.push_str(&format!(",size={bytes}"));
     }
-    mount_fs(path, c"tmpfs", &options)
+    match mount_fs(path, c"tmpfs", &format!("{options},noswap")) {
+        Err(Error::Io { cause, .. })
+            if cause.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) =>
+        {
+            mount_fs(path, c"tmpfs", &options)
+        }
+        made => made,
+    }
 }
 
 fn mount_fs(path: &Path, kind: &CStr, options: &str) -> Result<(), Error> {
@@ -260,7 +268,7 @@ fn mount_fs(path: &Path, kind: &CStr, options: &str) -> Result<(), Error> {
         return Ok(());
     }
     let options = CString::new(options).map_err(|_| Error::Path(path.display().to_string()))?;
-    rustix::mount::mount(kind, path, kind, MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
+    rustix::mount::mount(kind, path, kind, MountFlags::empty(), options.as_c_str())
         .map_err(Error::io("mount a file system in memory on", path))
 }
 
@@ -365,6 +373,10 @@ mod tests {
                 rustix::mount::mount_bind(&outside, &at).unwrap();
             }
             assert_eq!(mounts(&tmp.path().join("pods")), 7 + strays.len(), "{strays:?}");
+            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let line = table.lines().find(|l| l.contains(made["memory"].path.to_str().unwrap())).unwrap();
+            // As a kubelet mounts it: nothing but where it lies is restricted.
+            assert!(line.contains(" rw,relatime ") && !line.contains("nosuid"), "{line}");
             volumes.remove("u1").unwrap();
             assert_eq!(mounts(tmp.path()), 0, "{strays:?}");
             assert!(volumes.held().unwrap().is_empty());

@@ -378,6 +378,19 @@ fn what_is_odd_in_the_core_group_is_taken_with_a_warning() {
         ),
         (
             "pods",
+            json!({"volumes": [{"name": "v", "secret": {"secretName": "s", "items": [item("a"), item("ab"), item("a/"), item("a/b")]}}]}),
+            r#"volume "v" (Secret "s"): overlapping paths: "a" with "a"; volume "v" (Secret "s"): overlapping paths: "a/b" with "a"; volume "v" (Secret "s"): overlapping paths: "a/b" with "a""#,
+        ),
+        (
+            "pods",
+            json!({"volumes": [{"name": "v", "projected": {"sources": [
+                {"configMap": {"name": "c", "items": [item("a"), item("token/x")]}}, {"serviceAccountToken": {"path": "token"}},
+                {"clusterTrustBundle": {"signerName": "s/n", "path": "a"}},
+                {"podCertificate": {"keyPath": "a", "credentialBundlePath": "b"}}]}}]}),
+            r#"volume "v" (Projected): overlapping paths: "token" (ServiceAccountToken) with "token/x" (ConfigMap "c"); volume "v" (Projected): overlapping paths: "a" (ClusterTrustBundle "s/n") with "a" (ConfigMap "c"); volume "v" (Projected): overlapping paths: "a" (PodCertificate key) with "a" (ConfigMap "c"); volume "v" (Projected): overlapping paths: "a" (PodCertificate key) with "a" (ClusterTrustBundle "s/n")"#,
+        ),
+        (
+            "pods",
             json!({"volumes": [{"name": "v", "rbd": {}}]}),
             "spec.volumes[0].rbd: deprecated in v1.28, non-functional in v1.31+",
         ),

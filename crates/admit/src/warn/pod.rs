@@ -1,11 +1,15 @@
 //! Warnings of pods and of the templates from which pods are made.
 
 use serde_json::Value;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::{GONE, claim, fraction, ip, node_term, old_label, spoken};
 use crate::value::{at, has, int, items, pairs, path, text, texts};
 
+/// Paths of one volume that are compared with one another.
+const OVERLAP_PATHS_MAX: usize = 512;
+/// Warnings of one pod beyond which its volumes get no more: they would not all fit into an answer's head.
+const WARNINGS_LEN_MAX: usize = 256;
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 const OLD_NOTES: [(&str, &str); 3] = [
@@ -148,11 +152,39 @@ fn volume(volume: &Value, place: &str, out: &mut Vec<String>) {
     claim(wanted, &format!("{place}.ephemeral.volumeClaimTemplate.spec"), out);
 }
 
+/// A path inside a volume, and what puts it there where that has to be told.
+struct Laid {
+    path: String,
+    source: Option<String>,
+}
+
+impl Laid {
+    fn new(path: &str, source: Option<&str>) -> Laid {
+        Laid { path: path.trim_end_matches('/').to_owned(), source: source.map(str::to_owned) }
+    }
+
+    /// Whether one would lie over the other, or below it.
+    fn meets(&self, other: &Laid) -> bool {
+        let is_within =
+            |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        !self.path.is_empty()
+            && !other.path.is_empty()
+            && (is_within(&self.path, &other.path) || is_within(&other.path, &self.path))
+    }
+}
+
+impl std::fmt::Display for Laid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{:?} ({source})", self.path),
+            None => write!(f, "{:?}", self.path),
+        }
+    }
+}
+
 /// Files of one volume that would lie over one another.
 fn overlaps(volume: &Value, out: &mut Vec<String>) {
     let name = text(volume, "name");
-    let paths =
-        |v: &Value| -> Vec<String> { items(v, "items").map(|item| text(item, "path").to_owned()).collect() };
     for (key, what, named) in
         [("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName"), ("downwardAPI", "", "")]
     {
@@ -161,50 +193,59 @@ fn overlaps(volume: &Value, out: &mut Vec<String>) {
             "" => "DownwardAPI".to_owned(),
             what => format!("{what} {:?}", text(source, named)),
         };
-        overlap(&paths(source), &format!("volume {name:?} ({what}): overlapping paths"), out);
+        let paths = items(source, "items").map(|item| Laid::new(text(item, "path"), None));
+        overlap(paths.collect(), &format!("volume {name:?} ({what}): overlapping paths"), out);
     }
-    let mut all = BTreeSet::new();
+    let mut all = Vec::new();
     for source in items(at(volume, "projected"), "sources") {
         if source.as_object().is_some_and(serde_json::Map::is_empty) {
             out.push(format!("volume {name:?} (Projected) has no sources provided"));
             continue;
         }
-        let (config, secret) = (at(source, "configMap"), at(source, "secret"));
-        let token = at(source, "serviceAccountToken");
-        let (found, what) = if has(config, "items") {
-            (paths(config), format!("ConfigMap {:?}", text(config, "name")))
-        } else if has(secret, "items") {
-            (paths(secret), format!("Secret {:?}", text(secret, "name")))
-        } else if has(at(source, "downwardAPI"), "items") {
-            (paths(at(source, "downwardAPI")), "DownwardAPI".to_owned())
-        } else if token.is_object() {
-            (vec![text(token, "path").to_owned()], "ServiceAccountToken".to_owned())
-        } else {
-            continue;
-        };
-        let why = format!("volume {name:?} (Projected {what}): overlapping paths");
-        overlap(&found, &why, out);
-        let own: BTreeSet<String> = found.into_iter().collect();
-        let mut together: Vec<String> = own.iter().chain(&all).cloned().collect();
-        together.sort();
-        overlap(&together, &why, out);
-        all.extend(own);
+        all.extend(projected(source));
+    }
+    overlap(all, &format!("volume {name:?} (Projected): overlapping paths"), out);
+}
+
+/// What one source of a projected volume puts into it by name.
+fn projected(source: &Value) -> Vec<Laid> {
+    let (config, secret, downward) =
+        (at(source, "configMap"), at(source, "secret"), at(source, "downwardAPI"));
+    let of_items = |of: &Value, what: &str| -> Vec<Laid> {
+        items(of, "items").map(|item| Laid::new(text(item, "path"), Some(what))).collect()
+    };
+    let (token, bundle) = (at(source, "serviceAccountToken"), at(source, "clusterTrustBundle"));
+    let certificate = at(source, "podCertificate");
+    if has(config, "items") {
+        of_items(config, &format!("ConfigMap {:?}", text(config, "name")))
+    } else if has(secret, "items") {
+        of_items(secret, &format!("Secret {:?}", text(secret, "name")))
+    } else if has(downward, "items") {
+        of_items(downward, "DownwardAPI")
+    } else if token.is_object() {
+        vec![Laid::new(text(token, "path"), Some("ServiceAccountToken"))]
+    } else if bundle.is_object() {
+        let name = if has(bundle, "name") { text(bundle, "name") } else { text(bundle, "signerName") };
+        vec![Laid::new(text(bundle, "path"), Some(&format!("ClusterTrustBundle {name:?}")))]
+    } else {
+        let parts = [
+            ("certificateChainPath", "PodCertificate chain"),
+            ("keyPath", "PodCertificate key"),
+            ("credentialBundlePath", "PodCertificate credential bundle"),
+        ];
+        let named = parts.iter().filter(|(key, _)| !text(certificate, key).is_empty());
+        named.map(|(key, what)| Laid::new(text(certificate, key), Some(what))).collect()
     }
 }
 
-fn overlap(paths: &[String], why: &str, out: &mut Vec<String>) {
-    let mut seen: Vec<&str> = Vec::new();
-    for path in paths.iter().map(|p| p.trim_end_matches('/')) {
-        let is_over = |other: &&&str| {
-            !other.is_empty()
-                && !path.is_empty()
-                && (format!("{other}/").starts_with(path) || format!("{path}/").starts_with(**other))
-        };
-        if let Some(other) = seen.iter().find(is_over) {
-            out.push(format!("{why}: {path:?} with {other:?}"));
-        }
-        if !seen.contains(&path) {
-            seen.push(path);
+/// Says of every path which of those before it it meets.
+fn overlap(paths: Vec<Laid>, why: &str, out: &mut Vec<String>) {
+    for (i, path) in paths.iter().enumerate().take(OVERLAP_PATHS_MAX) {
+        for other in paths[..i].iter().filter(|other| path.meets(other)) {
+            if out.len() >= WARNINGS_LEN_MAX {
+                return;
+            }
+            out.push(format!("{why}: {path} with {other}"));
         }
     }
 }

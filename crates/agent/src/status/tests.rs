@@ -146,6 +146,27 @@ fn statuses_read_as_a_kubelet_writes_them() {
 }
 
 #[test]
+fn an_image_has_its_whole_name_once_there_is_a_container() {
+    let name = |image: &str, containers: &str, id: &str| {
+        let mut o = observed(containers);
+        o.seen_mut("a").image_id = id.to_owned();
+        let p = pod(json!({"containers": [{"name": "a", "image": image}]}));
+        compute(&p, &o, &[], None, at(105)).container_statuses.unwrap().remove(0).image
+    };
+    let by_digest = format!("busybox@sha256:{}", "0".repeat(64));
+    for (image, containers, id, want) in [
+        ("busybox", "a=run", "x", "docker.io/library/busybox:latest"),
+        ("a.b/c:1", "a=run", "x", "a.b/c:1"),
+        ("busybox", "", "", "busybox"),
+        (&by_digest, "a=run", "x", &by_digest),
+        // What runs from no image has no name to be made whole.
+        ("stoa.dev/host", "a=run", "", "stoa.dev/host"),
+    ] {
+        assert_eq!(name(image, containers, id), want);
+    }
+}
+
+#[test]
 fn a_resting_container_says_for_how_long() {
     let status =
         compute(&pod(json!({"containers": [{"name": "a"}]})), &observed("a=resting"), &[], None, at(105));
@@ -175,6 +196,9 @@ fn an_end_that_is_news_is_told_before_the_rest_after_it() {
     assert_eq!(state(&o).0.waiting.unwrap().reason.as_deref(), Some("PostStartHookError"));
     o.seen_mut("a").is_news = false;
     assert_eq!(state(&o).0.waiting.unwrap().reason.as_deref(), Some("CrashLoopBackOff"));
+    // It is tried again in this moment: still it never ran.
+    let status = compute(&p, &o, &[], None, at(1_000)).container_statuses.unwrap().remove(0);
+    assert_eq!(status.state.unwrap().waiting.unwrap().reason.as_deref(), Some("RunContainerError"));
 }
 
 #[test]

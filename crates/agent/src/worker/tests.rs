@@ -267,6 +267,21 @@ async fn a_pod_that_runs_to_its_end_is_taken_down_and_its_end_is_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_ended_to_start_again_is_told_with_its_new_life() {
+    let mut world = World::new(one(json!({"name": "c", "image": "img",
+        "livenessProbe": {"exec": {"command": ["x"]}, "initialDelaySeconds": 9000}})));
+    world.until_said("Running running 0 ready").await;
+    for life in 0..2 {
+        let id = world.machine.running("c").unwrap();
+        let failed =
+            Probed { container: "c".into(), id, which: crate::probe::Which::Liveness, success: false };
+        world.nudge.send(Nudge::Probed(failed)).await.unwrap();
+        world.until_said(&format!("Running running {} ready", life + 1)).await;
+    }
+    assert!(!world.told.iter().any(|t| t.contains("exit")), "{:?}", world.told);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_object_is_waited_for() {
     let p = one(json!({"name": "c", "image": "img",
         "env": [{"name": "V", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]}));
@@ -275,6 +290,14 @@ async fn a_missing_object_is_waited_for() {
     world.shared.pushed.absent(Referent::ConfigMap, "n", "cm");
     world.shared.objects_changed();
     world.until_said("Pending CreateContainerConfigError 0").await;
+    // Whatever else is pushed does not use up the pod's events.
+    for _ in 0..50 {
+        world.shared.objects_changed();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.reasons(), ["Pulled", "Pulled", "Failed"]);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(world.reasons().contains(&"Failed".to_owned()), "it is still tried in its time");
     world.shared.pushed.put(Referent::ConfigMap, "n", "cm", br#"{"metadata":{},"data":{"k":"v"}}"#).unwrap();
     world.shared.objects_changed();
     world.until_said("Running running 0 ready").await;

@@ -1,9 +1,9 @@
 //! `pods/exec`, `pods/attach` and `pods/portforward`: a connection that becomes a tunnel to the pod's agent.
 
 use super::Asked;
-use super::logs::{Pod, open};
+use super::logs::{Pod, not_opened, open};
 use crate::authz;
-use crate::respond::{Answer, whole};
+use crate::respond::{self, Answer, whole};
 use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use stoa_authz::Attributes;
 use stoa_kube::{Status, reason};
 use stoa_streams::wire::TunnelRequest;
-use stoa_streams::{Accepted, Kind, Refused, Wants, negotiate};
+use stoa_streams::{Accepted, Kind, OpenError, Refused, Wants, negotiate};
 use stoa_units::AgentId;
 
 /// Arguments of one command.
@@ -35,7 +35,14 @@ pub(super) async fn answer(asked: Asked<'_>, mut request: Request<Incoming>) -> 
         Kind::PortForward => forward(&asked, &pod, AgentId::from(node), accepted, upgrade)?,
         _ => {
             let wants = wants(&asked);
-            let tunnel = open(&asked, &node, command(&asked, &pod, kind, wants)?).await?;
+            let tunnel = match open(&asked, &node, command(&asked, &pod, kind, wants)?).await {
+                Ok(tunnel) => tunnel,
+                // Clients show a text that is no `Status` as why there was no upgrade.
+                Err(OpenError::Refused { code, message }) if (400..500).contains(&code) => {
+                    return Ok(respond::text(code, message));
+                }
+                Err(error) => return Err(not_opened(error)),
+            };
             tokio::spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
                 tokio::select! {

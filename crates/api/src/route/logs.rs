@@ -8,16 +8,16 @@ use http_body::Frame as BodyFrame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use serde_json::Value;
-use stoa_kube::{Status, reason};
+use stoa_kube::{Cause, Status, reason};
 use stoa_streams::wire::{Channel, LogOptions, TunnelRequest};
 use stoa_streams::{Kind, OpenError, Tunnel, is_upgrade, negotiate};
-use stoa_units::{AgentId, Time};
+use stoa_units::AgentId;
 use tokio_util::sync::CancellationToken;
 
 /// Answers a read of a log.
 pub(super) async fn answer(asked: Asked<'_>, mut incoming: Request<Incoming>) -> Result<Answer, Status> {
-    let pod = Pod::read(&asked)?;
     let options = options(&asked)?;
+    let pod = Pod::read(&asked)?;
     let container = pod.container(asked.info.query.text("container"))?;
     let node = pod.node()?;
     pod.check_started(&container, options.previous)?;
@@ -31,7 +31,7 @@ pub(super) async fn answer(asked: Asked<'_>, mut incoming: Request<Incoming>) ->
     if is_upgrade(incoming.headers()) {
         return over_web_socket(&asked, &node, request, &mut incoming).await;
     }
-    let tunnel = open(&asked, &node, request).await?;
+    let tunnel = open(&asked, &node, request).await.map_err(not_opened)?;
     // A client that asks for a log gets it as plain text, whatever it says it accepts.
     first_byte(tunnel, asked.state.closing.clone()).await
 }
@@ -44,7 +44,7 @@ async fn over_web_socket(
 ) -> Result<Answer, Status> {
     let accepted = negotiate(incoming.method(), incoming.headers(), Kind::Logs)
         .map_err(|e| Status::failure(e.code, reason::BAD_REQUEST, e.message))?;
-    let tunnel = open(asked, node, request).await?;
+    let tunnel = open(asked, node, request).await.map_err(not_opened)?;
     let (head, upgrade) = (accepted.response(), hyper::upgrade::on(incoming));
     let closing = asked.state.closing.clone();
     tokio::spawn(async move {
@@ -58,13 +58,16 @@ async fn over_web_socket(
 }
 
 /// Opens a tunnel to the agent of a node.
-pub(super) async fn open(asked: &Asked<'_>, node: &str, request: TunnelRequest) -> Result<Tunnel, Status> {
-    let opener = asked.state.opener.as_ref();
-    let opener = opener.ok_or_else(|| Status::service_unavailable("this server has no agents"))?;
-    opener.open(&AgentId::from(node), request).await.map_err(refused)
+pub(super) async fn open(asked: &Asked<'_>, node: &str, request: TunnelRequest) -> Result<Tunnel, OpenError> {
+    let agent = AgentId::from(node);
+    match &asked.state.opener {
+        Some(opener) => opener.open(&agent, request).await,
+        None => Err(OpenError::NotConnected(agent)),
+    }
 }
 
-fn refused(e: OpenError) -> Status {
+/// What a client is told of a tunnel that was not opened.
+pub(super) fn not_opened(e: OpenError) -> Status {
     match e {
         OpenError::Refused { code: 404, message } => Status::failure(404, reason::NOT_FOUND, message),
         OpenError::Refused { code, message } if (400..500).contains(&code) => {
@@ -126,36 +129,46 @@ pub(super) fn body(first: bytes::Bytes, tunnel: Tunnel, closing: CancellationTok
     StreamBody::new(frames).boxed_unsync()
 }
 
+/// What of the log is wanted. First everything has to be readable, one field after the other, and then all of it right.
 fn options(asked: &Asked<'_>) -> Result<LogOptions, Status> {
     let q = &asked.info.query;
-    let natural = |name: &str, least: i64| match q.number(name)? {
-        None => Ok(None),
-        Some(n) if n >= least => Ok(Some(n.unsigned_abs())),
-        Some(n) => {
+    let since_seconds = q.number("sinceSeconds")?;
+    let since_time = q.time("sinceTime")?;
+    let (tail_lines, limit_bytes) = (q.number("tailLines")?, q.number("limitBytes")?);
+    let mut causes = Vec::new();
+    let mut natural = |name: &str, value: Option<i64>, least: i64| {
+        let value = value?;
+        if value < least {
             let detail =
                 if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
-            let causes = vec![stoa_kube::Cause::invalid(name, n, detail)];
-            Err(Status::invalid("PodLogOptions", "", &asked.path.name, causes))
+            causes.push(Cause::invalid(name, value, detail));
         }
+        Some(value.unsigned_abs())
     };
-    let since_time = Some(q.text("sinceTime")).filter(|t| !t.is_empty()).map(str::to_string);
-    if since_time.as_deref().is_some_and(|t| Time::parse(t).is_none()) {
-        return Err(Status::bad_request("sinceTime is no RFC 3339 time"));
+    let tail_lines = natural("tailLines", tail_lines, 0);
+    let limit_bytes = natural("limitBytes", limit_bytes, 1);
+    let since_seconds = match since_time {
+        None => natural("sinceSeconds", since_seconds, 1),
+        Some(_) => since_seconds.map(i64::unsigned_abs),
+    };
+    if since_time.is_some() && since_seconds.is_some() {
+        causes.push(Cause::forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
     }
-    if since_time.is_some() && !q.text("sinceSeconds").is_empty() {
-        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-        let causes = vec![stoa_kube::Cause::forbidden("", why)];
+    if q.get("stream").is_some() {
+        causes.push(Cause::forbidden("stream", "may not be specified"));
+    }
+    if !causes.is_empty() {
         return Err(Status::invalid("PodLogOptions", "", &asked.path.name, causes));
     }
     Ok(LogOptions {
         follow: q.is_true("follow"),
         previous: q.is_true("previous"),
         timestamps: q.is_true("timestamps"),
-        tail_lines: natural("tailLines", 0)?,
-        since_seconds: natural("sinceSeconds", 1)?,
-        since_time,
-        limit_bytes: natural("limitBytes", 1)?,
-        stream: Some(q.text("stream")).filter(|t| !t.is_empty()).map(str::to_string),
+        tail_lines,
+        since_seconds,
+        since_time: since_time.flatten(),
+        limit_bytes,
+        stream: None,
     })
 }
 

@@ -2,7 +2,7 @@
 //! node's address could lead astray: the question goes down the agent's own session, and only to the paths that it knows.
 
 use super::Asked;
-use super::logs::{body, open};
+use super::logs::{body, not_opened, open};
 use crate::respond::{Answer, with_body};
 use crate::state::State;
 use ::bytes::BytesMut;
@@ -45,7 +45,8 @@ pub(super) async fn answer(asked: Asked<'_>, request: &Request<Incoming>) -> Res
     }
     let (method, query) =
         (request.method().to_string(), request.uri().query().unwrap_or_default().to_string());
-    let mut tunnel = open(&asked, name, TunnelRequest::Node { path, method, query }).await?;
+    let mut tunnel =
+        open(&asked, name, TunnelRequest::Node { path, method, query }).await.map_err(not_opened)?;
     let begun = tokio::time::timeout(ANSWER_TIMEOUT, begin(&mut tunnel)).await;
     let begun = begun.map_err(|_| Status::service_unavailable("the node did not answer in time"))?;
     let (head, first) = begun.ok_or_else(|| Status::internal("the node's answer broke off"))?;

@@ -5,7 +5,7 @@ mod links;
 mod way;
 
 use super::Asked;
-use super::logs::open;
+use super::logs::{not_opened, open};
 use crate::authn::WEB_SOCKET_BEARER;
 use crate::respond::{Answer, whole};
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Resu
     let path = if path.is_empty() { "/".to_string() } else { path.to_string() };
     let way = Way::find(&asked).await?;
     let tunnel = open(&asked, &way.node, way.request(&asked.path.namespace)).await;
-    let stream = tunnel.map_err(|e| unreachable(&e.message))?.into_bytes();
+    let stream = tunnel.map_err(|e| unreachable(&not_opened(e).message))?.into_bytes();
     let stream: Box<dyn Stream> = match way.scheme {
         Scheme::Http => Box::new(stream),
         Scheme::Https => Box::new(secure(stream, &way.ip).await.map_err(|why| unreachable(&why))?),

@@ -2,6 +2,7 @@
 //! should have been.
 
 use crate::go;
+use stoa_units::Time;
 
 /// A part of a layout.
 enum Part {
@@ -30,6 +31,12 @@ const DATE_TIME: [Part; 11] = [
     Literal(":"),
     Number("05", 2, 2, 59, "second"),
 ];
+
+/// Why a text that stands for itself, as in a query, is no time; in the words that a client of a stock server reads.
+pub fn check_time(text: &str) -> Result<(), String> {
+    let is_whole = text.as_bytes().get(10) == Some(&b'T') && Time::parse(text).is_some();
+    is_whole.then_some(()).ok_or_else(|| refusal(text, "2006-01-02T15:04:05Z07:00", false))
+}
 
 /// The text of the error for a time that does not follow the layout, which has microseconds or not.
 pub(super) fn refusal(text: &str, layout: &str, has_micros: bool) -> String {

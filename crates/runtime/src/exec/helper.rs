@@ -71,6 +71,7 @@ fn serve(control: &mut UnixStream) -> io::Result<()> {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     let init = request.init.open().ok_or_else(|| io::Error::other("container is not running"))?;
     Tree::discover()?.join_self(&request.cgroup)?;
+    share_oom_score(request.init.pid);
     let users = match request.first_id {
         Some(first) => Some((File::open(format!("/proc/{}/ns/user", request.init.pid))?, first)),
         None => None,
@@ -121,6 +122,14 @@ fn serve(control: &mut UnixStream) -> io::Result<()> {
             };
             control.write_all(&code.to_le_bytes())
         }
+    }
+}
+
+/// Whoever runs out of memory picks by this score, so a command has its container's. Without CAP_SYS_RESOURCE one below the
+/// current one is refused: then it stays as it is, as the container's did.
+fn share_oom_score(init: i32) {
+    if let Ok(score) = std::fs::read(format!("/proc/{init}/oom_score_adj")) {
+        let _ = std::fs::write("/proc/self/oom_score_adj", score);
     }
 }
 
