@@ -352,7 +352,6 @@ fn a_pod_that_names_its_node_is_judged_on_that_node_alone() {
     let refused = "0/2 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeAffinity], 1 node(s) had untolerated taint(s).";
     let nowhere = "0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity].";
     let elsewhere = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't satisfy plugin(s) [NodeAffinity].";
-    let nowhere = "0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity].";
     let taint = json!([{"key": "k", "operator": "Exists"}]);
     for (terms, tolerations, wanted) in [
         (json!([field(json!(["n1"]))]), json!([]), "n1"),
