@@ -184,10 +184,10 @@ impl Tree {
         if let Some(quota) = limits.cpu_quota_us {
             set("cpu", "cpu.cfs_quota_us", quota.to_string())?;
         }
-        if let Some(bytes) = limits.memory_bytes {
-            if let Some(mount) = self.controller("memory") {
-                limit_memory(&join(mount, path), bytes)?;
-            }
+        if let Some(bytes) = limits.memory_bytes
+            && let Some(mount) = self.controller("memory")
+        {
+            limit_memory(&join(mount, path), bytes)?;
         }
         if let Some(pids) = limits.pids {
             set("pids", "pids.max", if pids > 0 { pids.to_string() } else { "max".into() })?;
@@ -349,8 +349,8 @@ impl Tree {
             stats.cpu_system_ns = cpu("system_usec") * 1_000;
             stats.cpu_periods = [cpu("nr_periods"), cpu("nr_throttled"), cpu("throttled_usec") * 1_000];
             let memory = |name: &str| field(&directory.join("memory.stat"), name).unwrap_or(0);
-            stats.memory_cache_bytes = memory("file");
             stats.memory_swap_bytes = number(&directory, "memory.swap.current");
+            stats.memory_cache_bytes = memory("file");
             // Without a bound it says `max`.
             stats.memory_limit_bytes = number(&directory, "memory.max");
             stats.page_faults = ["pgfault", "pgmajfault"].map(memory);
