@@ -44,25 +44,25 @@ pub(crate) async fn list(
         let large = body.size_hint().lower() >= GZIP_BYTES_MIN as u64;
         return Ok(compressed(accepted, body, large, headers));
     }
-    let (head, show): (String, Option<Show>) = match accepted.view {
+    let body = match accepted.view {
         View::Object | View::Discovery => {
-            let head =
-                json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta});
-            (open(&head, "items"), None)
+            let version = resource.api_version();
+            let head = json!({"kind": resource.list_kind, "apiVersion": version, "metadata": meta});
+            ListBody::of_objects(open(&head, "items").into(), list.entries, &version, resource.kind)
         }
         View::Partial | View::PartialList => {
             let head = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta});
-            (open(&head, "items"), Some(Box::new(|entry| table::partial(&entry.value))))
+            let show: Show = Box::new(|entry| table::partial(&entry.value));
+            ListBody::shown(open(&head, "items").into(), list.entries, show)
         }
         View::Table => {
             let head = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
                 "columnDefinitions": table::columns(resource)});
             let show: Show =
                 Box::new(move |entry| table::row(resource, &entry.value, include, now).to_string().into());
-            (open(&head, "rows"), Some(show))
+            ListBody::shown(open(&head, "rows").into(), list.entries, show)
         }
     };
-    let body = ListBody::new(head.into(), list.entries, show);
     if accepted.encoding == Encoding::Yaml {
         let whole = body.collect().await.map_err(|e| Status::internal(e.to_string()))?;
         return Ok(object(200, Encoding::Yaml, whole.to_bytes()));

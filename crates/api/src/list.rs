@@ -3,7 +3,7 @@
 
 use crate::options::CHUNK_BYTES;
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use std::io::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,36 +21,43 @@ pub(crate) struct ListBody {
     tail: Option<&'static str>,
     /// `None`: the object's own bytes.
     show: Option<Show>,
+    /// What the objects' bytes begin with and an element of a list does not: an opened object with its version and kind.
+    envelope: String,
     /// An object that did not fit into the chunk before.
     next: Option<Bytes>,
     is_first: bool,
-    /// What is still to come, where that is known.
-    left: Option<u64>,
     /// How large the objects are as they are stored.
     stored_bytes: u64,
 }
 
 impl ListBody {
-    pub(crate) fn new(head: Bytes, entries: Entries, show: Option<Show>) -> ListBody {
-        let tail = "]}\n";
-        let objects = entries.value_bytes();
-        let commas = entries.len().saturating_sub(1) as u64;
-        let left = show.is_none().then_some(head.len() as u64 + objects + commas + tail.len() as u64);
+    /// Objects of a version and a kind as they are stored. The list's kind says theirs.
+    pub(crate) fn of_objects(head: Bytes, entries: Entries, api_version: &str, kind: &str) -> ListBody {
+        let envelope = format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\",");
+        ListBody { envelope, ..ListBody::new(head, entries, None) }
+    }
+
+    /// Objects in another form.
+    pub(crate) fn shown(head: Bytes, entries: Entries, show: Show) -> ListBody {
+        ListBody::new(head, entries, Some(show))
+    }
+
+    fn new(head: Bytes, entries: Entries, show: Option<Show>) -> ListBody {
         ListBody {
             head: Some(head),
+            stored_bytes: entries.value_bytes(),
             entries: entries.into_iter(),
-            tail: Some(tail),
+            tail: Some("]}\n"),
             show,
+            envelope: String::new(),
             next: None,
             is_first: true,
-            left,
-            stored_bytes: objects,
         }
     }
 
-    /// About how many bytes it will be: exactly, unless the objects are shown otherwise than they are stored.
+    /// About how many bytes it will be.
     pub(crate) fn about_bytes(&self) -> u64 {
-        self.left.unwrap_or(self.stored_bytes)
+        self.stored_bytes
     }
 
     fn chunk(&mut self) -> Option<Bytes> {
@@ -69,13 +76,17 @@ impl ListBody {
                 }
                 break;
             };
-            let bytes = match &mut self.show {
-                Some(show) => show(&entry),
-                None => entry.value,
-            };
             if !std::mem::take(&mut self.is_first) {
                 out.put_u8(b',');
             }
+            let bytes = match &mut self.show {
+                Some(show) => show(&entry),
+                None if entry.value.starts_with(self.envelope.as_bytes()) && !self.envelope.is_empty() => {
+                    out.put_u8(b'{');
+                    entry.value.slice(self.envelope.len()..)
+                }
+                None => entry.value,
+            };
             if bytes.len() > COPY_BYTES_MAX {
                 // Never empty here except before a first object without a head, and then the object itself is the chunk.
                 if out.is_empty() {
@@ -98,15 +109,7 @@ impl Body for ListBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let chunk = self.chunk();
-        if let (Some(left), Some(chunk)) = (&mut self.left, &chunk) {
-            *left = left.saturating_sub(chunk.len() as u64);
-        }
-        Poll::Ready(chunk.map(|c| Ok(Frame::data(c))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        Poll::Ready(self.chunk().map(|c| Ok(Frame::data(c))))
     }
 }
 
@@ -118,24 +121,27 @@ mod tests {
     use stoa_units::Revision;
 
     fn entry(i: usize, len: usize) -> Entry {
+        let rest = format!("\"metadata\":{{}},\"x\":\"{}\"}}", "x".repeat(len));
         Entry {
             key: Key::object("", "pods", "ns", &i.to_string()),
-            value: format!("\"{}\"", "x".repeat(len)).into(),
+            value: format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",{rest}").into(),
             created: Revision(1),
             modified: Revision(1),
         }
     }
 
     #[tokio::test]
-    async fn a_streamed_list_is_whole_json_of_the_length_it_announced() {
+    async fn a_streamed_list_is_whole_json_that_says_the_kind_once() {
         for sizes in [vec![], vec![1], vec![1, 2, 3], vec![40_000, 1, 40_000, 40_000], vec![1000; 500]] {
             let entries: Entries = sizes.iter().enumerate().map(|(i, n)| entry(i, *n)).collect();
-            let body = ListBody::new(Bytes::from_static(b"{\"items\":["), entries, None);
+            let body = ListBody::of_objects(Bytes::from_static(b"{\"items\":["), entries, "v1", "Pod");
             let said = body.about_bytes();
             let bytes = body.collect().await.unwrap().to_bytes();
-            assert_eq!(bytes.len() as u64, said);
+            assert!(said.abs_diff(bytes.len() as u64) <= 40 * sizes.len() as u64 + 20);
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!(value["items"].as_array().unwrap().len(), sizes.len());
+            let items = value["items"].as_array().unwrap();
+            assert_eq!(items.len(), sizes.len());
+            assert!(items.iter().all(|item| item["metadata"].is_object() && item.get("kind").is_none()));
         }
     }
 }

@@ -140,6 +140,14 @@ impl Object {
         self.meta_time("deletionTimestamp")
     }
 
+    /// Its JSON, which begins with version and kind as what is stored does.
+    pub fn into_text(mut self) -> String {
+        let mut take = |key: &str| self.0.as_object_mut().and_then(|map| map.remove(key)).unwrap_or_default();
+        let (version, kind) = (take("apiVersion"), take("kind"));
+        let rest = self.0.to_string();
+        format!("{{\"apiVersion\":{version},\"kind\":{kind},{}", rest.get(1..).unwrap_or_default())
+    }
+
     /// The JSON to store, in one pass, with a gap at `metadata.resourceVersion` for the revision of the commit.
     pub fn to_stamped(&self) -> Stamped {
         to_stamped(&self.0)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use stoa_kube::{Resource, Status, resources};
+use stoa_kube::{Object, Resource, Status, resources};
 
 /// The resource whose form is stored.
 pub(crate) fn stored(resource: &Resource) -> Option<&'static Resource> {
@@ -27,5 +27,5 @@ pub(crate) fn serve(resource: &Resource, bytes: Bytes) -> Bytes {
         return bytes;
     }
     let Ok(object) = serde_json::from_slice::<Value>(&bytes) else { return bytes };
-    to_served(resource, object).map_or(bytes, |object| object.to_string().into())
+    to_served(resource, object).map_or(bytes, |object| Object(object).into_text().into())
 }

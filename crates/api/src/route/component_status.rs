@@ -6,7 +6,7 @@ use crate::negotiate;
 use crate::respond::Answer;
 use http::HeaderMap;
 use serde_json::{Value, json};
-use stoa_kube::Status;
+use stoa_kube::{Object, Status};
 use stoa_registry::List;
 use stoa_store::{Entry, Key};
 use stoa_units::Revision;
@@ -31,7 +31,7 @@ pub(super) async fn answer(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Ans
     let selection = super::objects::selection(asked)?;
     let entry = |name: &&str| Entry {
         key: Key::object("", "componentstatuses", "", name),
-        value: object(name).to_string().into(),
+        value: Object(object(name)).into_text().into(),
         created: Revision::ZERO,
         modified: Revision::ZERO,
     };
