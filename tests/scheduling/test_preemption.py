@@ -20,15 +20,17 @@ def replicas(name, count, priority, seats):
 def test_room_that_was_made_is_kept_for_who_waits_for_it(cluster, namespace):
     c, n = cluster, ("-n", namespace)
     node = c.json("get", "nodes")["items"][0]["metadata"]["name"]
-    at = [f"/status/{where}/{ROOM}" for where in ("capacity", "allocatable")]
-    change = lambda op: c.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(
-        [{"op": op, "path": path, **({"value": "10"} if op == "add" else {})} for path in at]))
+    # Whoever says that a node has more of something says so in its capacity; the node's agent lets pods use it.
+    change = lambda **op: c.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(
+        [{"path": f"/status/capacity/{ROOM}", **op}]))
+    usable = lambda: c.json("get", "node", node)["status"]["allocatable"].get("stoa.dev/seats")
     classes = {f"{namespace}-{name}": value for name, value in (("low", 1), ("high", 1000))}
     low, high = classes
     for name, value in classes.items():
         c.kubectl("create", "priorityclass", name, f"--value={value}")
-    change("add")
+    change(op="add", value="10")
     try:
+        until(lambda: usable() == "10", what="the agent to let pods use it")
         c.apply(replicas("crowd", 9, low, 1), *n)
         ready = lambda name: c.json(*n, "get", "replicaset", name)["status"].get("readyReplicas", 0)
         until(lambda: ready("crowd") == 9, what="the crowd to run")
@@ -41,5 +43,6 @@ def test_room_that_was_made_is_kept_for_who_waits_for_it(cluster, namespace):
         until(lambda: len(c.json(*n, "get", "events", "--field-selector=reason=Preempted")["items"]) == 3, what="the events")
     finally:
         c.kubectl(*n, "delete", "replicaset", "--all", check=False)
-        change("remove")
+        change(op="remove")
+        until(lambda: usable() is None, what="nothing of it to be left")
         c.kubectl("delete", "priorityclass", *classes, check=False)

@@ -63,6 +63,8 @@ pub(crate) struct Session {
     pub(crate) wake: Notify,
     /// Answers and tunnel requests, which are said once.
     pub(crate) replies: mpsc::Sender<Packet<Down>>,
+    /// Rings when the agent's last report is to be written once more: somebody changed the node.
+    pub(crate) retell: Notify,
     /// Rings when the session is to end: another took its place, or it broke the protocol.
     pub(crate) closed: tokio::sync::watch::Sender<bool>,
 }
@@ -294,6 +296,7 @@ impl Hub {
             dirty: Mutex::default(),
             wake: Notify::new(),
             replies,
+            retell: Notify::new(),
             closed: tokio::sync::watch::Sender::new(false),
         });
         let replaced = {

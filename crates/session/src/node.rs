@@ -88,10 +88,37 @@ pub(crate) fn set_status(node: &mut Value, report: &NodeReport, now: Time) {
     }
 }
 
+/// Whether it is the name of a resource that whoever likes may say a node has, by a patch of its status.
+fn is_extended(name: &str) -> bool {
+    name.split_once('/')
+        .is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
+}
+
+/// Resources that somebody else than the agent says the node has. They are advertised in its capacity.
+fn of_others(status: &Map<String, Value>, report: &NodeReport) -> Map<String, Value> {
+    let capacity = status.get("capacity").and_then(Value::as_object).into_iter().flatten();
+    let others = capacity.filter(|(name, _)| is_extended(name) && !report.capacity.contains_key(*name));
+    others.map(|(name, amount)| (name.clone(), amount.clone())).collect()
+}
+
+/// Whether pods may use another amount of an extended resource than the node is said to have: its agent, which keeps none of
+/// them for itself, has yet to say so. Pure.
+pub(crate) fn is_to_allow(node: &Value) -> bool {
+    let extended = |field: &str| {
+        let all = node["status"][field].as_object().into_iter().flatten();
+        all.filter(|(name, _)| is_extended(name)).collect::<Vec<_>>()
+    };
+    extended("capacity") != extended("allocatable")
+}
+
 fn say_status(node: &mut Value, report: &NodeReport, now: Time) {
     let status = object_at(node, "status");
-    status.insert("capacity".into(), json!(report.capacity));
-    status.insert("allocatable".into(), json!(report.allocatable));
+    let others = of_others(status, report);
+    for (field, own) in [("capacity", &report.capacity), ("allocatable", &report.allocatable)] {
+        let own = own.iter().map(|(name, amount)| (name.clone(), amount.as_str().into()));
+        let all: Map<String, Value> = own.chain(others.clone()).collect();
+        status.insert(field.into(), all.into());
+    }
     status.insert(
         "addresses".into(),
         json!([
@@ -250,6 +277,35 @@ mod tests {
         let node = render("n1", &report, "10.244.0.0/24", Time::EPOCH);
         let able = json!({"recursiveReadOnlyMounts": true, "userNamespaces": false});
         assert_eq!(node["status"]["runtimeHandlers"], json!([{"name": "", "features": able}]));
+    }
+
+    #[test]
+    fn what_others_say_a_node_has_stays() {
+        let of =
+            |amounts: &[(&str, &str)]| amounts.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let own = of(&[("cpu", "2"), ("example.com/disk", "1")]);
+        let report = NodeReport {
+            capacity: of(&[("cpu", "4"), ("example.com/disk", "1")]),
+            allocatable: own,
+            ..NodeReport::default()
+        };
+        let mut node = render("n1", &report, "10.244.0.0/24", Time::EPOCH);
+        assert!(!is_to_allow(&node));
+        node["status"]["capacity"]["example.com/dongle"] = "4".into();
+        // What the agent speaks for, and what is no extended resource, is not for others to say.
+        node["status"]["capacity"]["example.com/disk"] = "9".into();
+        node["status"]["capacity"]["made-up"] = "1".into();
+        assert!(is_to_allow(&node));
+        set_status(&mut node, &report, Time::EPOCH);
+        let of_node =
+            |node: &Value| (node["status"]["capacity"].clone(), node["status"]["allocatable"].clone());
+        let want = |cpu: &str| json!({"cpu": cpu, "example.com/disk": "1", "example.com/dongle": "4"});
+        assert_eq!(of_node(&node), (want("4"), want("2")));
+        assert!(!is_to_allow(&node));
+        object_at(&mut node["status"], "capacity").remove("example.com/dongle");
+        assert!(is_to_allow(&node));
+        set_status(&mut node, &report, Time::EPOCH);
+        assert_eq!(of_node(&node), (json!(report.capacity), json!(report.allocatable)));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What people are told about nodes: what changes in a Node object becomes Events, in the words of a kubelet and of the
-//! stock node controller. Read off the watch, so whoever wrote the change, it is told once.
+//! stock node controller. Read off the watch, so whoever wrote the change, it is told once. An agent whose node was given an
+//! extended resource hears of it here too.
 
+use crate::node;
 use crate::service::{Inner, REOPEN_WAIT, begin};
 use serde_json::{Value, json};
 use stoa_kube::{Status, resources};
-use stoa_registry::{Context, Registry, Target};
+use stoa_registry::{Context, Target};
 use stoa_store::{Error, Event, EventKind, Key};
 use stoa_units::Time;
 
@@ -111,8 +113,9 @@ fn render(node: &str, uid: &str, said: &Said, at: Time, serial: usize) -> Value 
     })
 }
 
-/// Tells what one write of a Node changed.
-async fn write(registry: &Registry, event: &Event) -> Result<(), Status> {
+/// Tells what one write of a Node changed, and has the node's agent answer where it is for that to say.
+async fn write(inner: &Inner, event: &Event) -> Result<(), Status> {
+    let registry = &inner.registry;
     let resource = resources()
         .find("", "v1", "events")
         .ok_or_else(|| Status::internal("the registry does not know events"))?;
@@ -125,6 +128,11 @@ async fn write(registry: &Registry, event: &Event) -> Result<(), Status> {
     let known = if after.is_null() { &before } else { &after };
     let (name, uid) = (event.key.name(), known["metadata"]["uid"].as_str().unwrap_or_default());
     let (ctx, target) = (Context::system("session"), Target::new(resource, NAMESPACE, ""));
+    if node::is_to_allow(&after)
+        && let Some(session) = inner.hub.session(name)
+    {
+        session.retell.notify_one();
+    }
     let now = registry.clock().now();
     for (serial, said) in tell(name, &before, &after).iter().enumerate() {
         registry.create(&ctx, target, render(name, uid, said, now, serial)).await?;
@@ -155,7 +163,7 @@ pub(crate) async fn follow(inner: &Inner) {
             match watch.next().await {
                 Ok(batch) => {
                     for event in &batch.events {
-                        if let Err(e) = write(&inner.registry, event).await {
+                        if let Err(e) = write(inner, event).await {
                             tracing::debug!(node = event.key.name(), error = %e.message, "an event was refused");
                         }
                     }

@@ -146,7 +146,7 @@ async fn run(
         why = write(&inner, &session, replies, sender, welcome) => why,
         () = statuses.write_all(&inner.registry, &inner.hub, &session.node) => "its statuses end".to_string(),
         () = write_occurrences(&inner, &session.node, occurred) => "its events end".to_string(),
-        () = write_reports(&inner, &session.node, reports.subscribe()) => "its reports end".to_string(),
+        () = write_reports(&inner, &session, reports.subscribe()) => "its reports end".to_string(),
         _ = closed.wait_for(|c| *c) => "another session took its place".to_string(),
         () = inner.stopping.cancelled() => "the master stops".to_string(),
     };
@@ -170,11 +170,20 @@ async fn write_occurrences(inner: &Inner, node: &str, mut occurred: mpsc::Receiv
     }
 }
 
-async fn write_reports(inner: &Inner, node: &str, mut reports: tokio::sync::watch::Receiver<NodeReport>) {
+async fn write_reports(
+    inner: &Inner,
+    session: &Session,
+    mut reports: tokio::sync::watch::Receiver<NodeReport>,
+) {
+    let node = &session.node;
     loop {
-        // With nothing new to tell, that it still is so.
-        if let Ok(Err(_)) = tokio::time::timeout(STAMPS_EVERY, reports.changed()).await {
-            return;
+        tokio::select! {
+            changed = reports.changed() => if changed.is_err() {
+                return;
+            },
+            () = session.retell.notified() => {}
+            // With nothing new to tell, that it still is so.
+            () = tokio::time::sleep(STAMPS_EVERY) => {}
         }
         let report = reports.borrow_and_update().clone();
         if let Err(e) = nodes::write_report(&inner.registry, node, &report).await {
