@@ -150,7 +150,12 @@ impl Object {
 
     /// The JSON to store, in one pass, with a gap at `metadata.resourceVersion` for the revision of the commit.
     pub fn to_stamped(&self) -> Stamped {
-        to_stamped(&self.0)
+        to_stamped(&self.0, None)
+    }
+
+    /// The same for an object without `metadata.managedFields`, with these, which are JSON already.
+    pub fn to_stamped_with(&self, managed_fields: Option<&str>) -> Stamped {
+        to_stamped(&self.0, managed_fields)
     }
 }
 
@@ -182,7 +187,7 @@ fn write_key(out: &mut Vec<u8>, key: &str, first: &mut bool) {
     out.push(b':');
 }
 
-fn to_stamped(value: &Value) -> Stamped {
+fn to_stamped(value: &Value, managed_fields: Option<&str>) -> Stamped {
     let mut out = Vec::with_capacity(1024);
     let Value::Object(map) = value else {
         write(&mut out, value);
@@ -198,7 +203,8 @@ fn to_stamped(value: &Value) -> Stamped {
         }
     }
     write_key(&mut out, "metadata", &mut first);
-    let slot = write_meta(&mut out, map.get("metadata").and_then(Value::as_object).unwrap_or(&NO_MAP));
+    let meta = map.get("metadata").and_then(Value::as_object).unwrap_or(&NO_MAP);
+    let slot = write_meta(&mut out, meta, managed_fields);
     for (key, v) in map.iter().filter(|(k, _)| !matches!(k.as_str(), "apiVersion" | "kind" | "metadata")) {
         write_key(&mut out, key, &mut first);
         write(&mut out, v);
@@ -208,7 +214,7 @@ fn to_stamped(value: &Value) -> Stamped {
 }
 
 /// Writes the metadata with an empty `resourceVersion` and returns where its digits go.
-fn write_meta(out: &mut Vec<u8>, meta: &Map<String, Value>) -> usize {
+fn write_meta(out: &mut Vec<u8>, meta: &Map<String, Value>, managed_fields: Option<&str>) -> usize {
     out.extend_from_slice(b"{\"resourceVersion\":\"");
     let slot = out.len();
     out.push(b'"');
@@ -216,6 +222,10 @@ fn write_meta(out: &mut Vec<u8>, meta: &Map<String, Value>) -> usize {
     for (key, v) in meta.iter().filter(|(k, _)| *k != "resourceVersion") {
         write_key(out, key, &mut first);
         write(out, v);
+    }
+    if let Some(text) = managed_fields {
+        write_key(out, "managedFields", &mut first);
+        out.extend_from_slice(text.as_bytes());
     }
     out.push(b'}');
     slot
@@ -240,6 +250,15 @@ mod tests {
             value["metadata"]["resourceVersion"] = json!("42");
             assert_eq!(read, value);
         }
+    }
+
+    #[test]
+    fn a_record_that_is_text_already_is_written_as_it_is() {
+        let object = Object(json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}}));
+        let stamped = object.to_stamped_with(Some(r#"[{"manager":"m"}]"#));
+        let read: Value = serde_json::from_slice(&stamped.at(Revision(7))).expect("JSON");
+        let meta = json!({"name": "a", "resourceVersion": "7", "managedFields": [{"manager": "m"}]});
+        assert_eq!(read["metadata"], meta);
     }
 
     #[test]

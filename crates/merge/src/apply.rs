@@ -1,20 +1,22 @@
 //! Server-side apply: who wrote which field is kept in `metadata.managedFields`, so that an applier may change what is its own,
 //! is told of a conflict where it would change another's, and takes away what it no longer applies. [`apply`] merges an applied
-//! configuration, [`track_update`] records what an ordinary write has changed. The rules are those of the stock server's
+//! configuration, [`track_create`] and [`track_update`] record what an ordinary write has changed. The rules are those of the stock server's
 //! structured merge.
 
 mod combine;
 mod compare;
+mod created;
 mod field_set;
 mod managed;
 mod place;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use combine::{merge, remove};
 use compare::{Changes, compare, field_set_of};
 use field_set::FieldSet;
-use managed::{Entry, Managed, Operation};
+use managed::{Entry, Fields, Managed, Operation};
 use place::Place;
 use serde_json::{Map, Value, json};
 use stoa_kube::decode;
@@ -87,7 +89,8 @@ impl ApplyError {
 }
 
 /// Applies a configuration to the live object, or makes a new one of it. `applied` is the body as it was sent, without any
-/// defaults: what it names is what the manager owns. The result still has to be decoded, defaulted and validated.
+/// defaults: what it names is what the manager owns. The result still has to be decoded, defaulted and validated; beside it is its
+/// record of owners, as JSON.
 pub fn apply(
     live: Option<Value>,
     applied: &Value,
@@ -95,16 +98,14 @@ pub fn apply(
     force: Force,
     now: Time,
     ty: Type<'_>,
-) -> Result<Value, ApplyError> {
+) -> Result<(Value, Option<String>), ApplyError> {
     if applied.get("metadata").and_then(|m| m.get("managedFields")).is_some_and(|m| !m.is_null()) {
         return Err(ApplyError::Malformed("metadata.managedFields must be nil".to_owned()));
     }
     let place = Place::Struct(ty);
     let is_live = live.is_some();
-    let (old, mut managed) = match live {
-        Some(value) => split(value),
-        None => (empty_object(applied, ty), Managed::default()),
-    };
+    let (old, list) = live.map_or_else(|| (empty_object(applied, ty), None), split);
+    let mut managed = Managed::stored(list.as_ref());
     if is_live && managed.is_empty() {
         // As if somebody had written all of it at once.
         let changes = compare(Some(&empty_object(&old, ty)), Some(&old), place);
@@ -116,9 +117,9 @@ pub fn apply(
     let mut merged = merge(Some(&old), applied, place).map_err(bad)?;
     let before = managed.take(manager, Operation::Apply);
     // What was applied before, is not applied now, and nobody else owns, goes. Mostly the same fields are applied again.
-    if let Some(last) = before.as_ref().map(|e| &e.fields).filter(|last| **last != set) {
+    if let Some(last) = before.as_ref().map(|e| e.fields.to_set()).filter(|last| *last != set) {
         let mut owned = set.clone();
-        managed.entries().for_each(|e| owned.add(e.fields.clone()));
+        managed.entries().for_each(|e| owned.add(e.fields.to_set()));
         let gone = last.with_named_fields(place).without(&owned.with_named_fields(place));
         merged = remove(merged, &gone, place).unwrap_or_else(|| json!({}));
         // What the removal has emptied it has dropped; an empty list or map that is applied stays.
@@ -135,72 +136,81 @@ pub fn apply(
     managed.release(&changes, manager.api_version);
     let is_changed = old != merged;
     // An apply that changes nothing leaves its time alone.
-    let time = if is_changed { Some(now.to_rfc3339_seconds()) } else { before.and_then(|e| e.time) };
-    managed.put(Entry {
-        manager: manager.name.to_owned(),
-        operation: Operation::Apply,
-        api_version: manager.api_version.to_owned(),
-        subresource: manager.subresource.to_owned(),
-        time,
-        fields: set,
-    });
-    Ok(join(merged, managed))
+    let time = if is_changed { Some(now.to_rfc3339_seconds().into()) } else { before.and_then(|e| e.time) };
+    managed.put(Entry::of(manager, Operation::Apply, time, Fields::Set(set)));
+    Ok((merged, managed.write()))
 }
 
-/// Records in the new object which fields this write has changed, and takes them from whoever owned them. `old` is the object
-/// before, or nothing where the write creates it.
+/// The record of an object after an ordinary write, as JSON: the fields that the write has changed are its manager's, and no longer
+/// those of whoever owned them. `old` is the object before, `new` the object without a record, and `sent` the record that the writer
+/// has sent with it, if he has.
 pub fn track_update(
-    old: Option<&Value>,
-    new: Value,
+    old: &Value,
+    new: &Value,
+    sent: Option<&Value>,
     manager: &Manager<'_>,
     now: Time,
     ty: Type<'_>,
-) -> Value {
-    let place = Place::Struct(ty);
-    let (new, sent) = split(new);
-    let live = old.map(|o| Managed::read(list_of(o))).unwrap_or_default();
+) -> Option<String> {
+    let live = || Managed::stored(list_of(old));
     // A client may rewrite the book-keeping of the object itself, not through a subresource; an empty entry resets it.
-    let mut managed = match () {
-        () if !manager.subresource.is_empty() => live,
-        () if sent.is_reset() => Managed::default(),
-        () if sent.is_empty() => live,
-        () => sent,
+    let mut managed = match Managed::sent(sent) {
+        _ if !manager.subresource.is_empty() => live(),
+        sent if sent.is_reset() => Managed::default(),
+        sent if sent.is_empty() => live(),
+        sent => sent,
     };
     // The book-keeping of the old object is compared with none, and falls away with what nobody owns.
-    let changes = match old {
-        Some(old) => compare(Some(old), Some(&new), place),
-        None => compare(Some(&empty_object(&new, ty)), Some(&new), place),
-    };
+    let changes = compare(Some(old), Some(new), Place::Struct(ty));
     note(&mut managed, changes.stripped(manager.subresource), manager, now);
-    join(new, managed)
+    managed.write()
 }
 
-/// The record of a new object, which has none yet: whoever creates it owns all that it says, and the defaults.
-pub fn track_create(new: &Value, manager: &Manager<'_>, now: Time, ty: Type<'_>) -> Option<Value> {
+/// The record of a new object, which has none yet, as JSON: whoever creates it owns all that it says, and the defaults.
+pub fn track_create(new: &Value, manager: &Manager<'_>, now: Time, ty: Type<'_>) -> Option<String> {
+    let (place, empty) = (Place::Struct(ty), empty_object(new, ty));
+    if !manager.subresource.is_empty() {
+        return created_in_full(&empty, new, manager, now, place);
+    }
+    let Ok(fields) = created::fields(&empty, new, place) else {
+        return created_in_full(&empty, new, manager, now, place);
+    };
+    let time = now.to_rfc3339_seconds().into();
     let mut managed = Managed::default();
-    let changes = compare(Some(&empty_object(new, ty)), Some(new), Place::Struct(ty));
+    managed.put(Entry::of(manager, Operation::Update, Some(time), Fields::Text(fields?)));
+    managed.write()
+}
+
+/// The same by way of what has changed.
+fn created_in_full(
+    empty: &Value,
+    new: &Value,
+    manager: &Manager<'_>,
+    now: Time,
+    place: Place<'_>,
+) -> Option<String> {
+    let mut managed = Managed::default();
+    let changes = compare(Some(empty), Some(new), place);
     note(&mut managed, changes.stripped(manager.subresource), manager, now);
     managed.write()
 }
 
 /// Gives a manager what it has changed, and takes it from everybody else.
-fn note(managed: &mut Managed, changes: Changes, manager: &Manager<'_>, now: Time) {
+fn note<'a>(managed: &mut Managed<'a>, changes: Changes, manager: &Manager<'a>, now: Time) {
+    let time = now.to_rfc3339_seconds();
+    if managed.renew(manager, &changes, &time) {
+        return;
+    }
     managed.release(&changes, manager.api_version);
     let mut taken = changes.added;
     taken.add(changes.modified);
     if taken.is_empty() {
         return;
     }
-    let mut fields = managed.take(manager, Operation::Update).map(|e| e.fields).unwrap_or_default();
+    let mut fields =
+        managed.take(manager, Operation::Update).map(|e| e.fields.into_set()).unwrap_or_default();
     fields.add(taken);
-    managed.put(Entry {
-        manager: manager.name.to_owned(),
-        operation: Operation::Update,
-        api_version: manager.api_version.to_owned(),
-        subresource: manager.subresource.to_owned(),
-        time: Some(now.to_rfc3339_seconds()),
-        fields,
-    });
+    managed.put(Entry::of(manager, Operation::Update, Some(time.into()), Fields::Set(fields)));
 }
 
 /// The book-keeping of an object, as it stands there.
@@ -209,19 +219,10 @@ fn list_of(value: &Value) -> Option<&Value> {
 }
 
 /// The object without its book-keeping, and that.
-fn split(mut value: Value) -> (Value, Managed) {
+fn split(mut value: Value) -> (Value, Option<Value>) {
     let list =
         value.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove("managedFields"));
-    (value, Managed::read(list.as_ref()))
-}
-
-fn join(mut value: Value, managed: Managed) -> Value {
-    if let (Some(meta), Some(list)) =
-        (value.get_mut("metadata").and_then(Value::as_object_mut), managed.write())
-    {
-        meta.insert("managedFields".to_owned(), list);
-    }
-    value
+    (value, list)
 }
 
 /// What Go would write of an object of that kind in which nothing is set: a new object's fields are new beside this.

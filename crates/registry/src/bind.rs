@@ -129,7 +129,7 @@ impl Registry {
         object: Object,
         claim: Option<Claim>,
     ) -> Result<Option<Written>, Status> {
-        let prepared = Prepared::put(entry.key.clone(), entry.modified, object.0);
+        let prepared = Prepared::put(entry.key.clone(), entry.modified, object.0, None);
         if ctx.is_dry_run() {
             let bytes = prepared.stamped.at(entry.modified);
             let change = Change::Updated;

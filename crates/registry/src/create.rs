@@ -6,11 +6,12 @@ use crate::{
     Change, Context, Prepared, Registry, Target, Written, admission, allocate, certificate, convert, decode,
     error,
 };
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use stoa_admit::Operation;
 use stoa_kube::{Cause, Object, Resource, Status, schema};
 use stoa_store::{Error, Key};
-use stoa_units::{Revision, Time};
+use stoa_units::{Revision, Stamped, Time};
 
 /// Metadata that only the server writes.
 const SERVER_METADATA: [&str; 4] =
@@ -22,13 +23,13 @@ impl Registry {
         self.create_managed(ctx, target, object, None).await
     }
 
-    /// Creates an object with a record of who owns its fields.
+    /// Creates an object with a record of who owns its fields, as JSON.
     pub(crate) async fn create_managed(
         &self,
         ctx: &Context,
         target: Target<'_>,
         object: Value,
-        managed: Option<Value>,
+        managed: Option<String>,
     ) -> Result<Written, Status> {
         let _turn = self.quota_turn(target.resource, target.namespace).await;
         self.create_in_turn(ctx, target, object, managed).await
@@ -40,7 +41,7 @@ impl Registry {
         ctx: &Context,
         target: Target<'_>,
         object: Value,
-        managed: Option<Value>,
+        managed: Option<String>,
     ) -> Result<Written, Status> {
         let is_generated = is_generated(&object);
         // Where somebody is faster, a name or an address is drawn anew for what was sent. Everything else need not be kept.
@@ -52,7 +53,7 @@ impl Registry {
                 if self.store().get(&prepared.key).is_some() {
                     return Err(self.already_there(target, &prepared.key));
                 }
-                let bytes = Value::to_string(&prepared.object).into();
+                let bytes = unstamped(&prepared.stamped)?;
                 return Ok(prepared.written(target.resource, bytes, Revision::ZERO, Change::Created));
             }
             match self.store().commit(prepared.to_txn()).await {
@@ -105,7 +106,7 @@ impl Registry {
         ctx: &Context,
         target: Target<'_>,
         object: Value,
-        managed: Option<Value>,
+        managed: Option<String>,
     ) -> Result<Prepared, Status> {
         let resource = target.resource;
         let (object, mut warnings) = decode::object(ctx, target, object)?;
@@ -148,15 +149,12 @@ impl Registry {
         self.check_escalation(ctx, stored, &object.0, None)?;
         self.check_owner_references(ctx, place, &object.0, None)?;
         warnings.extend(stoa_admit::check(&request, &object.0, None, &world)?);
-        if let Some(managed) = managed {
-            object.meta_mut().insert("managedFields".into(), managed);
-        }
         let key = self.key(resource, target.namespace, &name);
         Ok(Prepared {
             warnings,
             guards,
             puts: allocation.puts,
-            ..Prepared::put(key, Revision::ZERO, object.0)
+            ..Prepared::put(key, Revision::ZERO, object.0, managed.as_deref())
         })
     }
 
@@ -219,9 +217,16 @@ impl Registry {
     }
 }
 
-/// Who owns the fields of an object that is created plainly: its creator, of all that he has said and of the defaults. What the
-/// cluster makes for itself carries no record, which would be as large as the object.
-fn created_by(ctx: &Context, place: Target<'_>, object: &Value, now: Time) -> Option<Value> {
+/// An object as it would be stored, at no revision.
+fn unstamped(stamped: &Stamped) -> Result<Bytes, Status> {
+    let mut object = Object::read(&stamped.bytes).map_err(|e| Status::internal(e.to_string()))?;
+    object.meta_mut().remove("resourceVersion");
+    Ok(object.0.to_string().into())
+}
+
+/// Who owns the fields of an object that is created plainly, as JSON: its creator, of all that he has said and of the defaults. What
+/// the cluster makes for itself carries no record, which would be as large as the object.
+fn created_by(ctx: &Context, place: Target<'_>, object: &Value, now: Time) -> Option<String> {
     if ctx.is_internal() {
         return None;
     }

@@ -161,7 +161,7 @@ impl Registry {
                     change: Change::Unchanged,
                 }));
             }
-            Step::Mark => Prepared::put(entry.key.clone(), entry.modified, new.0),
+            Step::Mark => Prepared::put(entry.key.clone(), entry.modified, new.0, None),
             Step::Remove => {
                 let mut prepared = Prepared::remove(entry.key.clone(), entry.modified, new.0);
                 if allocate::is_allocated(stored) {

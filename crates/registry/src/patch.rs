@@ -4,9 +4,12 @@ use crate::options::PATCH_TRIES_MAX;
 use crate::update::{given_revision, read};
 use crate::{Context, FieldValidation, Registry, Target, Written, convert, decode};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use stoa_kube::{Cause, Object, Resource, Status, reason, schema};
 use stoa_merge::{Force, Look, Manager};
+
+/// The record of owners in an object's metadata.
+const RECORD: &str = "managedFields";
 
 /// How a patch is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,20 +49,22 @@ impl Registry {
                 }
             };
             let old = read(&entry)?;
-            let patch = || -> Result<(Value, Managed), Status> {
-                let mut served = convert::to_served(resource, old.clone())?;
+            let patch = |is_shown: bool| -> Result<(Value, Managed), Status> {
+                let is_whole = is_shown || body.may_see_record();
+                let live = if is_whole { old.clone() } else { without_record(&old) };
+                let mut served = convert::to_served(resource, live)?;
                 // A patch may test the revision it was made for.
                 served["metadata"]["resourceVersion"] = entry.modified.to_string().into();
-                let mut patched = self.patched(ctx, target, &body, Some(served))?;
+                let (patched, record) = self.patched(ctx, target, &body, Some(served))?;
                 let managed = match body {
-                    Body::Apply(_) => Managed::Set(take_managed(&mut patched)),
+                    Body::Apply(_) => Managed::Set(record),
                     _ => Managed::Track,
                 };
                 Ok((patched, managed))
             };
-            let (patched, managed) = patch()?;
+            let (patched, managed) = patch(false)?;
             // Who is refused is shown what the patch has made: it is made once more for him rather than kept for all.
-            let shown = || patch().map(|(patched, _)| patched.to_string()).unwrap_or_default();
+            let shown = || patch(true).map(|(patched, _)| patched.to_string()).unwrap_or_default();
             let made = match &body {
                 Body::Strategic(read) => decode::Made::Object(patched, read.as_ref().map_err(Clone::clone)?),
                 _ => decode::Made::Document(patched),
@@ -92,7 +97,7 @@ impl Registry {
             return Err(Status::not_found(target.resource, target.name));
         }
         self.check_may_create(ctx, target)?;
-        let mut object = self.patched(ctx, target, body, None)?;
+        let (object, managed) = self.patched(ctx, target, body, None)?;
         if let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
             let why = format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -101,20 +106,20 @@ impl Registry {
         }
         decode::check_namespace(target, &object)?;
         decode::check_named(target, &object)?;
-        let managed = take_managed(&mut object);
         if has_turn {
             return self.create_in_turn(ctx, target, object, managed).await;
         }
         self.create_managed(ctx, target, object, managed).await
     }
 
+    /// What a patch makes of an object, and of an apply the record of owners, as JSON.
     fn patched(
         &self,
         ctx: &Context,
         target: Target<'_>,
         body: &Body,
         now: Option<Value>,
-    ) -> Result<Value, Status> {
+    ) -> Result<(Value, Option<String>), Status> {
         let ty = schema::builtin().type_of(target.resource);
         match (body, now) {
             (Body::Apply(applied), live) => {
@@ -128,7 +133,7 @@ impl Registry {
                 }
                 Ok(merged)
             }
-            (body, Some(now)) => body.applied_to(now, ty),
+            (body, Some(now)) => Ok((body.applied_to(now, ty)?, None)),
             (_, None) => Err(Status::not_found(target.resource, target.name)),
         }
     }
@@ -176,8 +181,8 @@ pub(crate) enum Managed {
     /// It is kept where there is one, and this write is added. Objects that the cluster made for itself carry none: on these,
     /// fields are owned from the first apply on, and what was written before that belongs to `before-first-apply`.
     Track,
-    /// It becomes this.
-    Set(Option<Value>),
+    /// It becomes this, which is JSON.
+    Set(Option<String>),
 }
 
 /// Whom a write is recorded as.
@@ -186,9 +191,26 @@ pub(crate) fn manager<'a>(ctx: &'a Context, target: Target<'a>, api_version: &'a
     Manager { name, api_version, subresource: target.subresource }
 }
 
+/// An object without its record, which is as large as the rest of it.
+fn without_record(object: &Value) -> Value {
+    let Some(map) = object.as_object() else { return object.clone() };
+    let mut out = Map::new();
+    for (key, value) in map {
+        let value = match value.as_object().filter(|_| key == "metadata") {
+            Some(meta) => {
+                let kept = meta.iter().filter(|(key, _)| *key != RECORD);
+                kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+            }
+            None => value.clone(),
+        };
+        out.insert(key.clone(), value);
+    }
+    Value::Object(out)
+}
+
 /// Takes the record out of an object, so that admission sees the object alone.
 pub(crate) fn take_managed(object: &mut Value) -> Option<Value> {
-    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")
+    object.get_mut("metadata")?.as_object_mut()?.remove(RECORD)
 }
 
 /// A patch whose text was read.
@@ -220,6 +242,20 @@ impl Body {
                 check_applied(&value, &resource.api_version(), resource.kind)?;
                 Ok(Body::Apply(value))
             }
+        }
+    }
+
+    /// Whether the patch could test, copy or change the record of owners of what it is applied to.
+    fn may_see_record(&self) -> bool {
+        match self {
+            Body::Json(..) | Body::Apply(_) => true,
+            // A name can be written with escapes.
+            Body::Merge(patch, _) => {
+                patch.contains(&b'\\') || patch.windows(RECORD.len()).any(|w| w == RECORD.as_bytes())
+            }
+            Body::Strategic(patch) => patch
+                .as_ref()
+                .is_ok_and(|p| p["metadata"].as_object().is_some_and(|m| m.contains_key(RECORD))),
         }
     }
 

@@ -16,9 +16,9 @@ pub struct Prepared {
     pub key: Key,
     /// At which revision the key must stand; zero means absent.
     pub expected: Revision,
-    /// The object in its stored form, without a revision.
+    /// The object in its stored form, without a revision; of what is created or updated without its record of owners.
     pub object: Value,
-    /// The same in bytes, with a slot for the revision.
+    /// All of it in bytes, with a slot for the revision.
     pub stamped: Stamped,
     /// What the client should be told.
     pub warnings: Vec<String>,
@@ -33,9 +33,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub(crate) fn put(key: Key, expected: Revision, object: Value) -> Prepared {
+    /// Of an object whose record of owners is within it, or beside it as JSON.
+    pub(crate) fn put(key: Key, expected: Revision, object: Value, managed: Option<&str>) -> Prepared {
         let object = Object(object);
-        let stamped = object.to_stamped();
+        let stamped = object.to_stamped_with(managed);
         Prepared {
             key,
             expected,
@@ -50,7 +51,7 @@ impl Prepared {
     }
 
     pub(crate) fn remove(key: Key, expected: Revision, object: Value) -> Prepared {
-        Prepared { removes: true, ..Prepared::put(key, expected, object) }
+        Prepared { removes: true, ..Prepared::put(key, expected, object, None) }
     }
 
     /// Adds everything to a transaction. Several creates in one namespace share their demands on it; a demand made twice holds

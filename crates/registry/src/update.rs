@@ -158,11 +158,12 @@ impl Registry {
             prepared.warnings = warnings;
             return Ok(Plan::Write(Box::new(prepared)));
         }
-        record(ctx, Target { resource: stored, ..target }, old, &mut new, managed, sent, request.now);
-        if is_same(old, &new.0) {
+        let place = Target { resource: stored, ..target };
+        let record = record(ctx, place, old, &new.0, managed, sent.as_ref(), request.now);
+        if is_same(old, &new.0) && is_same_record(&old["metadata"]["managedFields"], record.as_deref()) {
             return Ok(Plan::Same);
         }
-        let mut prepared = Prepared::put(entry.key.clone(), entry.modified, new.0);
+        let mut prepared = Prepared::put(entry.key.clone(), entry.modified, new.0, record.as_deref());
         (prepared.puts, prepared.deletes) = (allocation.puts, allocation.deletes);
         prepared.guards = allocation.guards;
         prepared.warnings = warnings;
@@ -203,37 +204,37 @@ pub(crate) fn read(entry: &Entry) -> Result<Value, Status> {
         .map_err(|e| Status::internal(format!("{} is stored as no JSON: {e}", entry.key)))
 }
 
-/// Keeps the record of who owns which field.
+/// The record of who owns which field, as JSON.
 fn record(
     ctx: &Context,
     target: Target<'_>,
     old: &Value,
-    new: &mut Object,
+    new: &Value,
     managed: Managed,
-    sent: Option<Value>,
+    sent: Option<&Value>,
     now: Time,
-) {
-    let live = &old["metadata"]["managedFields"];
-    let mut keep = |record: &Value| {
-        if !record.is_null() {
-            new.meta_mut().insert("managedFields".into(), record.clone());
-        }
-    };
+) -> Option<String> {
+    let live = Some(&old["metadata"]["managedFields"]).filter(|live| !live.is_null());
     // Of the object itself a client may rewrite the record: that is how kubectl hands fields over to server-side apply.
     let sent = sent.filter(|s| target.subresource.is_empty() && !s.is_null());
     match managed {
-        Managed::Set(record) => keep(&record.unwrap_or_default()),
-        Managed::Track if live.is_null() && sent.is_none() => {}
+        Managed::Set(record) => record,
+        Managed::Track if live.is_none() && sent.is_none() => None,
         // What the cluster reports of an object is nobody's to own, and is written far too often to be noted.
-        Managed::Track if ctx.is_internal() && target.subresource == "status" => keep(live),
+        Managed::Track if ctx.is_internal() && target.subresource == "status" => live.map(Value::to_string),
         Managed::Track => {
-            keep(&sent.unwrap_or_default());
             let api_version = target.resource.api_version();
             let manager = manager(ctx, target, &api_version);
             let ty = schema::builtin().type_of(target.resource);
-            let object = std::mem::take(&mut new.0);
-            new.0 = stoa_merge::track_update(Some(old), object, &manager, now, ty);
+            stoa_merge::track_update(old, new, sent, &manager, now, ty)
         }
+    }
+}
+
+fn is_same_record(old: &Value, new: Option<&str>) -> bool {
+    match new {
+        Some(new) => old.to_string() == new,
+        None => old.is_null(),
     }
 }
 
@@ -352,7 +353,7 @@ pub(crate) fn should_delete(resource: &Resource, old: &Value, new: &Object) -> b
     dying && grace == 0 && !held
 }
 
-/// Whether two states are the same but for their revision.
+/// Whether two states are the same but for their revisions and their records of owners.
 fn is_same(old: &Value, new: &Value) -> bool {
     let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else { return old == new };
     a.len() == b.len()
@@ -364,5 +365,5 @@ fn is_same(old: &Value, new: &Value) -> bool {
 
 fn said_in_metadata(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
     let fields = object["metadata"].as_object().into_iter().flatten();
-    fields.filter(|(key, _)| *key != "resourceVersion")
+    fields.filter(|(key, _)| !matches!(key.as_str(), "resourceVersion" | "managedFields"))
 }

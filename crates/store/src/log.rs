@@ -1,17 +1,24 @@
 //! The log: segments of frames, appended to and synced by the writer alone, removed from the front once a checkpoint covers
 //! them.
+//!
+//! A sync of a file that has grown writes down its length too, which costs as much as the data. So small frames go over zeros that
+//! were put at the end before, many frames' worth at a time; whoever reads a segment takes zeros at its end for its end.
 
 use crate::frame;
 use crate::header::{FileKind, HEADER_LEN, Header, random_salt};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use stoa_units::Revision;
 
 /// What readers of the data directory may do: nothing, except for the owner. Secrets are in there.
 const FILE_MODE: u32 = 0o600;
+/// What small frames are put over.
+static ZEROS: [u8; 512 << 10] = [0; 512 << 10];
+/// From this size on a frame is put at the end of the file: zeros before it would only be written in vain.
+const LARGE_BYTES_MIN: usize = 64 << 10;
 
 /// A file of the log.
 #[derive(Clone, Debug)]
@@ -36,6 +43,8 @@ pub(crate) struct Log {
     cluster: String,
     segments: VecDeque<Segment>,
     file: File,
+    /// The length of that file; what is beyond the segment's bytes is zero.
+    len: u64,
     salt: u64,
 }
 
@@ -53,18 +62,20 @@ impl Log {
         let Some(last) = segments.back() else {
             return Err(io::Error::other("a log has at least one segment"));
         };
-        let file = OpenOptions::new().append(true).open(&last.path)?;
+        let file = OpenOptions::new().write(true).open(&last.path)?;
         // A process that was killed between write and sync leaves a whole frame in the page cache. It was replayed and is
         // about to be shown to readers: from now on no power cut may take it back.
         file.sync_data()?;
-        Ok(Log { dir: dir.to_owned(), cluster: cluster.to_owned(), segments, file, salt })
+        let len = last.bytes;
+        Ok(Log { dir: dir.to_owned(), cluster: cluster.to_owned(), segments, file, len, salt })
     }
 
     /// Begins a log at `first`.
     pub(crate) fn create(dir: &Path, cluster: &str, first: Revision) -> io::Result<Log> {
         let (segment, file, salt) = create_segment(dir, cluster, first)?;
+        let len = segment.bytes;
         let segments = VecDeque::from([segment]);
-        Ok(Log { dir: dir.to_owned(), cluster: cluster.to_owned(), segments, file, salt })
+        Ok(Log { dir: dir.to_owned(), cluster: cluster.to_owned(), segments, file, len, salt })
     }
 
     /// Appends a frame. When this returns `Ok` the frame is on disk.
@@ -73,17 +84,35 @@ impl Log {
             return Err(AppendError::Lost(io::Error::other("a log has at least one segment")));
         };
         let bytes = frame.seal(self.salt, segment.bytes);
-        if let Err(cause) = self.file.write_all(bytes) {
+        let end = segment.bytes + bytes.len() as u64;
+        // Where there is no room for zeros there may be some for the frame.
+        if end > self.len && bytes.len() < LARGE_BYTES_MIN && self.file.write_all_at(&ZEROS, self.len).is_ok()
+        {
+            self.len += ZEROS.len() as u64;
+        }
+        if let Err(cause) = self.file.write_all_at(bytes, segment.bytes) {
             // A full disk leaves part of the frame behind. What was never synced and never acknowledged can be cut off.
             return Err(match self.file.set_len(segment.bytes) {
-                Ok(()) => AppendError::Refused(cause),
+                Ok(()) => {
+                    self.len = segment.bytes;
+                    AppendError::Refused(cause)
+                }
                 Err(_) => AppendError::Lost(cause),
             });
         }
         // After a failed sync the kernel may have dropped the dirty pages: trying again would prove nothing.
         self.file.sync_data().map_err(AppendError::Lost)?;
-        segment.bytes += bytes.len() as u64;
+        segment.bytes = end;
+        self.len = self.len.max(end);
         Ok(())
+    }
+
+    /// Takes the zeros off the end, which nothing more is put over.
+    fn trim(&mut self) {
+        let Some(segment) = self.segments.back() else { return };
+        if self.len > segment.bytes && self.file.set_len(segment.bytes).is_ok() {
+            self.len = segment.bytes;
+        }
     }
 
     /// Begins a new segment if the last one is larger than `bytes_max`. After [`AppendError::Refused`] the old one goes on.
@@ -98,8 +127,9 @@ impl Log {
             let placed = self.dir.join(segment_name(next)).try_exists().unwrap_or(true);
             if ours && placed { AppendError::Lost(cause) } else { AppendError::Refused(cause) }
         })?;
+        self.trim();
+        (self.file, self.len, self.salt) = (file, segment.bytes, salt);
         self.segments.push_back(segment);
-        (self.file, self.salt) = (file, salt);
         Ok(())
     }
 
@@ -136,6 +166,12 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.trim();
+    }
+}
+
 fn create_segment(dir: &Path, cluster: &str, first: Revision) -> io::Result<(Segment, File, u64)> {
     let header =
         Header { kind: FileKind::Log, cluster: cluster.to_owned(), revision: first, salt: random_salt() };
@@ -143,7 +179,7 @@ fn create_segment(dir: &Path, cluster: &str, first: Revision) -> io::Result<(Seg
     let (mut file, temporary) = create_temporary(&path)?;
     file.write_all(&header.to_bytes())?;
     // Opened before the rename, which it outlives: a lack of descriptors must not come between.
-    let file = OpenOptions::new().append(true).open(&temporary)?;
+    let file = OpenOptions::new().write(true).open(&temporary)?;
     finish_temporary(&file, &temporary, &path)?;
     Ok((Segment { path, first, bytes: HEADER_LEN as u64 }, file, header.salt))
 }

@@ -63,15 +63,18 @@ pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, Error>
             return Err(Error::Corrupt { path: path.clone(), what });
         }
         let good = replay.segment(path, &bytes, header.salt, i + 1 == needed.len())?;
-        if good < bytes.len() as u64 {
-            cut = Some((path.clone(), good, bytes.len() as u64 - good));
+        let rest = &bytes[good as usize..];
+        if !rest.is_empty() && i + 1 == needed.len() {
+            cut = Some((path.clone(), good, rest.len(), is_zero(rest)));
         }
         salt = header.salt;
         segments.push_back(Segment { path: path.clone(), first: *first, bytes: good });
     }
 
-    if let Some((path, good, lost)) = cut {
-        tracing::warn!(path = %path.display(), bytes = lost, "cut off a write that a crash left unfinished");
+    if let Some((path, good, lost, is_zero)) = cut {
+        if !is_zero {
+            tracing::warn!(path = %path.display(), bytes = lost, "cut off a write that a crash left unfinished");
+        }
         truncate(&path, good).map_err(|cause| Error::io(format!("truncate {}", path.display()), cause))?;
     }
     // A process that was killed just after a rename has not made it durable: what relies on the new names comes after this.
@@ -153,6 +156,10 @@ fn truncate(path: &Path, len: u64) -> std::io::Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new("/")))
 }
 
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| *b == 0)
+}
+
 /// Carries out again what the log says.
 #[derive(Default)]
 struct Replay {
@@ -161,7 +168,8 @@ struct Replay {
 }
 
 impl Replay {
-    /// Replays a segment and returns how much of it is good: all, unless it is the last one and ends in a torn write.
+    /// Replays a segment and returns how much of it is good: all but zeros at its end, unless it is the last one and ends in a torn
+    /// write. That nothing is missing where zeros stand is for the next segment to say.
     fn segment(&mut self, path: &Path, bytes: &[u8], salt: u64, last: bool) -> Result<u64, Error> {
         let corrupt = |what: String| Error::Corrupt { path: path.to_owned(), what };
         let mut frames = frame::Reader::new(&bytes[HEADER_LEN..], salt);
@@ -171,6 +179,7 @@ impl Replay {
             let payload = match next {
                 Next::Frame(payload) => payload,
                 Next::End => return Ok(offset),
+                Next::Damaged { offset, .. } if is_zero(&bytes[offset as usize..]) => return Ok(offset),
                 Next::Damaged { offset, .. } if last && !has_frame_after(bytes, offset, salt) => {
                     return Ok(offset);
                 }

@@ -232,6 +232,39 @@ fn a_damaged_checkpoint_or_a_missing_piece_is_corruption() {
     let middle = &logs[logs.len() - 2];
     fs::write(middle, &whole[middle][..whole[middle].len() - 1]).expect("written");
     refuse("a torn segment that is not the last one");
+    fs::write(middle, vec![0; 4_096]).expect("written");
+    refuse("a segment of zeros");
+    let mut lost = whole[middle].clone();
+    let last = lost.len() - 60;
+    lost[last..].fill(0);
+    fs::write(middle, lost).expect("written");
+    refuse("zeros over a write that others follow");
+}
+
+#[test]
+fn a_process_that_was_killed_leaves_zeros_which_are_the_end_of_each_segment() {
+    let dir = filled(4);
+    let store = open(dir.path()).expect("the store opens");
+    runtime().block_on(put(&*store, 4));
+    let path = log(dir.path());
+    let left = fs::read(&path).expect("the log");
+    assert!(left.ends_with(&[0; 4_096]), "nothing was put at the end beforehand");
+    drop(store);
+    let trimmed = fs::read(&path).expect("the log");
+    assert!(left.starts_with(&trimmed) && !trimmed.ends_with(&[0; 64]), "an orderly end leaves no zeros");
+    for _ in 0..2 {
+        fs::write(&path, &left).expect("written");
+        assert_eq!(open(dir.path()).expect("zeros are no corruption").revision(), Revision(5));
+    }
+    // Another segment may have begun since.
+    let (dir, options) = checkpointed();
+    let before = open_embedded(dir.path(), options.clone()).expect("the store opens").revision();
+    for path in files(dir.path()).keys().filter(|p| p.to_string_lossy().contains("log-")) {
+        let bytes = fs::read(path).expect("a segment");
+        fs::write(path, [&bytes[..], &[0; 5_000]].concat()).expect("written");
+    }
+    let store = open_embedded(dir.path(), options).expect("zeros are no corruption");
+    assert_eq!(store.revision(), before);
 }
 
 #[test]

@@ -2,11 +2,19 @@
 //! of which may itself be in the set, or only lead to what is.
 
 use super::place::Place;
+use super::text;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// How deep a field set read from outside may be; objects are not deeper.
 const DEPTH_MAX: usize = stoa_kube::decode::DEPTH_MAX;
+
+/// What says of a place with others below it that it is a member itself.
+pub(super) const MEMBER: &[u8] = br#"".":{}"#;
+
+fn is_stored_member(stored: &Value) -> bool {
+    stored.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."))
+}
 
 /// A set of fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,17 +42,33 @@ impl FieldSet {
         set
     }
 
-    /// Writes `fieldsV1`.
-    pub(super) fn write(self) -> Value {
-        let mut map = Map::new();
-        // One by one: collecting would sort what is sorted.
-        for (element, node) in self.below {
-            map.insert(element, node.write());
+    /// Writes `fieldsV1` as JSON, behind what is there.
+    pub(super) fn write_text(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        if self.is_member && !self.below.is_empty() {
+            out.extend_from_slice(MEMBER);
         }
-        if self.is_member && !map.is_empty() {
-            map.insert(".".to_owned(), Value::Object(Map::new()));
+        for (element, node) in &self.below {
+            text::put_comma(out);
+            text::put(out, element);
+            out.push(b':');
+            node.write_text(out);
         }
-        Value::Object(map)
+        out.push(b'}');
+    }
+
+    /// Whether any member of this set is one of those that are written there, in the form in which they are stored.
+    pub(super) fn touches(&self, stored: &Value) -> bool {
+        let below =
+            |(element, node): (&String, &FieldSet)| stored.get(element).is_some_and(|s| node.touches(s));
+        self.is_member && is_stored_member(stored) || self.below.iter().any(below)
+    }
+
+    /// Whether every member of this set is one of those.
+    pub(super) fn is_within(&self, stored: &Value) -> bool {
+        let below =
+            |(element, node): (&String, &FieldSet)| stored.get(element).is_some_and(|s| node.is_within(s));
+        (!self.is_member || is_stored_member(stored)) && self.below.iter().all(below)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,7 +3,9 @@
 use super::Manager;
 use super::compare::Changes;
 use super::field_set::FieldSet;
+use super::text;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use stoa_kube::Cause;
 
@@ -19,7 +21,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Operation::Apply => "Apply",
             Operation::Update => "Update",
@@ -27,50 +29,121 @@ impl Operation {
     }
 }
 
-/// One manager's fields.
+/// The fields of an entry.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub manager: String,
-    pub operation: Operation,
-    pub api_version: String,
-    pub subresource: String,
-    pub time: Option<String>,
-    pub fields: FieldSet,
+pub(super) enum Fields<'a> {
+    /// As they are stored: most entries are not looked into.
+    Stored(&'a Value),
+    Set(FieldSet),
+    /// As JSON.
+    Text(Vec<u8>),
 }
 
-impl Entry {
-    fn read(value: &Value) -> Option<Entry> {
-        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let operation = match text("operation").as_str() {
+impl Fields<'_> {
+    pub(super) fn to_set(&self) -> FieldSet {
+        match self {
+            Fields::Stored(value) => FieldSet::read(value),
+            Fields::Set(set) => set.clone(),
+            Fields::Text(text) => FieldSet::read(&serde_json::from_slice(text).unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn into_set(self) -> FieldSet {
+        match self {
+            Fields::Set(set) => set,
+            other => other.to_set(),
+        }
+    }
+
+    /// Takes away what is in the set, place by place.
+    fn subtract(&mut self, lost: &FieldSet) {
+        match self {
+            Fields::Stored(value) if !lost.touches(value) => {}
+            Fields::Set(set) => set.subtract(lost),
+            other => {
+                let mut set = other.to_set();
+                set.subtract(lost);
+                *other = Fields::Set(set);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Fields::Stored(value) => value.as_object().is_none_or(Map::is_empty),
+            Fields::Set(set) => set.is_empty(),
+            Fields::Text(text) => text.is_empty(),
+        }
+    }
+
+    fn write_text(&self, out: &mut Vec<u8>) {
+        match self {
+            // A value always serialises, and a Vec always takes more.
+            Fields::Stored(value) => drop(serde_json::to_writer(out, value)),
+            Fields::Set(set) => set.write_text(out),
+            Fields::Text(text) => out.extend_from_slice(text),
+        }
+    }
+}
+
+/// One manager's fields.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'a> {
+    pub manager: Cow<'a, str>,
+    pub operation: Operation,
+    pub api_version: Cow<'a, str>,
+    pub subresource: Cow<'a, str>,
+    pub time: Option<Cow<'a, str>>,
+    pub fields: Fields<'a>,
+}
+
+impl<'a> Entry<'a> {
+    /// What a manager has from now on.
+    pub(super) fn of(
+        manager: &Manager<'a>,
+        operation: Operation,
+        time: Option<Cow<'a, str>>,
+        fields: Fields<'a>,
+    ) -> Entry<'a> {
+        Entry {
+            manager: manager.name.into(),
+            operation,
+            api_version: manager.api_version.into(),
+            subresource: manager.subresource.into(),
+            time,
+            fields,
+        }
+    }
+
+    fn read(value: &'a Value) -> Option<Entry<'a>> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+        let operation = match text("operation") {
             "Apply" => Operation::Apply,
             "Update" => Operation::Update,
             _ => return None,
         };
         Some(Entry {
-            manager: text("manager"),
+            manager: text("manager").into(),
             operation,
-            api_version: text("apiVersion"),
-            subresource: text("subresource"),
-            time: Some(text("time")).filter(|t| !t.is_empty()),
-            fields: FieldSet::read(value.get("fieldsV1").unwrap_or(&Value::Null)),
+            api_version: text("apiVersion").into(),
+            subresource: text("subresource").into(),
+            time: Some(text("time")).filter(|t| !t.is_empty()).map(Cow::from),
+            fields: Fields::Stored(value.get("fieldsV1").unwrap_or(&Value::Null)),
         })
     }
 
-    fn write(self) -> Value {
-        let mut map = Map::new();
-        let mut put = |key: &str, text: String| {
-            if !text.is_empty() {
-                map.insert(key.to_owned(), Value::from(text));
-            }
-        };
-        put("manager", self.manager);
-        put("operation", self.operation.text().to_owned());
-        put("apiVersion", self.api_version);
-        put("time", self.time.unwrap_or_default());
-        put("fieldsType", "FieldsV1".to_owned());
-        put("subresource", self.subresource);
-        map.insert("fieldsV1".to_owned(), self.fields.write());
-        Value::Object(map)
+    fn write_text(&self, out: &mut Vec<u8>) {
+        text::put_comma(out);
+        out.push(b'{');
+        text::put_member(out, "apiVersion", &self.api_version);
+        text::put_member(out, "fieldsType", "FieldsV1");
+        text::put_name(out, "fieldsV1");
+        self.fields.write_text(out);
+        text::put_member(out, "manager", &self.manager);
+        text::put_member(out, "operation", self.operation.text());
+        text::put_member(out, "subresource", &self.subresource);
+        text::put_member(out, "time", self.time.as_deref().unwrap_or_default());
+        out.push(b'}');
     }
 
     /// Whether it is this manager's entry. An applier has one entry, whatever version it applies in.
@@ -96,28 +169,45 @@ impl Entry {
 
 /// The entries of an object.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Managed {
-    entries: Vec<Entry>,
+pub(super) struct Managed<'a> {
+    entries: Vec<Entry<'a>>,
     is_reset: bool,
 }
 
-impl Managed {
-    /// Reads the list; entries that make no sense are dropped, as on a stock server.
-    pub(super) fn read(list: Option<&Value>) -> Managed {
+impl<'a> Managed<'a> {
+    /// Reads the list that is stored; entries that make no sense are dropped, as on a stock server.
+    pub(super) fn stored(list: Option<&'a Value>) -> Managed<'a> {
         let list = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let is_reset = matches!(list, [Value::Object(only)] if only.is_empty());
         Managed { entries: list.iter().filter_map(Entry::read).collect(), is_reset }
     }
 
-    /// The list, or nothing where nobody owns anything.
-    pub(super) fn write(self) -> Option<Value> {
-        fn order(e: &Entry) -> (Operation, &Option<String>, &str, &str, &str) {
-            (e.operation, &e.time, &e.manager, &e.api_version, &e.subresource)
+    /// The same for a list that a client has sent, who may write its elements in other forms.
+    pub(super) fn sent(list: Option<&'a Value>) -> Managed<'a> {
+        let mut managed = Managed::stored(list);
+        for entry in &mut managed.entries {
+            entry.fields = Fields::Set(entry.fields.to_set());
+        }
+        managed
+    }
+
+    /// The list as JSON, or nothing where nobody owns anything.
+    pub(super) fn write(self) -> Option<String> {
+        fn order<'e>(e: &'e Entry<'_>) -> (Operation, Option<&'e str>, &'e str, &'e str, &'e str) {
+            (e.operation, e.time.as_deref(), &e.manager, &e.api_version, &e.subresource)
         }
         let mut entries = self.entries;
         entries.retain(|e| !e.fields.is_empty());
         entries.sort_by(|a, b| order(a).cmp(&order(b)));
-        (!entries.is_empty()).then(|| entries.into_iter().map(Entry::write).collect())
+        if entries.is_empty() {
+            return None;
+        }
+        let mut out = Vec::with_capacity(1_024);
+        out.push(b'[');
+        entries.iter().for_each(|e| e.write_text(&mut out));
+        out.push(b']');
+        // It is made of strings and brackets.
+        String::from_utf8(out).ok()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -128,34 +218,54 @@ impl Managed {
         self.is_reset
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<'a>> {
         self.entries.iter()
     }
 
     /// Takes out a manager's entry.
-    pub(super) fn take(&mut self, manager: &Manager<'_>, operation: Operation) -> Option<Entry> {
+    pub(super) fn take(&mut self, manager: &Manager<'_>, operation: Operation) -> Option<Entry<'a>> {
         let at = self.entries.iter().position(|e| e.is_of(manager, operation))?;
         Some(self.entries.remove(at))
     }
 
+    /// Whether the changes leave a manager with just the fields that it has: those it has changed are its own already. Then only
+    /// the time is new, and what others lose is all there is to do.
+    pub(super) fn renew(&mut self, manager: &Manager<'_>, changes: &Changes, time: &str) -> bool {
+        let own = self.entries.iter_mut().find(|e| e.is_of(manager, Operation::Update));
+        let Some(Entry { fields: Fields::Stored(stored), time: last, .. }) = own else { return false };
+        let taken = [&changes.added, &changes.modified];
+        if changes.removed.touches(stored) || !taken.iter().all(|set| set.is_within(stored)) {
+            return false;
+        }
+        if !taken.iter().all(|set| set.is_empty()) {
+            *last = Some(time.to_owned().into());
+        }
+        let others = self.entries.iter_mut().filter(|e| !e.is_of(manager, Operation::Update));
+        release(others, changes, manager.api_version);
+        self.entries.retain(|e| !e.fields.is_empty());
+        true
+    }
+
     /// Puts an entry in and folds the oldest updaters into one where there are too many.
-    pub(super) fn put(&mut self, entry: Entry) {
+    pub(super) fn put(&mut self, entry: Entry<'a>) {
         self.entries.push(entry);
         let updaters = self.entries.iter().filter(|e| e.operation == Operation::Update).count();
         let Some(excess) = updaters.checked_sub(UPDATERS_MAX).filter(|n| *n > 0) else { return };
-        let (mut updaters, kept): (Vec<Entry>, Vec<Entry>) =
+        let (mut updaters, kept): (Vec<_>, Vec<_>) =
             self.entries.drain(..).partition(|e| e.operation == Operation::Update);
         updaters.sort_by(|a, b| a.time.cmp(&b.time));
         let mut rest = updaters.split_off(excess + 1);
         // Fields are only comparable within one version.
-        let mut folded: Vec<Entry> = Vec::new();
+        let mut folded: Vec<Entry<'a>> = Vec::new();
         for old in updaters {
             match folded.iter_mut().find(|f| f.api_version == old.api_version) {
                 Some(f) => {
-                    f.fields.add(old.fields);
+                    let mut fields = f.fields.to_set();
+                    fields.add(old.fields.into_set());
+                    f.fields = Fields::Set(fields);
                     f.time = f.time.take().max(old.time);
                 }
-                None => folded.push(Entry { manager: ANCIENT.to_owned(), subresource: String::new(), ..old }),
+                None => folded.push(Entry { manager: ANCIENT.into(), subresource: "".into(), ..old }),
             }
         }
         self.entries = kept;
@@ -171,7 +281,8 @@ impl Managed {
             .entries
             .iter()
             .filter(|e| e.api_version == api_version)
-            .map(|e| (e.printed(), e.fields.both(&overwritten).paths()))
+            .filter(|e| !matches!(e.fields, Fields::Stored(stored) if !overwritten.touches(stored)))
+            .map(|e| (e.printed(), e.fields.to_set().both(&overwritten).paths()))
             .collect();
         found.sort();
         let cause = |who: &str, path: String| {
@@ -182,13 +293,38 @@ impl Managed {
 
     /// Takes what was overwritten or removed from everybody in here.
     pub(super) fn release(&mut self, changes: &Changes, api_version: &str) {
-        for entry in self.entries.iter_mut().filter(|e| e.api_version == api_version) {
-            for lost in [&changes.added, &changes.modified, &changes.removed] {
-                entry.fields.subtract(lost);
-            }
-        }
+        release(self.entries.iter_mut(), changes, api_version);
         self.entries.retain(|e| !e.fields.is_empty());
     }
+}
+
+fn release<'e, 'a: 'e>(
+    entries: impl Iterator<Item = &'e mut Entry<'a>>,
+    changes: &Changes,
+    api_version: &str,
+) {
+    for entry in entries.filter(|e| e.api_version == api_version) {
+        for lost in [&changes.added, &changes.modified, &changes.removed] {
+            entry.fields.subtract(lost);
+        }
+    }
+}
+
+const UNOWNED_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// Those of [`unowned`] that are in the metadata.
+pub(super) fn unowned_metadata() -> &'static [&'static str] {
+    &UNOWNED_METADATA
 }
 
 /// Fields that identify an object or that only the server writes: nobody owns them.
@@ -197,17 +333,7 @@ pub(super) fn unowned() -> &'static FieldSet {
     SET.get_or_init(|| {
         let mut meta = Map::new();
         meta.insert(".".to_owned(), json!({}));
-        for field in [
-            "name",
-            "namespace",
-            "creationTimestamp",
-            "selfLink",
-            "uid",
-            "clusterName",
-            "generation",
-            "managedFields",
-            "resourceVersion",
-        ] {
+        for field in UNOWNED_METADATA {
             meta.insert(format!("f:{field}"), json!({}));
         }
         FieldSet::read(&json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": meta}))

@@ -15,6 +15,34 @@ fn manager(name: &str) -> Manager<'_> {
     Manager { name, api_version: "apps/v1", subresource: "" }
 }
 
+/// An object with its record of owners.
+fn joined((mut object, record): (Value, Option<String>)) -> Value {
+    if let Some(text) = record {
+        object["metadata"]["managedFields"] = serde_json::from_str(&text).expect("JSON");
+    }
+    object
+}
+
+fn apply(
+    live: Option<Value>,
+    applied: &Value,
+    by: &Manager<'_>,
+    force: Force,
+    now: Time,
+    ty: Type<'_>,
+) -> Result<Value, ApplyError> {
+    super::apply(live, applied, by, force, now, ty).map(joined)
+}
+
+fn track_update(old: Option<&Value>, new: Value, by: &Manager<'_>, now: Time, ty: Type<'_>) -> Value {
+    let (new, sent) = split(new);
+    let record = match old {
+        Some(old) => super::track_update(old, &new, sent.as_ref(), by, now, ty),
+        None => track_create(&new, by, now, ty),
+    };
+    joined((new, record))
+}
+
 /// Answers of a stock server; see `testdata/`.
 fn exchange(name: &str) -> Value {
     let text = include_str!("../../testdata/exchanges.jsonl");
@@ -390,7 +418,46 @@ mod properties {
         #[test]
         fn field_sets_survive_writing_and_reading(config in config()) {
             let set = field_set_of(&config, Place::Struct(deployment())).expect("a set");
-            prop_assert_eq!(FieldSet::read(&set.clone().write()), set);
+            let mut text = Vec::new();
+            set.write_text(&mut text);
+            let stored = serde_json::from_slice(&text).expect("JSON");
+            prop_assert_eq!(&FieldSet::read(&stored), &set);
+            prop_assert!(set.is_within(&stored) && set.touches(&stored) != set.is_empty());
         }
+    }
+}
+
+/// Objects of names that the schema knows, in and out of their places.
+fn arbitrary(names: &'static [&'static str]) -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..3_i64).prop_map(Value::from),
+        prop_oneof![Just("a"), Just("TCP"), Just("\"q\"\n"), Just("")].prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 60, 6, move |inner| {
+        prop_oneof![
+            1 => proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            4 => proptest::collection::btree_map(proptest::sample::select(names), inner, 0..6)
+                .prop_map(|map| map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Value>()),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_creators_record_is_what_has_changed_from_nothing(
+        meta in arbitrary(&["name", "uid", "labels", "annotations", "finalizers", "ownerReferences", "generation", "a/\"b"]),
+        spec in arbitrary(&["template", "metadata", "spec", "containers", "name", "ports", "containerPort", "protocol", "port",
+            "env", "args", "selector", "volumes", "resources", "limits", "hostAliases", "ip", "tolerations", "clusterIPs", "unknown"]),
+        status in arbitrary(&["conditions", "type", "replicas"]),
+        kind in proptest::sample::select(&["apps.v1.Deployment", "core.v1.Service", "core.v1.Pod", "core.v1.ConfigMap", "core.v1.Node"][..]),
+    ) {
+        let ty = builtin().named(kind).expect("a kind");
+        let object = json!({"apiVersion": "v1", "kind": "K", "metadata": meta, "spec": spec, "status": status, "data": spec});
+        let by = manager("a");
+        let full = created_in_full(&empty_object(&object, ty), &object, &by, now(), Place::Struct(ty));
+        proptest::prop_assert_eq!(track_create(&object, &by, now(), ty), full);
     }
 }
