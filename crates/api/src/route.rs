@@ -171,7 +171,7 @@ async fn handle(
             answered
         }
         Target::Resource(path) if path.group == metrics_group::GROUP => {
-            metrics_group::answer(&state, path, info, request.headers()).await
+            Box::pin(metrics_group::answer(&state, path, info, request.headers())).await
         }
         Target::Resource(path) => {
             let found = find(path).filter(|resource| fits_scope(resource, path));
@@ -182,7 +182,7 @@ async fn handle(
             let asked = Asked { state, user, resource, path, info, notes: notes.clone() };
             match path.subresource.as_str() {
                 "" => objects::answer(asked, request).await,
-                _ => subresources::answer(asked, request).await,
+                _ => Box::pin(subresources::answer(asked, request)).await,
             }
         }
     }
