@@ -211,6 +211,21 @@ fn priority(pod: &Pod) -> i32 {
     pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)
 }
 
+/// Whether others make room for it, and nothing drives it out.
+pub(crate) fn is_critical(pod: &Pod) -> bool {
+    priority(pod) >= CRITICAL_PRIORITY
+}
+
+/// Whether it comes to a machine that is short of memory although it asks for none.
+pub(crate) fn tolerates_memory_pressure(pod: &Pod) -> bool {
+    let taint = Taint {
+        effect: "NoSchedule".to_owned(),
+        key: "node.kubernetes.io/memory-pressure".to_owned(),
+        ..Taint::default()
+    };
+    pod.spec.as_ref().is_some_and(|spec| taint_toleration::is_tolerated(spec, &taint))
+}
+
 /// What becomes of a new pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Room {

@@ -69,6 +69,8 @@ pub(crate) struct LiveContainer {
     pub(crate) started_at: Option<Time>,
     /// The image it names.
     pub(crate) image: String,
+    /// Digest of the image it runs; empty before it did.
+    pub(crate) image_id: String,
     /// Log files so far.
     pub(crate) attempts: u32,
     pub(crate) tty: bool,

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use crate::events::Kind;
-use crate::evict::{MEASURE_EVERY, Victim};
+use crate::evict::{Cause, MEASURE_EVERY, Victim};
 use crate::plan;
 use crate::worker::Nudge;
 
@@ -26,7 +26,7 @@ impl Agent {
 
     /// Ends a pod for the sake of the machine.
     fn evict(&self, victim: Victim) {
-        let Victim { uid, message, grace } = victim;
+        let Victim { uid, message, cause, grace } = victim;
         let uid = uid.as_str();
         tracing::warn!(%uid, %message, "evicting a pod");
         let live = self.shared.live.lock().get(uid).map(|l| l.pod.clone());
@@ -34,7 +34,9 @@ impl Agent {
             self.shared.recorder.record(&pod, None, Kind::Warning, plan::EVICTED, message.as_str());
         }
         let Some(nudge) = self.nudge_of(uid) else { return };
-        let nudged = Nudge::Disrupt { reason: plan::EVICTED.to_owned(), message, grace: Some(grace) };
+        let condition = (cause == Cause::Others).then(|| message.clone());
+        let reason = plan::EVICTED.to_owned();
+        let nudged = Nudge::Disrupt { reason, message, condition, grace: Some(grace) };
         if nudge.try_send(nudged).is_err() {
             tracing::warn!(%uid, "a pod that has to go does not listen");
         }
