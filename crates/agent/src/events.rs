@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use stoa_units::{Clock, Time};
 use stoa_wire::{Occurrence, PodRef};
@@ -71,7 +71,22 @@ impl Recorder {
     ) {
         let field_path = container.map_or(String::new(), |c| c.path());
         let (reason, message) = (reason.into(), message.into());
-        self.put(Key { pod: Some(pod.clone()), field_path, kind, reason, message }, &pod.name);
+        let key = Key { pod: Some(pod.clone()), field_path, kind, reason, message };
+        self.put(key, &pod.name, BTreeMap::new());
+    }
+
+    /// Records that something happened to a pod, with notes for programs.
+    pub(crate) fn record_noted(
+        &self,
+        pod: &PodRef,
+        kind: Kind,
+        reason: &'static str,
+        message: impl Into<String>,
+        notes: BTreeMap<String, String>,
+    ) {
+        let (reason, message) = (reason.into(), message.into());
+        let key = Key { pod: Some(pod.clone()), field_path: String::new(), kind, reason, message };
+        self.put(key, &pod.name, notes);
     }
 
     /// Records that something happened to the node itself.
@@ -83,10 +98,11 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         let (reason, message) = (reason.into(), message.into());
-        self.put(Key { pod: None, field_path: String::new(), kind, reason, message }, node);
+        let key = Key { pod: None, field_path: String::new(), kind, reason, message };
+        self.put(key, node, BTreeMap::new());
     }
 
-    fn put(&self, key: Key, whose: &str) {
+    fn put(&self, key: Key, whose: &str, annotations: BTreeMap<String, String>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         // The node itself has no uid among those of pods.
@@ -115,6 +131,7 @@ impl Recorder {
             first: counted.first.to_rfc3339_seconds(),
             last: counted.last.to_rfc3339_seconds(),
             name: counted.name.clone(),
+            annotations,
         };
         drop(state);
         tracing::debug!(%whose, reason = %occurrence.reason, message = %occurrence.message, "event");

@@ -13,7 +13,7 @@ use crate::stats::{read_disk, read_machine};
 use crate::storage_limit::{self, Used};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub(crate) struct Victim {
     pub(crate) uid: String,
     /// What it is told.
     pub(crate) message: String,
+    /// What programs are told besides.
+    pub(crate) notes: BTreeMap<String, String>,
     /// Whether it goes for the good of others, or for what it did itself.
     pub(crate) cause: Cause,
     /// How long it may take to end.
@@ -165,7 +167,10 @@ impl Keeper {
             shared.recorder.record_node(&shared.options.name, Kind::Warning, "EvictionThresholdMet", message);
         }
         // Images first: nobody misses what a registry can give again.
-        if matches!(worst.threshold.signal, Signal::Disk | Signal::ImageDisk | Signal::Inodes) {
+        if matches!(
+            worst.threshold.signal,
+            Signal::Disk | Signal::ImageDisk | Signal::Inodes | Signal::ImageInodes
+        ) {
             self.collect(shared, Some(worst.wanted.saturating_sub(worst.left))).await;
             if !look(shared).iter().any(|c| c.threshold.signal == worst.threshold.signal) {
                 return Verdict { victims, changed };
@@ -244,6 +249,7 @@ fn lent_to(shared: &Shared, message: &str) -> Vec<Victim> {
     let one = |l: &LivePod| Victim {
         uid: l.pod.uid.clone(),
         message: message.to_owned(),
+        notes: BTreeMap::new(),
         cause: Cause::Others,
         grace: AT_ONCE,
     };
@@ -312,7 +318,8 @@ async fn over_limits(shared: &Arc<Shared>) -> Vec<Victim> {
     let look = move || {
         let over = |l: &LivePod| {
             let message = storage_limit::exceeded(&l.object, &disk_use(&keep, l))?;
-            Some(Victim { uid: l.pod.uid.clone(), message, cause: Cause::ItsOwn, grace: AT_ONCE })
+            let (uid, notes) = (l.pod.uid.clone(), BTreeMap::new());
+            Some(Victim { uid, message, notes, cause: Cause::ItsOwn, grace: AT_ONCE })
         };
         pods.iter().filter_map(over).collect()
     };
@@ -351,7 +358,8 @@ async fn find_victim(shared: &Arc<Shared>, crossed: &Crossed) -> Option<Victim> 
     let message = pressure::words(crossed, &victim);
     let is_soft = !crossed.threshold.grace.is_zero();
     let grace = if is_soft { shared.options.eviction_max_pod_grace.max(AT_ONCE) } else { AT_ONCE };
-    Some(Victim { uid: victim.uid, message, cause: Cause::Others, grace })
+    let notes = pressure::notes(signal, &victim);
+    Some(Victim { uid: victim.uid, message, notes, cause: Cause::Others, grace })
 }
 
 fn candidate(shared: &Shared, live: &LivePod, signal: Signal) -> Candidate {
@@ -376,11 +384,11 @@ fn candidate(shared: &Shared, live: &LivePod, signal: Signal) -> Candidate {
         let used = match signal {
             Signal::Memory => machine.stats(id).map_or(0, |s| s.memory_working_set_bytes),
             Signal::Tasks => machine.stats(id).map_or(0, |s| s.pids),
-            Signal::Disk | Signal::ImageDisk | Signal::Inodes => {
+            Signal::Disk | Signal::ImageDisk | Signal::Inodes | Signal::ImageInodes => {
                 let dirs = [machine.upper_dir(id), Some(shared.logs_of(&live.pod).join(name))];
                 let (bytes, files) =
                     dirs.iter().flatten().map(|d| usage(d)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-                if signal == Signal::Inodes { files } else { bytes }
+                if signal.is_counted() { files } else { bytes }
             }
         };
         out.used += used;
@@ -399,12 +407,12 @@ fn candidate(shared: &Shared, live: &LivePod, signal: Signal) -> Candidate {
             out.own = own.map(|requested| Share { name: live.pod.name.clone(), used: out.used, requested });
         }
         Signal::Tasks => {}
-        Signal::Disk | Signal::ImageDisk | Signal::Inodes => {
+        Signal::Disk | Signal::ImageDisk | Signal::Inodes | Signal::ImageInodes => {
             if let Ok(dir) = shared.volumes.pod_dir(&live.pod.uid) {
                 let (bytes, files) = usage(&dir.join("volumes"));
-                out.used += if signal == Signal::Inodes { files } else { bytes };
+                out.used += if signal.is_counted() { files } else { bytes };
             }
-            if signal != Signal::Inodes {
+            if !signal.is_counted() {
                 out.requested = pod.spec.as_ref().map_or(0, |s| stoa_sched::requests(s).disk_bytes);
             }
         }

@@ -22,15 +22,18 @@ pub enum Signal {
     Inodes,
     /// Bytes of the disk that images are on: the same one.
     ImageDisk,
+    /// Its inodes.
+    ImageInodes,
     /// Task ids.
     Tasks,
 }
 
-const SIGNALS: [(Signal, &str); 5] = [
+const SIGNALS: [(Signal, &str); 6] = [
     (Signal::Memory, "memory.available"),
     (Signal::Disk, "nodefs.available"),
     (Signal::Inodes, "nodefs.inodesFree"),
     (Signal::ImageDisk, "imagefs.available"),
+    (Signal::ImageInodes, "imagefs.inodesFree"),
     (Signal::Tasks, "pid.available"),
 ];
 
@@ -45,15 +48,20 @@ impl Signal {
         match self {
             Signal::Memory => "memory",
             Signal::Disk | Signal::ImageDisk => "ephemeral-storage",
-            Signal::Inodes => "inodes",
+            Signal::Inodes | Signal::ImageInodes => "inodes",
             Signal::Tasks => "pids",
         }
+    }
+
+    /// Whether it is no amount of bytes, and nobody asks for any of it.
+    pub(crate) fn is_counted(self) -> bool {
+        matches!(self, Signal::Inodes | Signal::ImageInodes | Signal::Tasks)
     }
 
     fn condition(self) -> Condition {
         match self {
             Signal::Memory => Condition::Memory,
-            Signal::Disk | Signal::Inodes | Signal::ImageDisk => Condition::Disk,
+            Signal::Disk | Signal::Inodes | Signal::ImageDisk | Signal::ImageInodes => Condition::Disk,
             Signal::Tasks => Condition::Tasks,
         }
     }
@@ -160,9 +168,19 @@ pub fn parse_thresholds(text: &str) -> Result<Vec<Threshold>, String> {
             return Err(format!("threshold {part:?}: the signals are {}", names.join(", ")));
         };
         let value = value.trim();
+        // As a kubelet reads them: none at all.
+        if matches!(value, "0%" | "100%") {
+            continue;
+        }
         let amount = match value.strip_suffix('%') {
             Some(p) => p.parse().ok().filter(|p| (0.0..=100.0).contains(p)).map(Amount::Percent),
-            None => Quantity::parse(value).ok().map(|q| Amount::Absolute(q.value_ceil())),
+            None => {
+                let given = Quantity::parse(value).ok();
+                if given.is_some_and(|q| q.is_zero() || q.is_negative()) {
+                    return Err(format!("eviction threshold {} must be positive: {value}", name.trim()));
+                }
+                given.map(|q| Amount::Absolute(q.value_ceil()))
+            }
         };
         all.insert(*signal, amount.ok_or_else(|| format!("threshold {part:?} has no amount"))?);
     }
@@ -184,6 +202,7 @@ pub(crate) fn measure(machine: &MachineUse, disk: &Disk, allotted: u64, used: u6
         (Signal::Disk, (disk.available, disk.total)),
         (Signal::ImageDisk, (disk.available, disk.total)),
         (Signal::Inodes, (disk.inodes_free, disk.inodes)),
+        (Signal::ImageInodes, (disk.inodes_free, disk.inodes)),
         (Signal::Tasks, (machine.tasks_max.saturating_sub(machine.tasks), machine.tasks_max)),
     ]
     .into_iter()
@@ -332,7 +351,7 @@ pub(crate) fn rank(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
 pub(crate) fn words(crossed: &Crossed, victim: &Candidate) -> String {
     let signal = crossed.threshold.signal;
     let resource = signal.resource();
-    let is_counted = matches!(signal, Signal::Inodes | Signal::Tasks);
+    let is_counted = signal.is_counted();
     let left = match is_counted {
         true => Quantity::from_value(i64::try_from(crossed.left).unwrap_or(i64::MAX)),
         false => Quantity::from_bytes(crossed.left),
@@ -355,10 +374,30 @@ pub(crate) fn words(crossed: &Crossed, victim: &Candidate) -> String {
     if let Some(own) = &victim.own {
         blame("Pod", own);
     }
-    // Nobody asks for inodes or tasks.
-    let of_amount = victim.containers.iter().filter(|_| !is_counted);
-    of_amount.filter(|c| c.used > c.requested.value_ceil()).for_each(|c| blame("Container", c));
+    offenders(signal, victim).for_each(|c| blame("Container", c));
     out
+}
+
+/// The containers that use more than they asked for.
+fn offenders(signal: Signal, victim: &Candidate) -> impl Iterator<Item = &Share> {
+    let of_amount = victim.containers.iter().filter(move |_| !signal.is_counted());
+    of_amount.filter(|c| c.used > c.requested.value_ceil())
+}
+
+/// What the event of it tells programs.
+pub(crate) fn notes(signal: Signal, victim: &Candidate) -> BTreeMap<String, String> {
+    let used = |share: &Share| Quantity::from_bytes(share.used).to_string();
+    let names: Vec<&str> = offenders(signal, victim).map(|c| c.name.as_str()).collect();
+    let usage: Vec<String> = offenders(signal, victim).map(used).collect();
+    let mut notes = vec![
+        ("offending_containers", names.join(",")),
+        ("offending_containers_usage", usage.join(",")),
+        ("starved_resource", signal.resource().to_owned()),
+    ];
+    if let Some(own) = &victim.own {
+        notes.extend([("offending_pod", own.name.clone()), ("offending_pod_usage", used(own))]);
+    }
+    notes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]
@@ -383,9 +422,16 @@ mod tests {
                 Threshold { signal: Signal::Disk, value: Amount::Percent(10.0), grace: Duration::ZERO },
             ]
         );
-        for bad in ["memory.available", "cpu.available<1", "nodefs.available<x", "nodefs.available<101%"] {
+        for bad in [
+            "memory.available",
+            "cpu.available<1",
+            "nodefs.available<x",
+            "nodefs.available<101%",
+            "pid.available<0",
+        ] {
             assert!(parse_thresholds(bad).is_err(), "{bad}");
         }
+        assert!(parse_thresholds("memory.available<0%,imagefs.inodesFree<100%").unwrap().is_empty());
         assert!(parse_thresholds("").unwrap().is_empty());
     }
 
@@ -508,8 +554,12 @@ mod tests {
             words(&crossed, &victim),
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 20Mi. Container c was using 400Mi, request is 0, has larger consumption of memory. Container e was using 9Mi, request is 1M, has larger consumption of memory. "
         );
+        let told = |signal, victim: &Candidate| notes(signal, victim).into_values().collect::<Vec<_>>();
+        assert_eq!(told(Signal::Memory, &victim), ["c,e", "400Mi,9Mi", "memory"]);
+        assert_eq!(told(Signal::ImageInodes, &victim), ["", "", "inodes"]);
         victim.own = Some(share("p", 1 << 20, "2Mi"));
         victim.containers.truncate(1);
+        assert_eq!(told(Signal::Memory, &victim), ["c", "400Mi", "p", "1Mi", "memory"]);
         assert_eq!(
             words(&crossed, &victim),
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 20Mi. Pod p was using 1Mi, request is 2Mi, has larger consumption of memory. Container c was using 400Mi, request is 0, has larger consumption of memory. "

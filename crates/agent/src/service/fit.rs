@@ -26,12 +26,13 @@ impl Agent {
 
     /// Ends a pod for the sake of the machine.
     fn evict(&self, victim: Victim) {
-        let Victim { uid, message, cause, grace } = victim;
+        let Victim { uid, message, notes, cause, grace } = victim;
         let uid = uid.as_str();
         tracing::warn!(%uid, %message, "evicting a pod");
         let live = self.shared.live.lock().get(uid).map(|l| l.pod.clone());
         if let Some(pod) = live {
-            self.shared.recorder.record(&pod, None, Kind::Warning, plan::EVICTED, message.as_str());
+            let recorder = &self.shared.recorder;
+            recorder.record_noted(&pod, Kind::Warning, plan::EVICTED, message.as_str(), notes);
         }
         let Some(nudge) = self.nudge_of(uid) else { return };
         let condition = (cause == Cause::Others).then(|| message.clone());
