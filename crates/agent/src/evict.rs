@@ -348,8 +348,9 @@ fn disk_use(shared: &Shared, live: &LivePod) -> Used {
 /// The pod that has to go, and what it is told.
 async fn find_victim(shared: &Arc<Shared>, crossed: &Crossed) -> Option<Victim> {
     let signal = crossed.threshold.signal;
-    let pods: Vec<LivePod> =
-        shared.live.lock().values().filter(|l| l.connected && l.is_active).cloned().collect();
+    // Who is being deleted and takes its time is as good as any, and better than one that nobody wants gone.
+    let may_go = |l: &&LivePod| l.connected && (l.is_active || l.is_deleted);
+    let pods: Vec<LivePod> = shared.live.lock().values().filter(may_go).cloned().collect();
     let keep = Arc::clone(shared);
     let measured =
         tokio::task::spawn_blocking(move || pods.iter().map(|p| candidate(&keep, p, signal)).collect());

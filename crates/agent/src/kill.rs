@@ -106,6 +106,17 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Shortens the time that is left to all containers that are being ended.
+    pub(crate) fn hurry(&mut self, grace: Duration) {
+        let running = self.observed.containers.iter().filter(|(_, seen)| seen.is_running() && seen.killing);
+        let names: Vec<String> = running.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.kill(&name, grace, Turn::AfterOthers, "");
+        }
+    }
+}
+
 impl Pursuit {
     async fn run(mut self) {
         let begun = self.shared.now();

@@ -87,6 +87,8 @@ pub(crate) struct LivePod {
     pub(crate) started_at: Time,
     /// Nobody has decided that it ends.
     pub(crate) is_active: bool,
+    /// It is being deleted, and may take its time.
+    pub(crate) is_deleted: bool,
     /// None on the node's network.
     pub(crate) netns: Option<PathBuf>,
     /// Whether it has a network at all by now.

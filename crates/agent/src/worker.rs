@@ -265,6 +265,8 @@ impl Worker {
             Nudge::Disrupt { reason, message, condition, grace } => {
                 if self.observed.doom.is_none() {
                     self.observed.doom = Some(Doom::Disrupted { reason, message, condition, grace });
+                } else if let Some(grace) = grace {
+                    self.hurry(grace);
                 }
             }
             Nudge::Pulled { wanted_by, image, outcome } => self.pulled(&wanted_by, &image, *outcome),
@@ -575,6 +577,7 @@ impl Worker {
             status: self.said.clone(),
             started_at: self.observed.started_at,
             is_active: self.observed.doom.is_none(),
+            is_deleted: self.observed.doom == Some(Doom::Deleted),
             netns: self.netns.clone(),
             connected: matches!(self.observed.sandbox, Sandbox::Ready { .. }),
             containers: pod::containers(&self.pod)

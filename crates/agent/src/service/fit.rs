@@ -15,7 +15,7 @@ impl Agent {
             ticks.tick().await;
             let verdict = self.keeper.tick(&self.shared).await;
             if verdict.changed {
-                self.report.lock().conditions = self.keeper.conditions();
+                self.report.lock().conditions = self.conditions();
                 self.report_changed.notify_one();
             }
             for victim in verdict.victims {

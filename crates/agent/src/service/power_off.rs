@@ -25,18 +25,26 @@ impl Agent {
         tracing::warn!(seconds = grace.as_secs(), "this machine goes down: pods are ended");
         let (recorder, node) = (&self.shared.recorder, &self.shared.options.name);
         recorder.record_node(node, Kind::Normal, "Shutdown", "Shutdown manager detected shutdown event");
-        let condition = NodeCondition {
-            kind: "Ready".to_owned(),
-            status: "False".to_owned(),
-            reason: "KubeletNotReady".to_owned(),
-            message: "node is shutting down".to_owned(),
-        };
-        self.report.lock().conditions.push(condition);
+        self.report.lock().conditions = self.conditions();
         self.report_changed.notify_one();
         let critical = grace.mul_f64(CRITICAL_SHARE);
         self.end_all(|priority| priority < CRITICAL_PRIORITY, grace - critical).await;
         self.end_all(|priority| priority >= CRITICAL_PRIORITY, critical).await;
         tokio::time::sleep(FAREWELL).await;
+    }
+
+    /// The node's conditions, with its readiness where that is over.
+    pub(super) fn conditions(&self) -> Vec<NodeCondition> {
+        let mut all = self.keeper.conditions();
+        if self.goes_down.load(Ordering::SeqCst) {
+            all.push(NodeCondition {
+                kind: "Ready".to_owned(),
+                status: "False".to_owned(),
+                reason: "KubeletNotReady".to_owned(),
+                message: "node is shutting down".to_owned(),
+            });
+        }
+        all
     }
 
     /// Ends all pods of these priorities, also those of which nothing was made yet, each within what there is of time.

@@ -217,6 +217,8 @@ fn start(leader: &Leader, machine: &Arc<Scripted>, dir: &std::path::Path) -> Can
 }
 
 fn start_with(leader: &Leader, machine: &Arc<Scripted>, mut options: Options) -> CancellationToken {
+    // Whatever the machine is short of on which the tests run.
+    options.eviction_hard.clear();
     options.masters = vec![leader.address.clone()];
     options.ca_pem.clone_from(&leader.ca);
     options.cert_pem.clone_from(&leader.node.cert_pem);
@@ -533,10 +535,15 @@ async fn a_machine_that_goes_down_ends_its_pods_in_its_time_and_takes_no_more() 
     session.pod(&named("stays", json!({"terminationGracePeriodSeconds": 600}))).await;
     session.hear_phase("Running").await;
     power_off.cancel();
-    let is_told = |p: &Packet<Up>| {
-        matches!(&p.head, Up::Event { occurrence } if occurrence.reason == "Shutdown").then_some(())
+    let is_unready = |p: &Packet<Up>| match &p.head {
+        Up::Node { report } => report
+            .conditions
+            .iter()
+            .any(|c| c.kind == "Ready" && c.message == "node is shutting down")
+            .then_some(()),
+        _ => None,
     };
-    session.hear(is_told).await;
+    session.hear(is_unready).await;
     session.pod(&named("late", json!({}))).await;
     let (ends, _) = hear_ends(&mut session, ["stays", "late"]).await;
     let said = |name: &str| {

@@ -788,3 +788,19 @@ async fn that_a_pod_is_here_is_told_before_its_surroundings_are_made() {
     world.until("anything", |w| w.said.is_some()).await;
     assert_eq!(ready(&world).as_deref(), Some("True"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_takes_its_time_to_be_deleted_is_hurried_where_the_machine_cannot_wait() {
+    let p = one(json!({"name": "c", "image": "img"}));
+    let mut world = World::new(p.clone());
+    world.machine.stubborn.lock().insert("c".to_owned());
+    world.until_said("Running running 0 ready").await;
+    let begun = Instant::now();
+    world.delete(p, 600).await;
+    world.until("the signal", |w| w.log().contains("signal c 15")).await;
+    let (reason, message) = ("Evicted".to_owned(), "low".to_owned());
+    let grace = Some(Duration::from_secs(1));
+    world.nudge.send(Nudge::Disrupt { reason, message, condition: None, grace }).await.unwrap();
+    world.until("stopped", |w| w.stopped).await;
+    assert!((1..5).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
