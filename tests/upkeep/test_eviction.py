@@ -10,7 +10,7 @@ import pytest
 from conftest import Cluster, until
 
 DISK_MIB = 400
-FLAGS = ["--eviction-hard", "memory.available<128Mi,nodefs.available<25%", "--pressure-hold", "4",
+FLAGS = ["--eviction-hard", "memory.available<128Mi,nodefs.available<25%", "--pressure-hold", "10",
          "--image-gc-high-percent", "100"]
 
 
@@ -62,6 +62,9 @@ def check_evicted(c, name, resource):
     assert s["message"].startswith(f"The node was low on resource: {resource}. Threshold quantity: "), s["message"]
     told = lambda: c.kubectl("get", "events", "--field-selector", f"involvedObject.name={name},reason=Evicted", "-o", "jsonpath={.items[*].message}")
     until(lambda: f"low on resource: {resource}" in told(), what="the event of it")
+    noted = c.kubectl("get", "events", "--field-selector", f"involvedObject.name={name},reason=Evicted", "-o",
+                      "jsonpath={.items[0].metadata.annotations.starved_resource}")
+    assert noted == resource, noted
     disruption = [x for x in s["conditions"] if x["type"] == "DisruptionTarget"]
     assert disruption and disruption[0]["reason"] == "TerminationByKubelet", s["conditions"]
 
@@ -76,6 +79,11 @@ def test_memory_pressure_takes_who_asked_for_nothing_and_spares_the_rest(small):
     # A SIGTERM is ignored: eviction does not wait for the pod's own grace period.
     c.apply(pod("greedy", "trap '' TERM; dd if=/dev/zero of=/hoard/x bs=1M count=430; while true; do sleep 1; done", volumes=[hoard]))
     until(lambda: condition(c, "MemoryPressure") == "True", seconds=40, what="memory pressure")
+    # While it lasts, whoever asks for nothing is not taken, even where somebody sends them past the scheduler.
+    node = c.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    c.apply(pod("sent", "sleep 3600", nodeName=node))
+    refused = until(lambda: (s := status(c, "sent")).get("phase") == "Failed" and s, what="the refusal")
+    assert (refused["reason"], refused["message"]) == ("Evicted", "Pod was rejected: The node had condition: [MemoryPressure]. ")
     until(lambda: "node.kubernetes.io/memory-pressure" in c.kubectl("get", "nodes", "-o", "jsonpath={.items[0].spec.taints[*].key}"),
           what="the taint")
     check_evicted(c, "greedy", "memory")
@@ -85,7 +93,7 @@ def test_memory_pressure_takes_who_asked_for_nothing_and_spares_the_rest(small):
     # Once it is over pods that asked for nothing are welcome again.
     c.apply(pod("next", "sleep 3600"))
     c.kubectl("wait", "--for=condition=Ready", "pod/next", "--timeout=40s")
-    c.kubectl("delete", "pod", "guaranteed", "modest", "next", "greedy", "--grace-period=1")
+    c.kubectl("delete", "pod", "guaranteed", "modest", "next", "greedy", "sent", "--grace-period=1")
 
 
 def test_a_full_disk_takes_who_filled_it(small):

@@ -63,14 +63,16 @@ def test_the_node_answers_through_the_api_server(cluster, namespace):
     assert f'container_memory_working_set_bytes{{container="c",namespace="{namespace}",pod="seen"}}' in resource
     assert "node_cpu_usage_seconds_total " in resource
     mine = next(p for p in summary["pods"] if p["podRef"]["name"] == "seen")
-    assert {"cpu", "memory", "swap", "network", "volume", "ephemeral-storage"} <= mine.keys(), mine
+    assert {"cpu", "memory", "swap", "io", "network", "volume", "ephemeral-storage"} <= mine.keys(), mine
+    assert mine["process_stats"]["process_count"] == 1 and mine["cpu"]["psi"].keys() == {"full", "some"}
     assert mine["network"]["name"] == "eth0" and [v["name"].startswith("kube-api-access-") for v in mine["volume"]] == [True]
     assert {"rootfs", "logs", "swap"} <= mine["containers"][0].keys() and mine["containers"][0]["logs"]["inodesUsed"] >= 1
     assert summary["node"]["systemContainers"][0]["name"] == "pods" and summary["node"]["network"]["interfaces"]
     figures = read("metrics/cadvisor")
     assert 'container_cpu_usage_seconds_total{container="c",cpu="total",id="/' in figures
     for family in ("container_network_receive_bytes_total", "container_spec_memory_limit_bytes", "container_start_time_seconds",
-                   "container_last_seen", "machine_memory_bytes", "cadvisor_version_info"):
+                   "container_last_seen", "container_processes", "container_threads", "container_threads_max", "machine_memory_bytes",
+                   "cadvisor_version_info"):
         assert f"\n{family}{{" in figures or figures.startswith(f"{family}{{"), family
     for family in ("container_swap_usage_bytes", "node_swap_usage_bytes", "pod_swap_usage_bytes"):
         assert f"# HELP {family} [ALPHA] " in read("metrics/resource"), family
@@ -79,8 +81,8 @@ def test_the_node_answers_through_the_api_server(cluster, namespace):
     assert read("statusz").startswith("\nkubelet statusz\nWarning: ") and "\nmax-pods 110\n" in read("flagz")
     running = json.loads(read("runningpods/"))
     mine = [p for p in running["items"] if p["metadata"]["namespace"] == namespace]
-    assert (running["kind"], mine[0]["spec"]["containers"]) == (
-        "PodList", [{"name": "c", "image": pod("x")["spec"]["containers"][0]["image"], "resources": {}}])
+    digest = json.loads(cluster.kubectl("get", "pod", "seen", "-n", namespace, "-o", "json"))["status"]["containerStatuses"][0]["imageID"]
+    assert (running["kind"], mine[0]["spec"]["containers"]) == ("PodList", [{"name": "c", "image": digest, "resources": {}}])
     assert "\nprocess_start_time_seconds " in read("metrics/probes")
     assert read("healthz") == "ok"
     slis = read("metrics/slis")

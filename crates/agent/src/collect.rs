@@ -30,11 +30,42 @@ pub(crate) struct Bounds {
     pub(crate) low: u8,
 }
 
-/// Bytes that must go; none while the disk is not too full.
+/// How full a disk is, in whole percent, a part of one counted as one.
+pub(crate) fn percent_used(total: u64, available: u64) -> u8 {
+    let free = u128::from(available.min(total)) * 100 / u128::from(total.max(1));
+    100 - u8::try_from(free).unwrap_or(100)
+}
+
+/// Bytes that must go; none while the disk is not too full, and none ever where it may be entirely.
 pub(crate) fn excess(total: u64, available: u64, bounds: Bounds) -> Option<u64> {
-    let used = total.saturating_sub(available);
-    let at = |percent: u8| u64::try_from(u128::from(total) * u128::from(percent) / 100).unwrap_or(u64::MAX);
-    (total > 0 && used > at(bounds.high)).then(|| used - at(bounds.low).min(used))
+    let is_too_full = total > 0 && bounds.high < 100 && percent_used(total, available) >= bounds.high;
+    let wanted = u128::from(total) * u128::from(100 - bounds.low.min(100)) / 100;
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+    is_too_full.then(|| wanted.saturating_sub(available)).filter(|bytes| *bytes > 0)
+}
+
+/// What the node is told when too little could be freed, in a kubelet's words.
+pub(crate) fn insufficient(total: u64, available: u64, freed: u64) -> String {
+    let percent = percent_used(total, available);
+    format!(
+        "Insufficient free disk space on the node's image filesystem ({percent}% of {} used). Failed to free sufficient space by \
+         deleting unused images (freed {freed} bytes). Investigate disk usage, as it could be used by active images, logs, \
+         volumes, or other data.",
+        show_size(total)
+    )
+}
+
+fn show_size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes as f64 / 1024.0;
+    if size < 1.0 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < units.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+    format!("{size:.1} {}", units[unit])
 }
 
 #[derive(Clone, Copy)]
@@ -107,10 +138,25 @@ mod tests {
     #[test]
     fn nothing_goes_while_there_is_room() {
         let bounds = Bounds { high: 85, low: 80 };
-        for (available, want) in [(200, None), (150, None), (149, Some(51)), (0, Some(200))] {
+        for (available, want) in [(200, None), (160, None), (159, Some(41)), (149, Some(51)), (0, Some(200))]
+        {
             assert_eq!(excess(1_000, available, bounds), want, "{available}");
         }
         assert_eq!(excess(0, 0, bounds), None);
+        assert_eq!(excess(1_000, 0, Bounds { high: 100, low: 80 }), None);
+    }
+
+    #[test]
+    fn what_could_not_be_freed_is_told_in_a_kubelets_words() {
+        let words = insufficient(40 << 30, 2 << 30, 7);
+        assert!(words.starts_with(
+            "Insufficient free disk space on the node's image filesystem (95% of 40.0 GiB used). "
+        ));
+        assert!(
+            words.contains("by deleting unused images (freed 7 bytes). Investigate disk usage"),
+            "{words}"
+        );
+        assert_eq!([1_023, 1_536, 5 << 50].map(show_size), ["1023 B", "1.5 KiB", "5120.0 TiB"]);
     }
 
     #[test]

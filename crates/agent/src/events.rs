@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use stoa_units::{Clock, Time};
 use stoa_wire::{Occurrence, PodRef};
@@ -26,7 +26,8 @@ pub(crate) enum Kind {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    pod: PodRef,
+    /// None where it is about the node.
+    pod: Option<PodRef>,
     field_path: String,
     kind: Kind,
     reason: Cow<'static, str>,
@@ -69,37 +70,23 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         let field_path = container.map_or(String::new(), |c| c.path());
-        let key = Key { pod: pod.clone(), field_path, kind, reason: reason.into(), message: message.into() };
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        if !take_token(&mut state.tokens, &pod.uid, now) {
-            return;
-        }
-        if state.seen.len() >= OCCURRENCES_MAX && !state.seen.contains_key(&key) {
-            let oldest = state.seen.iter().min_by_key(|(_, c)| c.last).map(|(k, _)| k.clone());
-            oldest.and_then(|k| state.seen.remove(&k));
-        }
-        let counted = state.seen.entry(key.clone()).or_insert_with(|| {
-            let nanos = now.0.as_nanosecond() as u64;
-            let salt = uuid::Uuid::new_v4().as_u128() as u16;
-            Counted { count: 0, first: now, last: now, name: format!("{}.{nanos:x}{salt:04x}", pod.name) }
-        });
-        counted.count += 1;
-        counted.last = now;
-        let occurrence = Occurrence {
-            pod: Some(key.pod),
-            field_path: key.field_path,
-            kind: if kind == Kind::Normal { "Normal" } else { "Warning" }.to_owned(),
-            reason: key.reason.clone().into_owned(),
-            message: key.message,
-            count: counted.count,
-            first: counted.first.to_rfc3339_seconds(),
-            last: counted.last.to_rfc3339_seconds(),
-            name: counted.name.clone(),
-        };
-        drop(state);
-        tracing::debug!(pod = %pod.name, reason = %occurrence.reason, message = %occurrence.message, "event");
-        let _ = self.out.try_send(occurrence);
+        let (reason, message) = (reason.into(), message.into());
+        let key = Key { pod: Some(pod.clone()), field_path, kind, reason, message };
+        self.put(key, &pod.name, BTreeMap::new());
+    }
+
+    /// Records that something happened to a pod, with notes for programs.
+    pub(crate) fn record_noted(
+        &self,
+        pod: &PodRef,
+        kind: Kind,
+        reason: &'static str,
+        message: impl Into<String>,
+        notes: BTreeMap<String, String>,
+    ) {
+        let (reason, message) = (reason.into(), message.into());
+        let key = Key { pod: Some(pod.clone()), field_path: String::new(), kind, reason, message };
+        self.put(key, &pod.name, notes);
     }
 
     /// Records that something happened to the node itself.
@@ -110,26 +97,51 @@ impl Recorder {
         reason: &'static str,
         message: impl Into<String>,
     ) {
+        let (reason, message) = (reason.into(), message.into());
+        let key = Key { pod: None, field_path: String::new(), kind, reason, message };
+        self.put(key, node, BTreeMap::new());
+    }
+
+    fn put(&self, key: Key, whose: &str, annotations: BTreeMap<String, String>) {
         let now = self.clock.now();
-        let (nanos, salt) = (now.0.as_nanosecond() as u64, uuid::Uuid::new_v4().as_u128() as u16);
+        let mut state = self.state.lock();
+        // The node itself has no uid among those of pods.
+        let uid = key.pod.as_ref().map_or("", |pod| pod.uid.as_str());
+        if !take_token(&mut state.tokens, uid, now) {
+            return;
+        }
+        if state.seen.len() >= OCCURRENCES_MAX && !state.seen.contains_key(&key) {
+            let oldest = state.seen.iter().min_by_key(|(_, c)| c.last).map(|(k, _)| k.clone());
+            oldest.and_then(|k| state.seen.remove(&k));
+        }
+        let counted = state.seen.entry(key.clone()).or_insert_with(|| {
+            let nanos = now.0.as_nanosecond() as u64;
+            let salt = uuid::Uuid::new_v4().as_u128() as u16;
+            Counted { count: 0, first: now, last: now, name: format!("{whose}.{nanos:x}{salt:04x}") }
+        });
+        counted.count += 1;
+        counted.last = now;
         let occurrence = Occurrence {
-            pod: None,
-            field_path: String::new(),
-            kind: if kind == Kind::Normal { "Normal" } else { "Warning" }.to_owned(),
-            reason: reason.to_owned(),
-            message: message.into(),
-            count: 1,
-            first: now.to_rfc3339_seconds(),
-            last: now.to_rfc3339_seconds(),
-            name: format!("{node}.{nanos:x}{salt:04x}"),
+            pod: key.pod,
+            field_path: key.field_path,
+            kind: if key.kind == Kind::Normal { "Normal" } else { "Warning" }.to_owned(),
+            reason: key.reason.into_owned(),
+            message: key.message,
+            count: counted.count,
+            first: counted.first.to_rfc3339_seconds(),
+            last: counted.last.to_rfc3339_seconds(),
+            name: counted.name.clone(),
+            annotations,
         };
+        drop(state);
+        tracing::debug!(%whose, reason = %occurrence.reason, message = %occurrence.message, "event");
         let _ = self.out.try_send(occurrence);
     }
 
     /// Forgets a pod.
     pub(crate) fn forget(&self, pod: &PodRef) {
         let mut state = self.state.lock();
-        state.seen.retain(|k, _| k.pod != *pod);
+        state.seen.retain(|k, _| k.pod.as_ref() != Some(pod));
         state.tokens.remove(&pod.uid);
     }
 }
@@ -177,5 +189,20 @@ mod tests {
         assert_eq!((got[0].count, got[24].count), (1, 25));
         assert_eq!(got[0].name, got[24].name);
         assert_eq!(got[0].field_path, "spec.containers{c}");
+    }
+
+    #[test]
+    fn what_happens_to_the_node_is_counted_too() {
+        let (tx, mut rx) = mpsc::channel(100);
+        let recorder = Recorder::new(Arc::new(ManualClock::new(Time::EPOCH)), tx);
+        for message in ["a", "b", "a"] {
+            recorder.record_node("n1", Kind::Warning, "EvictionThresholdMet", message);
+        }
+        recorder.forget(&PodRef { namespace: "n".into(), name: "p".into(), uid: "u".into() });
+        recorder.record_node("n1", Kind::Warning, "EvictionThresholdMet", "a");
+        let got: Vec<Occurrence> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
+        assert_eq!(got.iter().map(|o| o.count).collect::<Vec<_>>(), [1, 1, 2, 3]);
+        assert!(got[0].name == got[3].name && got[0].name != got[1].name);
+        assert!(got.iter().all(|o| o.pod.is_none() && o.name.starts_with("n1.")));
     }
 }

@@ -1,16 +1,19 @@
 //! Keeps the machine out of want: measures it, says what it is short of, collects images, and at last evicts pods, one at a
 //! time, so that each loss is felt before the next.
 
-use crate::collect::{Bounds, Collector, excess, unneeded};
+use crate::collect::{Bounds, Collector, excess, insufficient, unneeded};
 use crate::events::Kind;
+use crate::limits;
 use crate::machine::Machine;
 use crate::node;
-use crate::pressure::{self, Candidate, Conditions, Crossed, Signal, Since, Threshold};
+use crate::pod::{self, Part};
+use crate::pressure::{self, Candidate, Conditions, Crossed, Share, Signal, Since, Threshold};
 use crate::shared::{LivePod, Shared};
 use crate::stats::{read_disk, read_machine};
 use crate::storage_limit::{self, Used};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +28,16 @@ const SAMPLE_EVERY: u64 = 5;
 const LOAD_EVERY: u64 = 3;
 /// How often the disk's images are looked at, in measures.
 const COLLECT_EVERY: u64 = 15;
+/// How often it is told that collecting them is not enough.
+const INSUFFICIENT_EVERY: Duration = Duration::from_secs(300);
 /// Files that are counted to say how much of the disk a pod uses.
 const FILES_MAX: usize = 200_000;
 /// How long a pod has whose end the machine cannot wait for.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long an evicted pod's memory may take to come back before another one is looked for.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How often it is told that the machine tries to help itself.
+const ATTEMPTS_EVERY: Duration = Duration::from_secs(10);
 
 /// What a measure led to.
 #[derive(Debug, Default, PartialEq)]
@@ -47,8 +54,19 @@ pub(crate) struct Victim {
     pub(crate) uid: String,
     /// What it is told.
     pub(crate) message: String,
+    /// What programs are told besides.
+    pub(crate) notes: BTreeMap<String, String>,
+    /// Whether it goes for the good of others, or for what it did itself.
+    pub(crate) cause: Cause,
     /// How long it may take to end.
     pub(crate) grace: Duration,
+}
+
+/// For whose good a pod goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Others,
+    ItsOwn,
 }
 
 /// See the module.
@@ -63,6 +81,8 @@ struct State {
     since: Since,
     shown: Vec<NodeCondition>,
     settle_until: Option<Time>,
+    attempt_told: Option<Time>,
+    insufficient_told: Option<Time>,
     collector: Collector,
     /// The disk has no size, and that was said.
     is_sizeless: bool,
@@ -75,6 +95,20 @@ impl State {
         self.is_sizeless = total == 0;
         is_new.then_some("invalid capacity 0 on image filesystem")
     }
+
+    /// Whether another attempt to help itself is told.
+    fn note_attempt(&mut self, now: Time) -> bool {
+        note(&mut self.attempt_told, ATTEMPTS_EVERY, now)
+    }
+}
+
+/// Whether something is told again that was told `last`.
+fn note(last: &mut Option<Time>, every: Duration, now: Time) -> bool {
+    let is_told = last.is_none_or(|at| now.since(at) >= every);
+    if is_told {
+        *last = Some(now);
+    }
+    is_told
 }
 
 impl Keeper {
@@ -115,28 +149,28 @@ impl Keeper {
         let crossed = look(shared);
         let now = shared.now();
         let hold = shared.options.pressure_hold;
-        let (changed, fresh, settled, due) = {
+        let (changed, settled, due) = {
             let mut state = self.state.lock();
             state.conditions.note(&crossed, now);
             let shown = state.conditions.render(now, hold);
             let changed = shown != state.shown;
-            let fresh = changed
-                && shown.iter().zip(&state.shown).any(|(a, b)| a.status == "True" && b.status != "True");
             state.shown = shown;
             let due = state.since.due(&crossed, now);
-            (changed, fresh, state.settle_until.is_none_or(|at| at <= now), due)
+            (changed, state.settle_until.is_none_or(|at| at <= now), due)
         };
         let mut victims = if ticks % SAMPLE_EVERY == 1 { over_limits(shared).await } else { Vec::new() };
-        let Some(worst) = crossed.first().copied() else { return Verdict { victims, changed } };
-        if fresh {
-            let message = format!("Attempting to reclaim {}", resource(worst.threshold.signal));
-            shared.recorder.record_node(&shared.options.name, Kind::Warning, "EvictionThresholdMet", message);
-        }
         let Some(worst) = due.first().copied().filter(|_| settled) else {
             return Verdict { victims, changed };
         };
+        if self.state.lock().note_attempt(now) {
+            let message = format!("Attempting to reclaim {}", worst.threshold.signal.resource());
+            shared.recorder.record_node(&shared.options.name, Kind::Warning, "EvictionThresholdMet", message);
+        }
         // Images first: nobody misses what a registry can give again.
-        if matches!(worst.threshold.signal, Signal::Disk | Signal::ImageDisk | Signal::Inodes) {
+        if matches!(
+            worst.threshold.signal,
+            Signal::Disk | Signal::ImageDisk | Signal::Inodes | Signal::ImageInodes
+        ) {
             self.collect(shared, Some(worst.wanted.saturating_sub(worst.left))).await;
             if !look(shared).iter().any(|c| c.threshold.signal == worst.threshold.signal) {
                 return Verdict { victims, changed };
@@ -162,6 +196,7 @@ impl Keeper {
             shared.recorder.record_node(&options.name, Kind::Warning, "InvalidDiskCapacity", message);
         }
         let bounds = Bounds { high: options.image_gc_high_percent, low: options.image_gc_low_percent };
+        let is_urgent = bytes.is_some();
         let bytes = bytes.or_else(|| excess(disk.total, disk.available, bounds));
         let chosen = {
             let mut state = self.state.lock();
@@ -178,6 +213,11 @@ impl Keeper {
             if read_disk(&options.data_dir).available.saturating_sub(before) >= bytes {
                 return;
             }
+        }
+        if !is_urgent && note(&mut self.state.lock().insufficient_told, INSUFFICIENT_EVERY, now) {
+            let freed = read_disk(&options.data_dir).available.saturating_sub(before);
+            let message = insufficient(disk.total, disk.available, freed);
+            shared.recorder.record_node(&options.name, Kind::Warning, "FreeDiskSpaceFailed", message);
         }
     }
 }
@@ -206,17 +246,14 @@ fn lent_to(shared: &Shared, message: &str) -> Vec<Victim> {
         let is_said = notes.is_some_and(|a| a.contains_key(node::REVOCABLE_ANNOTATION));
         l.is_active && (is_said || shared.executors.is_lent(&l.pod.uid))
     };
-    let one = |l: &LivePod| Victim { uid: l.pod.uid.clone(), message: message.to_owned(), grace: AT_ONCE };
+    let one = |l: &LivePod| Victim {
+        uid: l.pod.uid.clone(),
+        message: message.to_owned(),
+        notes: BTreeMap::new(),
+        cause: Cause::Others,
+        grace: AT_ONCE,
+    };
     live.values().filter(is_lent).map(one).collect()
-}
-
-fn resource(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Memory => "memory",
-        Signal::Disk | Signal::ImageDisk => "ephemeral-storage",
-        Signal::Inodes => "inodes",
-        Signal::Tasks => "pids",
-    }
 }
 
 fn look(shared: &Shared) -> Vec<Crossed> {
@@ -281,7 +318,8 @@ async fn over_limits(shared: &Arc<Shared>) -> Vec<Victim> {
     let look = move || {
         let over = |l: &LivePod| {
             let message = storage_limit::exceeded(&l.object, &disk_use(&keep, l))?;
-            Some(Victim { uid: l.pod.uid.clone(), message, grace: AT_ONCE })
+            let (uid, notes) = (l.pod.uid.clone(), BTreeMap::new());
+            Some(Victim { uid, message, notes, cause: Cause::ItsOwn, grace: AT_ONCE })
         };
         pods.iter().filter_map(over).collect()
     };
@@ -310,8 +348,9 @@ fn disk_use(shared: &Shared, live: &LivePod) -> Used {
 /// The pod that has to go, and what it is told.
 async fn find_victim(shared: &Arc<Shared>, crossed: &Crossed) -> Option<Victim> {
     let signal = crossed.threshold.signal;
-    let pods: Vec<LivePod> =
-        shared.live.lock().values().filter(|l| l.connected && l.is_active).cloned().collect();
+    // Who is being deleted and takes its time is as good as any, and better than one that nobody wants gone.
+    let may_go = |l: &&LivePod| l.connected && (l.is_active || l.is_deleted);
+    let pods: Vec<LivePod> = shared.live.lock().values().filter(may_go).cloned().collect();
     let keep = Arc::clone(shared);
     let measured =
         tokio::task::spawn_blocking(move || pods.iter().map(|p| candidate(&keep, p, signal)).collect());
@@ -320,53 +359,64 @@ async fn find_victim(shared: &Arc<Shared>, crossed: &Crossed) -> Option<Victim> 
     let message = pressure::words(crossed, &victim);
     let is_soft = !crossed.threshold.grace.is_zero();
     let grace = if is_soft { shared.options.eviction_max_pod_grace.max(AT_ONCE) } else { AT_ONCE };
-    Some(Victim { uid: victim.uid, message, grace })
+    let notes = pressure::notes(signal, &victim);
+    Some(Victim { uid: victim.uid, message, notes, cause: Cause::Others, grace })
 }
 
 fn candidate(shared: &Shared, live: &LivePod, signal: Signal) -> Candidate {
     let machine: &dyn Machine = &*shared.machine;
-    let spec = live.object.spec.as_ref();
-    let asked = |container: &str, what: &str| {
-        let found =
-            crate::pod::find(&live.object, container)?.1.resources.as_ref()?.requests.as_ref()?.get(what)?;
-        Quantity::parse(&found.0).ok().map(|q| q.value_ceil())
+    let pod = &*live.object;
+    let resource = signal.resource();
+    let asked = |r: Option<&ResourceRequirements>| {
+        let text = r?.requests.as_ref()?.get(resource)?;
+        Quantity::parse(&text.0).ok()
     };
     let mut out = Candidate {
         uid: live.pod.uid.clone(),
-        priority: spec.and_then(|s| s.priority).unwrap_or(0),
+        priority: pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0),
         ..Candidate::default()
     };
-    let annotations = live.object.metadata.annotations.as_ref();
+    let annotations = pod.metadata.annotations.as_ref();
     if annotations.is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
         out.priority = pressure::CRITICAL_PRIORITY;
     }
     for (name, container) in &live.containers {
         let Some(id) = container.running.as_deref() else { continue };
-        let (used, requested) = match signal {
-            Signal::Memory => (
-                machine.stats(id).map_or(0, |s| s.memory_working_set_bytes),
-                asked(name, "memory").unwrap_or(0),
-            ),
-            Signal::Tasks => (machine.stats(id).map_or(0, |s| s.pids), 0),
-            Signal::Disk | Signal::ImageDisk | Signal::Inodes => {
+        let used = match signal {
+            Signal::Memory => machine.stats(id).map_or(0, |s| s.memory_working_set_bytes),
+            Signal::Tasks => machine.stats(id).map_or(0, |s| s.pids),
+            Signal::Disk | Signal::ImageDisk | Signal::Inodes | Signal::ImageInodes => {
                 let dirs = [machine.upper_dir(id), Some(shared.logs_of(&live.pod).join(name))];
                 let (bytes, files) =
                     dirs.iter().flatten().map(|d| usage(d)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-                match signal {
-                    Signal::Inodes => (files, 0),
-                    _ => (bytes, asked(name, "ephemeral-storage").unwrap_or(0)),
-                }
+                if signal.is_counted() { files } else { bytes }
             }
         };
-        out.containers.push((name.clone(), used, requested));
         out.used += used;
-        out.requested += requested;
+        // One that came to look at the others can ask for nothing, and is not blamed for that.
+        if let Some((_, spec)) = pod::find(pod, name).filter(|(part, _)| *part != Part::Ephemeral) {
+            let requested = asked(spec.resources.as_ref()).unwrap_or(Quantity::from_value(0));
+            out.containers.push(Share { name: name.clone(), used, requested });
+        }
     }
-    if matches!(signal, Signal::Disk | Signal::ImageDisk | Signal::Inodes)
-        && let Ok(dir) = shared.volumes.pod_dir(&live.pod.uid)
-    {
-        let (bytes, files) = usage(&dir.join("volumes"));
-        out.used += if signal == Signal::Inodes { files } else { bytes };
+    match signal {
+        Signal::Memory => {
+            // Also what no container of it is charged for any more.
+            out.used = machine.pod_stats(&live.pod.uid).map_or(out.used, |s| s.memory_working_set_bytes);
+            out.requested = limits::claim(pod).1;
+            let own = asked(pod.spec.as_ref().and_then(|s| s.resources.as_ref()));
+            out.own = own.map(|requested| Share { name: live.pod.name.clone(), used: out.used, requested });
+        }
+        Signal::Tasks => {}
+        Signal::Disk | Signal::ImageDisk | Signal::Inodes | Signal::ImageInodes => {
+            if let Ok(dir) = shared.volumes.pod_dir(&live.pod.uid) {
+                let (bytes, files) = usage(&dir.join("volumes"));
+                out.used += if signal.is_counted() { files } else { bytes };
+            }
+            if !signal.is_counted() {
+                out.requested = pod.spec.as_ref().map_or(0, |s| stoa_sched::requests(s).disk_bytes);
+            }
+        }
     }
     out
 }
@@ -402,5 +452,13 @@ mod tests {
         let mut state = State::default();
         let said: Vec<bool> = [1, 0, 0, 7, 0].map(|total| state.note_size(total).is_some()).into();
         assert_eq!(said, [false, true, false, false, true]);
+    }
+
+    #[test]
+    fn attempts_are_told_ten_seconds_apart() {
+        let mut state = State::default();
+        let told =
+            [0, 2, 9, 10, 12, 25].map(|s| state.note_attempt(Time::EPOCH.plus(Duration::from_secs(s))));
+        assert_eq!(told, [true, false, false, true, false, true]);
     }
 }

@@ -136,7 +136,10 @@ impl Worker {
         self.pulls.flights.remove(&want.key);
         let present = match self.shared.machine.image(reference).await {
             Ok(present) => present,
-            Err(message) => {
+            Err(error) => {
+                // A kubelet names there what it did not get.
+                let message = format!("Failed to inspect image \"\": {error}");
+                self.say(want, Kind::Warning, "InspectFailed", message.clone());
                 self.say(want, Kind::Warning, "Failed", "Error: ImageInspectError".to_owned());
                 return Err((Refusal { reason: "ImageInspectError", message }, BACKOFF_FIRST));
             }

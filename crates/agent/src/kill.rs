@@ -1,10 +1,11 @@
-//! Ending one container: its preStop hook, the signal that asks, the grace period, SIGKILL to everything in it. A kill is
-//! over when the runtime reports the end, never before; until then it is repeated.
+//! Ending one container: its preStop hook, the wait for those that need it, the signal that asks, the grace period, SIGKILL
+//! to everything in it. A kill is over when the runtime reports the end, never before; until then it is repeated.
 
 use crate::container;
 use crate::events::Kind;
 use crate::hooks;
 use crate::machine::chain;
+use crate::plan::Turn;
 use crate::pod::{self, Part};
 use crate::shared::Shared;
 use crate::worker::{Nudge, RETRY_AFTER, Worker, place};
@@ -15,12 +16,13 @@ use stoa_units::Time;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-/// Even when its preStop hook has used all of its grace period up, a container gets this long to stop.
+/// Whatever its grace period is, and what its preStop hook and others took of it, a container gets this long to stop.
 const GRACE_MIN: Duration = Duration::from_secs(2);
 
 /// A kill under way. Dropping it stops the pursuit, not the container.
 pub(crate) struct Killing {
     deadline: watch::Sender<Time>,
+    turn: watch::Sender<Turn>,
     pursuit: AbortHandle,
 }
 
@@ -38,12 +40,14 @@ struct Pursuit {
     signal: i32,
     ips: Vec<String>,
     deadline: watch::Receiver<Time>,
+    turn: watch::Receiver<Turn>,
+    floor: Duration,
     nudge: mpsc::Sender<Nudge>,
 }
 
 impl Worker {
     /// Begins to end a container, or hurries a kill that is under way.
-    pub(crate) fn kill(&mut self, name: &str, grace: Duration, message: &str) {
+    pub(crate) fn kill(&mut self, name: &str, grace: Duration, turn: Turn, message: &str) {
         let Some(id) = self.observed.seen(name).and_then(|s| s.running_id().map(str::to_owned)) else {
             return;
         };
@@ -55,6 +59,14 @@ impl Worker {
                     *at = deadline;
                 }
                 sooner
+            });
+            // Whose turn has come does not wait again.
+            killing.turn.send_if_modified(|at| {
+                let has_come = turn == Turn::Now && *at != Turn::Now;
+                if has_come {
+                    *at = Turn::Now;
+                }
+                has_come
             });
             return;
         }
@@ -68,8 +80,10 @@ impl Worker {
         );
         self.observed.seen_mut(name).killing = true;
         let (tx, rx) = watch::channel(deadline);
+        let (turn, turns) = watch::channel(turn);
         let image_signal = self.stop_signals.get(name).map(String::as_str);
-        let signal = if crate::mesos::is_executor(&self.pod) {
+        let is_executor = crate::mesos::is_executor(&self.pod);
+        let signal = if is_executor {
             // It hears of its end on its stream, and would take a signal for a crash: this one is ignored by everybody.
             nix::sys::signal::Signal::SIGCONT as i32
         } else {
@@ -83,10 +97,23 @@ impl Worker {
             signal,
             ips: self.ips(),
             deadline: rx,
+            turn: turns,
+            floor: if is_executor { Duration::ZERO } else { GRACE_MIN },
             nudge: self.nudge.clone(),
         };
         let pursuit = tokio::spawn(pursuit.run()).abort_handle();
-        self.killing.insert(id, Killing { deadline: tx, pursuit });
+        self.killing.insert(id, Killing { deadline: tx, turn, pursuit });
+    }
+}
+
+impl Worker {
+    /// Shortens the time that is left to all containers that are being ended.
+    pub(crate) fn hurry(&mut self, grace: Duration) {
+        let running = self.observed.containers.iter().filter(|(_, seen)| seen.is_running() && seen.killing);
+        let names: Vec<String> = running.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.kill(&name, grace, Turn::AfterOthers, "");
+        }
     }
 }
 
@@ -110,16 +137,17 @@ impl Pursuit {
                 }
                 () = reached(&self.shared, &mut self.deadline) => {}
             }
-            // The hook's time is the container's; yet it must be able to hear the signal.
-            let floor = self.shared.now().plus(GRACE_MIN);
-            if self.shared.now().since(begun) > Duration::ZERO && *self.deadline.borrow() < floor {
-                self.ask().await;
-                tokio::time::sleep(GRACE_MIN).await;
-                return self.insist().await;
-            }
         }
+        tokio::select! {
+            // Where nobody can say any more that its turn has come, it has.
+            _ = self.turn.wait_for(|turn| *turn == Turn::Now) => {}
+            () = reached(&self.shared, &mut self.deadline) => {}
+        }
+        let floor = self.shared.now().plus(self.floor);
         self.ask().await;
         reached(&self.shared, &mut self.deadline).await;
+        // It must be able to hear the signal.
+        tokio::time::sleep(floor.since(self.shared.now())).await;
         self.insist().await;
     }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use stoa_image::Keyring;
 use stoa_runtime::{
-    AttachSession, Container, ContainerSpec, Error as RuntimeError, ExecSession, ExecSpec, Exit, Limits,
-    PodSpec, Started, Stats,
+    AttachSession, Container, ContainerSpec, DiskIo, Error as RuntimeError, ExecSession, ExecSpec, Exit,
+    Limits, PodSpec, Started, Stats,
 };
 use tokio::sync::broadcast;
 
@@ -124,6 +124,14 @@ pub trait Machine: Send + Sync {
     /// What a pod uses.
     fn pod_stats(&self, _uid: &str) -> Option<Stats> {
         None
+    }
+    /// What went between a container and disks.
+    fn disk_io(&self, _id: &str) -> Vec<DiskIo> {
+        Vec::new()
+    }
+    /// What went between a pod and disks.
+    fn pod_disk_io(&self, _uid: &str) -> Vec<DiskIo> {
+        Vec::new()
     }
     /// What all pods use together.
     fn all_stats(&self) -> Option<Stats> {

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use stoa_image::Keyring;
 use stoa_runtime::{
-    AttachSession, Container, ContainerSpec, Error as RuntimeError, ExecSession, ExecSpec, Exit, Limits,
-    PodSpec, Started, Stats,
+    AttachSession, Container, ContainerSpec, DiskIo, Error as RuntimeError, ExecSession, ExecSpec, Exit,
+    Limits, PodSpec, Started, Stats,
 };
 use tokio::sync::{OnceCell, broadcast};
 
@@ -294,6 +294,14 @@ impl Machine for Native {
 
     fn pod_stats(&self, uid: &str) -> Option<Stats> {
         self.runtime.pod_stats(uid).ok()
+    }
+
+    fn disk_io(&self, id: &str) -> Vec<DiskIo> {
+        self.runtime.disk_io(id)
+    }
+
+    fn pod_disk_io(&self, uid: &str) -> Vec<DiskIo> {
+        self.runtime.pod_disk_io(uid)
     }
 
     fn all_stats(&self) -> Option<Stats> {

@@ -109,13 +109,14 @@ fn pods(shared: &Shared) -> Value {
     list(items.collect())
 }
 
-/// The pods that have surroundings, with the containers that run: what a runtime knows of them, and no more.
+/// The pods that have surroundings, with the containers that run: what a runtime knows of them, and no more. It was given each
+/// image by its digest.
 fn running_pods(shared: &Shared) -> Value {
     let live = shared.live.lock();
     let items = live.values().filter(|l| l.connected).map(|l| {
         let running = l.containers.iter().filter(|(_, c)| c.running.is_some());
         let containers: Vec<Value> =
-            running.map(|(name, c)| json!({"name": name, "image": c.image, "resources": {}})).collect();
+            running.map(|(name, c)| json!({"name": name, "image": c.image_id, "resources": {}})).collect();
         let containers = if containers.is_empty() { Value::Null } else { containers.into() };
         json!({
             "metadata": {"name": l.pod.name, "namespace": l.pod.namespace, "uid": l.pod.uid},

@@ -275,9 +275,10 @@ pub(crate) enum Doom {
     Failed { reason: String, message: String },
     /// This node never took it: nothing of it was made, and there is no more to tell.
     Rejected { reason: String, message: String },
-    /// It has to go for the good of others: it fails with these words, and nobody counts it as its own failure. Where the
-    /// machine cannot wait for its own grace period, it has no longer than this.
-    Disrupted { reason: String, message: String, grace: Option<Duration> },
+    /// It has to go: it fails with these words, unless all of it ends well. Where that is for the good of others the condition
+    /// says so, and nobody counts it as its own failure. Where the machine cannot wait for its own grace period, it has no
+    /// longer than this.
+    Disrupted { reason: String, message: String, condition: Option<String>, grace: Option<Duration> },
 }
 
 /// Why wanted resources are not given.

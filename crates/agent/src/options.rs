@@ -12,8 +12,8 @@ use stoa_units::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 /// A kubelet's defaults; of tasks it wants nothing, which a fork bomb in many pods would make good use of.
-const EVICTION_HARD: &str =
-    "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,pid.available<5%";
+const EVICTION_HARD: &str = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,\
+                             imagefs.inodesFree<5%,pid.available<5%";
 
 /// What people call the runtime: by its own name, and by that of the one that everybody has.
 const RUNTIME_HANDLERS: [&str; 3] = ["native", "stoa", "runc"];

@@ -7,8 +7,6 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use std::time::Duration;
 use stoa_units::Time;
 
-/// A sidecar gets this long to stop, whatever the containers before it took.
-const GRACE_MIN: Duration = Duration::from_secs(2);
 /// A pod that sends itself back to its beginning does so no faster than this, whatever it does.
 const START_OVER_AFTER: Duration = Duration::from_secs(1);
 /// Why a pod goes when the machine is short of something.
@@ -23,14 +21,23 @@ pub(crate) enum Action {
     Start(String),
     /// Give running containers the resources that their spec now names.
     Resize,
-    /// Ask a container to stop, and kill it after this long. Said again, it shortens the time that is left.
-    Kill { container: String, grace: Duration },
+    /// Ask a container to stop, and kill it after this long. Said again, it shortens the time that is left, or says that its
+    /// turn has come.
+    Kill { container: String, grace: Duration, turn: Turn },
     /// Every container has ended; all begin again from the first.
     StartOver,
     /// End the whole pod with these words.
     Fail { reason: String, message: String },
     /// Take everything down.
     TearDown,
+}
+
+/// When a container that is ended hears of it. Its preStop hook does not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Now,
+    /// Once those have ended that need it, or its own time is over.
+    AfterOthers,
 }
 
 /// Actions, and when to look again if nothing happens before.
@@ -50,7 +57,7 @@ impl Plan {
 pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Time) -> Plan {
     let mut plan = Plan::default();
     if observed.doom.is_some() || is_finished(pod, observed) {
-        wind_down(pod, observed, now, &mut plan);
+        wind_down(pod, observed, &mut plan);
         return plan;
     }
     if let Some(deadline) = pod::deadline(pod, observed.started_at) {
@@ -133,7 +140,11 @@ fn causes<'a>(pod: &'a Pod, observed: &'a Observed) -> impl Iterator<Item = &'a 
 fn start_over(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
     let running = pod::containers(pod)
         .filter(|(part, c)| *part != Part::Ephemeral && observed.seen(&c.name).is_some_and(Seen::is_running));
-    let kills = running.map(|(_, c)| Action::Kill { container: c.name.clone(), grace: Duration::ZERO });
+    let kills = running.map(|(_, c)| Action::Kill {
+        container: c.name.clone(),
+        grace: Duration::ZERO,
+        turn: Turn::Now,
+    });
     plan.actions.extend(kills);
     if plan.actions.is_empty() {
         let ends =
@@ -247,31 +258,30 @@ fn grace(pod: &Pod, observed: &Observed) -> Duration {
     }
 }
 
-/// Kills what runs (the main containers first, then the sidecars from the last to the first), then takes it all down.
-fn wind_down(pod: &Pod, observed: &Observed, now: Time, plan: &mut Plan) {
+/// Kills what runs, then takes it all down. All are ended at once and share one grace period; yet a sidecar hears of it only
+/// when the main containers and the sidecars after it have ended.
+fn wind_down(pod: &Pod, observed: &Observed, plan: &mut Plan) {
+    if observed.running() == 0 {
+        if observed.sandbox != Sandbox::Removed {
+            plan.actions.push(Action::TearDown);
+        }
+        return;
+    }
     let grace = grace(pod, observed);
     let known: Vec<(Part, &str)> = pod::containers(pod).map(|(p, c)| (p, c.name.as_str())).collect();
     let running = |name: &str| observed.seen(name).is_some_and(Seen::is_running);
-    let kill = |name: &str, grace| Action::Kill { container: name.to_owned(), grace };
-    let mut first: Vec<&str> =
-        known.iter().filter(|(p, n)| *p != Part::Sidecar && running(n)).map(|(_, n)| *n).collect();
+    let kill = |name: &str, turn| Action::Kill { container: name.to_owned(), grace, turn };
+    let is_served = known.iter().any(|(part, name)| *part == Part::Main && running(name));
+    let last_sidecar = known.iter().rev().find(|(part, name)| *part == Part::Sidecar && running(name));
+    for (part, name) in known.iter().filter(|(_, name)| running(name)) {
+        let waits =
+            *part == Part::Sidecar && (is_served || last_sidecar.is_some_and(|(_, last)| last != name));
+        plan.actions.push(kill(name, if waits { Turn::AfterOthers } else { Turn::Now }));
+    }
     // A container that the spec no longer names is still ours to end.
     let strangers =
         observed.containers.iter().filter(|(n, s)| s.is_running() && !known.iter().any(|(_, k)| k == n));
-    first.extend(strangers.map(|(n, _)| n.as_str()));
-    if !first.is_empty() {
-        plan.actions.extend(first.into_iter().map(|name| kill(name, grace)));
-        return;
-    }
-    if let Some((_, sidecar)) = known.iter().rev().find(|(p, n)| *p == Part::Sidecar && running(n)) {
-        // All share one grace period: what the others took is gone.
-        let used = observed.ending_since.map_or(Duration::ZERO, |since| now.since(since));
-        plan.actions.push(kill(sidecar, grace.saturating_sub(used).max(GRACE_MIN.min(grace))));
-        return;
-    }
-    if observed.sandbox != Sandbox::Removed {
-        plan.actions.push(Action::TearDown);
-    }
+    plan.actions.extend(strangers.map(|(name, _)| kill(name, Turn::Now)));
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::stats::{Disk, MachineUse};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use stoa_runtime::Qos;
 use stoa_units::{Quantity, Time};
 use stoa_wire::NodeCondition;
 
@@ -21,15 +22,18 @@ pub enum Signal {
     Inodes,
     /// Bytes of the disk that images are on: the same one.
     ImageDisk,
+    /// Its inodes.
+    ImageInodes,
     /// Task ids.
     Tasks,
 }
 
-const SIGNALS: [(Signal, &str); 5] = [
+const SIGNALS: [(Signal, &str); 6] = [
     (Signal::Memory, "memory.available"),
     (Signal::Disk, "nodefs.available"),
     (Signal::Inodes, "nodefs.inodesFree"),
     (Signal::ImageDisk, "imagefs.available"),
+    (Signal::ImageInodes, "imagefs.inodesFree"),
     (Signal::Tasks, "pid.available"),
 ];
 
@@ -40,19 +44,24 @@ impl Signal {
     }
 
     /// The resource that a message says the node is low on.
-    fn resource(self) -> &'static str {
+    pub(crate) fn resource(self) -> &'static str {
         match self {
             Signal::Memory => "memory",
             Signal::Disk | Signal::ImageDisk => "ephemeral-storage",
-            Signal::Inodes => "inodes",
+            Signal::Inodes | Signal::ImageInodes => "inodes",
             Signal::Tasks => "pids",
         }
+    }
+
+    /// Whether it is no amount of bytes, and nobody asks for any of it.
+    pub(crate) fn is_counted(self) -> bool {
+        matches!(self, Signal::Inodes | Signal::ImageInodes | Signal::Tasks)
     }
 
     fn condition(self) -> Condition {
         match self {
             Signal::Memory => Condition::Memory,
-            Signal::Disk | Signal::Inodes | Signal::ImageDisk => Condition::Disk,
+            Signal::Disk | Signal::Inodes | Signal::ImageDisk | Signal::ImageInodes => Condition::Disk,
             Signal::Tasks => Condition::Tasks,
         }
     }
@@ -159,9 +168,19 @@ pub fn parse_thresholds(text: &str) -> Result<Vec<Threshold>, String> {
             return Err(format!("threshold {part:?}: the signals are {}", names.join(", ")));
         };
         let value = value.trim();
+        // As a kubelet reads them: none at all.
+        if matches!(value, "0%" | "100%") {
+            continue;
+        }
         let amount = match value.strip_suffix('%') {
             Some(p) => p.parse().ok().filter(|p| (0.0..=100.0).contains(p)).map(Amount::Percent),
-            None => Quantity::parse(value).ok().map(|q| Amount::Absolute(q.value_ceil())),
+            None => {
+                let given = Quantity::parse(value).ok();
+                if given.is_some_and(|q| q.is_zero() || q.is_negative()) {
+                    return Err(format!("eviction threshold {} must be positive: {value}", name.trim()));
+                }
+                given.map(|q| Amount::Absolute(q.value_ceil()))
+            }
         };
         all.insert(*signal, amount.ok_or_else(|| format!("threshold {part:?} has no amount"))?);
     }
@@ -183,6 +202,7 @@ pub(crate) fn measure(machine: &MachineUse, disk: &Disk, allotted: u64, used: u6
         (Signal::Disk, (disk.available, disk.total)),
         (Signal::ImageDisk, (disk.available, disk.total)),
         (Signal::Inodes, (disk.inodes_free, disk.inodes)),
+        (Signal::ImageInodes, (disk.inodes_free, disk.inodes)),
         (Signal::Tasks, (machine.tasks_max.saturating_sub(machine.tasks), machine.tasks_max)),
     ]
     .into_iter()
@@ -290,8 +310,30 @@ pub(crate) struct Candidate {
     pub(crate) used: u64,
     /// … and what it asked for.
     pub(crate) requested: u64,
-    /// The same of each container, by name.
-    pub(crate) containers: Vec<(String, u64, u64)>,
+    /// The pod, where it names for itself what it asks for of the thing.
+    pub(crate) own: Option<Share>,
+    /// The containers that may name it for themselves.
+    pub(crate) containers: Vec<Share>,
+}
+
+/// What a pod or one of its containers uses, and what it asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) used: u64,
+    pub(crate) requested: Quantity,
+}
+
+/// Whether a new pod is turned away while these conditions hold, in a kubelet's words: `The node had condition: …`. Short of
+/// memory alone, it is only who asks for nothing, and does not tolerate that.
+pub(crate) fn refuse(shown: &[NodeCondition], qos: Qos, tolerates_memory_pressure: bool) -> Option<String> {
+    let held: Vec<&str> = shown.iter().filter(|c| c.status == "True").map(|c| c.kind.as_str()).collect();
+    let is_welcome = match &held[..] {
+        [] => true,
+        ["MemoryPressure"] => qos != Qos::BestEffort || tolerates_memory_pressure,
+        _ => false,
+    };
+    (!is_welcome).then(|| format!("The node had condition: [{}]. ", held.join(" ")))
 }
 
 /// Who goes first: whoever uses more than asked for, then the less important, then who uses most beyond.
@@ -307,24 +349,55 @@ pub(crate) fn rank(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
 
 /// What the pod's status says of it.
 pub(crate) fn words(crossed: &Crossed, victim: &Candidate) -> String {
-    let resource = crossed.threshold.signal.resource();
-    let show = |n: u64| match crossed.threshold.signal {
-        Signal::Inodes | Signal::Tasks => n.to_string(),
-        _ => Quantity::from_bytes(n).to_string(),
+    let signal = crossed.threshold.signal;
+    let resource = signal.resource();
+    let is_counted = signal.is_counted();
+    let left = match is_counted {
+        true => Quantity::from_value(i64::try_from(crossed.left).unwrap_or(i64::MAX)),
+        false => Quantity::from_bytes(crossed.left),
+    };
+    // A part of a whole is told as bytes are, whatever it is a part of; an amount as it was given.
+    let wanted = match crossed.threshold.value {
+        Amount::Absolute(n) if is_counted => Quantity::from_value(i64::try_from(n).unwrap_or(i64::MAX)),
+        _ => Quantity::from_bytes(crossed.wanted),
     };
     let mut out = format!(
-        "The node was low on resource: {resource}. Threshold quantity: {}, available: {}. ",
-        show(crossed.wanted),
-        show(crossed.left)
+        "The node was low on resource: {resource}. Threshold quantity: {wanted}, available: {left}. "
     );
-    for (name, used, requested) in victim.containers.iter().filter(|(_, used, requested)| used > requested) {
+    let mut blame = |kind: &str, share: &Share| {
+        let Share { name, used, requested } = share;
+        let used = Quantity::from_bytes(*used);
         out.push_str(&format!(
-            "Container {name} was using {}, request is {}, has larger consumption of {resource}. ",
-            show(*used),
-            show(*requested)
+            "{kind} {name} was using {used}, request is {requested}, has larger consumption of {resource}. "
         ));
+    };
+    if let Some(own) = &victim.own {
+        blame("Pod", own);
     }
+    offenders(signal, victim).for_each(|c| blame("Container", c));
     out
+}
+
+/// The containers that use more than they asked for.
+fn offenders(signal: Signal, victim: &Candidate) -> impl Iterator<Item = &Share> {
+    let of_amount = victim.containers.iter().filter(move |_| !signal.is_counted());
+    of_amount.filter(|c| c.used > c.requested.value_ceil())
+}
+
+/// What the event of it tells programs.
+pub(crate) fn notes(signal: Signal, victim: &Candidate) -> BTreeMap<String, String> {
+    let used = |share: &Share| Quantity::from_bytes(share.used).to_string();
+    let names: Vec<&str> = offenders(signal, victim).map(|c| c.name.as_str()).collect();
+    let usage: Vec<String> = offenders(signal, victim).map(used).collect();
+    let mut notes = vec![
+        ("offending_containers", names.join(",")),
+        ("offending_containers_usage", usage.join(",")),
+        ("starved_resource", signal.resource().to_owned()),
+    ];
+    if let Some(own) = &victim.own {
+        notes.extend([("offending_pod", own.name.clone()), ("offending_pod_usage", used(own))]);
+    }
+    notes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]
@@ -349,9 +422,16 @@ mod tests {
                 Threshold { signal: Signal::Disk, value: Amount::Percent(10.0), grace: Duration::ZERO },
             ]
         );
-        for bad in ["memory.available", "cpu.available<1", "nodefs.available<x", "nodefs.available<101%"] {
+        for bad in [
+            "memory.available",
+            "cpu.available<1",
+            "nodefs.available<x",
+            "nodefs.available<101%",
+            "pid.available<0",
+        ] {
             assert!(parse_thresholds(bad).is_err(), "{bad}");
         }
+        assert!(parse_thresholds("memory.available<0%,imagefs.inodesFree<100%").unwrap().is_empty());
         assert!(parse_thresholds("").unwrap().is_empty());
     }
 
@@ -413,13 +493,32 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_in_want_takes_no_pod_that_would_be_the_first_to_go() {
+        let holding = |kinds: &[&str]| -> Vec<NodeCondition> {
+            let mut all = Conditions::default().render(at(0), Duration::ZERO);
+            for c in all.iter_mut().filter(|c| kinds.contains(&c.kind.as_str())) {
+                c.status = "True".to_owned();
+            }
+            all
+        };
+        let said = |kinds: &[&str], qos, tolerates| refuse(&holding(kinds), qos, tolerates);
+        assert_eq!(said(&[], Qos::BestEffort, false), None);
+        let words = Some("The node had condition: [MemoryPressure]. ".to_owned());
+        assert_eq!(said(&["MemoryPressure"], Qos::BestEffort, false), words);
+        assert_eq!(said(&["MemoryPressure"], Qos::BestEffort, true), None);
+        assert_eq!(said(&["MemoryPressure"], Qos::Burstable, false), None);
+        let words = Some("The node had condition: [MemoryPressure DiskPressure]. ".to_owned());
+        assert_eq!(said(&["MemoryPressure", "DiskPressure"], Qos::Guaranteed, true), words);
+    }
+
+    #[test]
     fn who_exceeds_what_it_asked_for_goes_first_and_the_clusters_own_never() {
         let c = |uid: &str, priority, used, requested| Candidate {
             uid: uid.into(),
             priority,
             used,
             requested,
-            containers: Vec::new(),
+            ..Candidate::default()
         };
         let order: Vec<String> = rank(vec![
             c("guaranteed", 0, 100, 100),
@@ -442,13 +541,42 @@ mod tests {
             left: 20 << 20,
             wanted: 100 << 20,
         };
-        let victim = Candidate {
-            containers: vec![("c".into(), 400 << 20, 0), ("d".into(), 1, 2)],
+        let share = |name: &str, used, requested: &str| Share {
+            name: name.to_owned(),
+            used,
+            requested: Quantity::parse(requested).unwrap(),
+        };
+        let mut victim = Candidate {
+            containers: vec![share("c", 400 << 20, "0"), share("d", 1, "2"), share("e", 9 << 20, "1M")],
             ..Candidate::default()
         };
         assert_eq!(
             words(&crossed, &victim),
-            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 20Mi. Container c was using 400Mi, request is 0, has larger consumption of memory. "
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 20Mi. Container c was using 400Mi, request is 0, has larger consumption of memory. Container e was using 9Mi, request is 1M, has larger consumption of memory. "
+        );
+        let told = |signal, victim: &Candidate| notes(signal, victim).into_values().collect::<Vec<_>>();
+        assert_eq!(told(Signal::Memory, &victim), ["c,e", "400Mi,9Mi", "memory"]);
+        assert_eq!(told(Signal::ImageInodes, &victim), ["", "", "inodes"]);
+        victim.own = Some(share("p", 1 << 20, "2Mi"));
+        victim.containers.truncate(1);
+        assert_eq!(told(Signal::Memory, &victim), ["c", "400Mi", "p", "1Mi", "memory"]);
+        assert_eq!(
+            words(&crossed, &victim),
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 20Mi. Pod p was using 1Mi, request is 2Mi, has larger consumption of memory. Container c was using 400Mi, request is 0, has larger consumption of memory. "
+        );
+        victim.own = None;
+        let inodes = |text: &str, wanted| Crossed {
+            threshold: parse_thresholds(text).unwrap()[0],
+            left: 123_000,
+            wanted,
+        };
+        assert_eq!(
+            words(&inodes("nodefs.inodesFree<5%", 327_680), &victim),
+            "The node was low on resource: inodes. Threshold quantity: 320Ki, available: 123k. "
+        );
+        assert_eq!(
+            words(&inodes("nodefs.inodesFree<327680", 327_680), &victim),
+            "The node was low on resource: inodes. Threshold quantity: 327680, available: 123k. "
         );
     }
 }

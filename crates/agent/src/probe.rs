@@ -5,6 +5,7 @@ use crate::events::Kind;
 use crate::grpc::Unhealthy;
 use crate::machine::chain;
 use crate::observed::Sandbox;
+use crate::plan::Turn;
 use crate::pod::{self, Part};
 use crate::shared::Shared;
 use crate::worker::{Nudge, Worker, place};
@@ -209,7 +210,11 @@ impl Worker {
         }
         match (probed.which, probed.success) {
             (Which::Startup, true) => seen.started = true,
-            (Which::Readiness, ready) => seen.ready = ready,
+            (Which::Readiness, ready) => {
+                seen.ready = ready;
+                // Also of a pod that is being ended it is told whether it can still be asked.
+                self.end_said = false;
+            }
             (Which::Liveness, true) => {}
             (which @ (Which::Liveness | Which::Startup), false) => {
                 let (name, pod) = (probed.container.clone(), Arc::clone(&self.pod));
@@ -227,7 +232,7 @@ impl Worker {
                     _ => format!("Container {name} failed {word} probe, will be restarted"),
                 };
                 self.observed.seen_mut(&name).recycled = true;
-                self.kill(&name, grace, &message);
+                self.kill(&name, grace, Turn::Now, &message);
             }
         }
     }

@@ -211,6 +211,21 @@ fn priority(pod: &Pod) -> i32 {
     pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)
 }
 
+/// Whether others make room for it, and nothing drives it out.
+pub(crate) fn is_critical(pod: &Pod) -> bool {
+    priority(pod) >= CRITICAL_PRIORITY
+}
+
+/// Whether it comes to a machine that is short of memory although it asks for none.
+pub(crate) fn tolerates_memory_pressure(pod: &Pod) -> bool {
+    let taint = Taint {
+        effect: "NoSchedule".to_owned(),
+        key: "node.kubernetes.io/memory-pressure".to_owned(),
+        ..Taint::default()
+    };
+    pod.spec.as_ref().is_some_and(|spec| taint_toleration::is_tolerated(spec, &taint))
+}
+
 /// What becomes of a new pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Room {
@@ -286,32 +301,88 @@ pub(crate) fn find_room<'a>(
     if let Some(mismatch) = mismatch {
         return mismatch;
     }
-    // The least harm first: whom nobody promised anything, then whom little was promised.
-    let rank = |c: &Claim| match c.qos {
-        Qos::BestEffort => 0,
-        Qos::Burstable => 1,
-        Qos::Guaranteed => 2,
-    };
-    held.sort_by_key(|(uid, c)| (std::cmp::Reverse((rank(c), c.priority)), (*uid).clone()));
-    let mut victims = Vec::new();
-    loop {
-        let short = shortages(&new, &held, node);
-        if short.is_empty() {
-            return Room::After(victims);
-        }
-        match held.iter().rposition(|(_, c)| c.priority < new.priority) {
-            Some(at) => victims.push(held.remove(at).0.clone()),
-            None => {
-                let missing = short.iter().map(|s| format!("(res: {}, q: {}), ", s.resource, s.amount()));
-                let message = format!(
-                    "Unexpected error while attempting to recover from admission failure: preemption: error finding a \
-                     set of pods to preempt: no set of running pods found to reclaim resources: [{}]",
-                    missing.collect::<String>()
-                );
-                return Room::None { reason: UNEXPECTED.to_owned(), message };
-            }
+    held.retain(|(_, c)| c.priority < new.priority);
+    let missing: Missing = short.iter().map(|s| (s.resource.clone(), s.amount())).collect();
+    match find_victims(&held, &missing) {
+        Ok(victims) => Room::After(victims),
+        Err(missing) => {
+            let missing = missing.iter().map(|(name, amount)| format!("(res: {name}, q: {amount}), "));
+            let message = format!(
+                "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods \
+                 to preempt: no set of running pods found to reclaim resources: [{}]",
+                missing.collect::<String>()
+            );
+            Room::None { reason: UNEXPECTED.to_owned(), message }
         }
     }
+}
+
+/// What is missing, and how much of it.
+type Missing = Vec<(String, u64)>;
+/// Pods that may go, by uid.
+type Held<'a> = Vec<(&'a String, &'a Claim)>;
+
+/// What a pod would give back of a resource.
+fn gives(claim: &Claim, resource: &str) -> u64 {
+    match resource {
+        "pods" => 1,
+        "cpu" => claim.milli_cpu,
+        "memory" => claim.memory_bytes,
+        "ephemeral-storage" => claim.disk_bytes,
+        pages => {
+            let size = pages.strip_prefix(limits::HUGE_PAGES).and_then(|s| Quantity::parse(s).ok());
+            size.and_then(|size| claim.pages.get(&size.value_ceil())).copied().unwrap_or(0)
+        }
+    }
+}
+
+/// What is missing still once these have gone.
+fn without<'a>(missing: &Missing, gone: impl Iterator<Item = &'a Claim> + Clone) -> Missing {
+    let left = |(name, amount): &(String, u64)| {
+        let given = gone.clone().fold(0_u64, |sum, claim| sum.saturating_add(gives(claim, name)));
+        (name.clone(), amount.saturating_sub(given))
+    };
+    missing.iter().map(left).filter(|(_, amount)| *amount > 0).collect()
+}
+
+/// Who goes, as a kubelet chooses: of those whom much was promised only what all others together could not give, and so on; and
+/// among the like those that come nearest to what is missing. The error is what nobody could give.
+fn find_victims(held: &Held<'_>, missing: &Missing) -> Result<Vec<String>, Missing> {
+    let of = |qos: Qos| -> Held<'_> { held.iter().filter(|(_, c)| c.qos == qos).copied().collect() };
+    let (best_effort, burstable, guaranteed) = (of(Qos::BestEffort), of(Qos::Burstable), of(Qos::Guaranteed));
+    let beside = |a: &Held<'_>, b: &Held<'_>| without(missing, a.iter().chain(b).map(|(_, c)| *c));
+    let lacking = without(missing, held.iter().map(|(_, c)| *c));
+    if !lacking.is_empty() {
+        return Err(lacking);
+    }
+    let of_guaranteed = nearest(guaranteed, beside(&best_effort, &burstable))?;
+    let of_burstable = nearest(burstable, beside(&best_effort, &of_guaranteed))?;
+    let of_best_effort = nearest(best_effort, beside(&of_burstable, &of_guaranteed))?;
+    let all = of_best_effort.into_iter().chain(of_burstable).chain(of_guaranteed);
+    Ok(all.map(|(uid, _)| uid.clone()).collect())
+}
+
+/// As few as give what is missing: always the one after which the least of it is, by its parts; among equals the smallest.
+fn nearest<'a>(mut held: Held<'a>, mut missing: Missing) -> Result<Held<'a>, Missing> {
+    let mut chosen = Held::new();
+    while !missing.is_empty() {
+        let distance = |claim: &Claim| -> f64 {
+            let part = |(name, amount): &(String, u64)| {
+                amount.saturating_sub(gives(claim, name)) as f64 / *amount as f64
+            };
+            missing.iter().map(|of| part(of).powi(2)).sum()
+        };
+        let order = |(_, a): &&(usize, &Claim), (_, b): &&(usize, &Claim)| {
+            let size = |c: &Claim| (c.memory_bytes, c.milli_cpu);
+            distance(a).total_cmp(&distance(b)).then_with(|| size(a).cmp(&size(b)))
+        };
+        let places: Vec<(usize, &Claim)> = held.iter().map(|(_, c)| *c).enumerate().collect();
+        let Some((at, _)) = places.iter().min_by(order).copied() else { return Err(missing) };
+        let next = held.remove(at);
+        missing = without(&missing, std::iter::once(next.1));
+        chosen.push(next);
+    }
+    Ok(chosen)
 }
 
 #[cfg(test)]
@@ -551,12 +622,30 @@ mod tests {
             );
             find_room(&p, &node, claims.iter())
         };
-        assert_eq!(wants("200m", CRITICAL_PRIORITY), Room::After(vec!["c".into()]));
-        assert_eq!(wants("500m", CRITICAL_PRIORITY), Room::After(vec!["c".into(), "b".into()]));
+        assert_eq!(wants("200m", CRITICAL_PRIORITY), Room::After(vec!["b".into()]));
+        assert_eq!(wants("500m", CRITICAL_PRIORITY), Room::After(vec!["b".into(), "c".into()]));
+        assert_eq!(wants("700m", CRITICAL_PRIORITY), Room::After(vec!["b".into(), "a".into()]));
         assert!(
             matches!(wants("1100m", CRITICAL_PRIORITY), Room::None { reason, .. } if reason == UNEXPECTED)
         );
         assert!(matches!(wants("200m", 7), Room::None { reason, .. } if reason == "OutOfcpu"));
+        // Whom little was promised and who gives just what is missing, not whoever is the least important.
+        let claims: BTreeMap<String, Claim> = [
+            ("large".to_owned(), of(600, 0, Qos::Burstable)),
+            ("just".to_owned(), of(250, 9, Qos::Burstable)),
+            ("small".to_owned(), of(50, 0, Qos::Burstable)),
+            ("firm".to_owned(), of(100, 0, Qos::Guaranteed)),
+        ]
+        .into();
+        let room = |cpu: &str| {
+            let asked = json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});
+            let p = pod(json!({"priority": CRITICAL_PRIORITY, "containers": [asked]}));
+            find_room(&p, &node, claims.iter())
+        };
+        assert_eq!(room("200m"), Room::After(vec!["just".into()]));
+        assert_eq!(room("50m"), Room::After(vec!["small".into()]));
+        assert_eq!(room("300m"), Room::After(vec!["large".into()]));
+        assert_eq!(room("1000m"), Room::After(["large", "just", "small", "firm"].map(String::from).into()));
         let pages =
             pod(json!({"containers": [{"name": "c", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}]}));
         let room = |have: &str| {

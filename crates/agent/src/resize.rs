@@ -209,7 +209,7 @@ impl Worker {
         if wants_restart(container, &held, &next) {
             let message = format!("Container {} resize requires restart", container.name);
             self.observed.seen_mut(&container.name).recycled = true;
-            self.kill(&container.name, pod::grace(&self.pod), &message);
+            self.kill(&container.name, pod::grace(&self.pod), plan::Turn::Now, &message);
             return Ok(());
         }
         // Written down also where nothing else changes, so that the next agent knows how far this one came.

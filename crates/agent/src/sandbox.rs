@@ -249,7 +249,10 @@ impl Worker {
                     tokens.insert(key, token.text);
                 }
                 Err(error) => {
-                    let message = format!("MountVolume.SetUp failed: failed to fetch token: {error}");
+                    let volume = stoa_volume::token_volume(&self.pod, &key).unwrap_or_default();
+                    let message = format!(
+                        "MountVolume.SetUp failed for volume \"{volume}\" : failed to fetch token: {error}"
+                    );
                     self.shared.recorder.record(&self.reference, None, Kind::Warning, "FailedMount", message);
                     return Err(false);
                 }

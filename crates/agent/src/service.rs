@@ -90,6 +90,8 @@ struct Agent {
     unmirrored: tokio::sync::Mutex<mpsc::Receiver<PodRef>>,
     unmirror: mpsc::Sender<PodRef>,
     keeper: Keeper,
+    /// The machine is about to: it takes no pod any more.
+    goes_down: AtomicBool,
     /// Rung when the node's report changed between two looks at the images.
     report_changed: Notify,
     /// Cancelled once the folder of this machine's own pods was read: before, a mirror of one of them seems to be of none.
@@ -144,6 +146,7 @@ impl Service {
         let keeper = Keeper::new(shared.now(), shared.options.pressure_hold);
         let agent = Arc::new(Agent {
             keeper,
+            goes_down: AtomicBool::new(false),
             report_changed: Notify::new(),
             folder_read: CancellationToken::new(),
             shared,

@@ -69,6 +69,8 @@ pub(crate) struct LiveContainer {
     pub(crate) started_at: Option<Time>,
     /// The image it names.
     pub(crate) image: String,
+    /// Digest of the image it runs; empty before it did.
+    pub(crate) image_id: String,
     /// Log files so far.
     pub(crate) attempts: u32,
     pub(crate) tty: bool,
@@ -85,6 +87,8 @@ pub(crate) struct LivePod {
     pub(crate) started_at: Time,
     /// Nobody has decided that it ends.
     pub(crate) is_active: bool,
+    /// It is being deleted, and may take its time.
+    pub(crate) is_deleted: bool,
     /// None on the node's network.
     pub(crate) netns: Option<PathBuf>,
     /// Whether it has a network at all by now.

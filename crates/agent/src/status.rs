@@ -50,7 +50,7 @@ pub(crate) fn compute(
     let is_over = matches!(phase, "Succeeded" | "Failed") && observed.doom.is_some();
     let missed = if is_over { missed(pod, observed) } else { BTreeSet::new() };
     let statuses = |of: fn(Part) -> bool| {
-        let list: Vec<ContainerStatus> = pod::containers(pod)
+        let mut list: Vec<ContainerStatus> = pod::containers(pod)
             .filter(|(part, _)| of(*part))
             .map(|(part, c)| {
                 let mut status = container_status(pod, part, c, observed, now);
@@ -62,6 +62,10 @@ pub(crate) fn compute(
                 status
             })
             .collect();
+        // The row of init containers has an order; all others are told by name.
+        if !of(Part::Init) {
+            list.sort_by(|a, b| a.name.cmp(&b.name));
+        }
         (!list.is_empty()).then_some(list)
     };
     let ips: Vec<String> = match &observed.sandbox {
@@ -171,9 +175,13 @@ fn meta_time(t: Time) -> MetaTime {
 /// The pod's phase.
 pub(crate) fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     let winding_down = observed.doom.is_some();
-    if let Some(Doom::Failed { .. } | Doom::Disrupted { .. }) = observed.doom
-        && observed.running() == 0
-    {
+    let fails = match observed.doom {
+        Some(Doom::Failed { .. }) => true,
+        // Who used the time that was left and ended well did not fail; yet a framework's task did not finish for that.
+        Some(Doom::Disrupted { .. }) => crate::mesos::is_task(pod),
+        _ => false,
+    };
+    if fails && observed.running() == 0 {
         return "Failed";
     }
     if plan::has_failed_init(pod, observed) {
@@ -256,11 +264,11 @@ fn conditions(
         let verdict = Verdict { is_true: true, reason: error.as_ref().map(|_| "Error"), message: error };
         all.push(make("PodResizeInProgress", &verdict));
     }
-    if let Some(Doom::Disrupted { message, .. }) = &observed.doom {
-        all.push(make(
-            "DisruptionTarget",
-            &Verdict::why(true, "TerminationByKubelet", Some(message.clone())),
-        ));
+    if let Some(Doom::Disrupted { condition: Some(message), .. }) = &observed.doom
+        && matches!(phase, "Succeeded" | "Failed")
+    {
+        let verdict = Verdict::why(true, "TerminationByKubelet", Some(message.clone()));
+        all.push(make("DisruptionTarget", &verdict));
     }
     all.extend([
         make("PodReadyToStartContainers", &Verdict::plain(sandbox)),
@@ -270,7 +278,9 @@ fn conditions(
         make("PodScheduled", &Verdict::plain(true)),
     ]);
     if pod::may_restart_all(pod) {
-        all.push(make("AllContainersRestarting", &restarting_all(pod, observed, phase)));
+        // The one condition that tells of no generation.
+        let restarting = make("AllContainersRestarting", &restarting_all(pod, observed, phase));
+        all.push(PodCondition { observed_generation: None, ..restarting });
     }
     all
 }

@@ -1,7 +1,8 @@
 //! Which pod uses more of the disk than its limits allow: an emptyDir beyond its size, a container beyond its own limit, or all
 //! of them together. Pure; who measures is the [`crate::evict`] keeper.
 
-use crate::pod;
+use crate::limits::{self, Side};
+use crate::pod::{self, Part};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::BTreeMap;
@@ -18,12 +19,14 @@ pub(crate) struct Used {
     pub(crate) shared: u64,
 }
 
+const STORAGE: &str = "ephemeral-storage";
+
 fn bytes(text: &Text) -> Option<u64> {
     Quantity::parse(&text.0).ok().map(|q| q.value_ceil())
 }
 
 fn limit(container: &Container) -> Option<&Text> {
-    container.resources.as_ref()?.limits.as_ref()?.get("ephemeral-storage")
+    container.resources.as_ref()?.limits.as_ref()?.get(STORAGE)
 }
 
 /// Limits of emptyDirs on the disk, by name.
@@ -49,15 +52,18 @@ pub(crate) fn exceeded(pod: &Pod, used: &Used) -> Option<String> {
             return Some(format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{}\". ", text.0));
         }
     }
-    let limits: Option<u64> = pod::containers(pod).map(|(_, c)| limit(c).and_then(bytes)).sum();
+    // Whoever names no limit adds nothing to the sum, and counts against it all the same.
+    let limits = limits::totals(pod, &Default::default(), Side::Limits);
     let total: u64 = used.volumes.values().chain(used.containers.values()).chain([&used.shared]).sum();
-    if let Some(limits) = limits.filter(|l| *l > 0 && total > *l) {
-        let shown = Quantity::from_bytes(limits);
+    if let Some(limit) = limits.get(STORAGE)
+        && bytes(limit).is_some_and(|most| total > most)
+    {
+        let shown = &limit.0;
         return Some(format!(
             "Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "
         ));
     }
-    pod::containers(pod).find_map(|(_, c)| {
+    pod::containers(pod).filter(|(part, _)| *part == Part::Main).find_map(|(_, c)| {
         let text = limit(c)?;
         let over = used.containers.get(&c.name).copied().unwrap_or(0) > bytes(text).filter(|b| *b > 0)?;
         over.then(|| {
@@ -101,11 +107,16 @@ mod tests {
             say(&sized, &used((1 << 20) + 1, 0, 0)),
             "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "
         );
-        // One container without a limit: there is no total.
+        // What a container without a limit uses counts against the limit of the other.
         let half = pod("", ["1Ki", ""]);
-        assert!(exceeded(&half, &used(9_000, 1_024, 9_000)).is_none());
+        assert!(exceeded(&half, &used(0, 24, 1_000)).is_none());
         assert_eq!(
-            say(&half, &used(0, 1_025, 0)),
+            say(&half, &used(0, 25, 1_000)),
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Ki. "
+        );
+        let wide = pod("", ["1Ki", "1Mi"]);
+        assert_eq!(
+            say(&wide, &used(0, 1_025, 0)),
             "Container a exceeded its local ephemeral storage limit \"1Ki\". "
         );
         let both = pod("", ["1Ki", "1Ki"]);

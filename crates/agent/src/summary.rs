@@ -6,9 +6,30 @@ use crate::shared::{LivePod, Shared};
 use crate::sizes::{Places, Sizes};
 use crate::stats::{Disk, Interface, Sample, read_disk};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use stoa_runtime::{DiskIo, Pressure, Stall};
 use stoa_units::Time;
+
+/// Where in a sample's pressures the figures of each are.
+const CPU: usize = 0;
+const MEMORY: usize = 1;
+const IO: usize = 2;
+
+/// How those whose sample it is were held up for want of CPU, memory or disk; never, where the kernel does not count it.
+fn held_up(sample: &Sample, what: usize) -> Value {
+    let pressure = sample.stats.pressure.map(|all| all[what]).unwrap_or_default();
+    let figures = |stall: &Stall| {
+        let [last_10, last_60, last_300] = stall.averages.map(|n| f64::from(n) / 100.0);
+        json!({"total": stall.total_us, "avg10": last_10, "avg60": last_60, "avg300": last_300})
+    };
+    json!({"full": figures(&pressure.full), "some": figures(&pressure.some)})
+}
+
+fn io(sample: &Sample) -> Value {
+    json!({"time": sample.at.to_rfc3339_seconds(), "psi": held_up(sample, IO)})
+}
 
 fn cpu(sample: &Sample) -> Value {
     let mut out =
@@ -16,6 +37,7 @@ fn cpu(sample: &Sample) -> Value {
     if let Some(rate) = sample.nano_cores {
         out["usageNanoCores"] = rate.into();
     }
+    out["psi"] = held_up(sample, CPU);
     out
 }
 
@@ -30,6 +52,7 @@ fn memory(sample: &Sample) -> Value {
         out["availableBytes"] =
             stats.memory_limit_bytes.saturating_sub(stats.memory_working_set_bytes).into();
     }
+    out["psi"] = held_up(sample, MEMORY);
     out
 }
 
@@ -96,7 +119,7 @@ pub(crate) fn summary(shared: &Shared, sizes: &Sizes) -> Value {
     }
     if let Some(all) = shared.sampler.all() {
         node["systemContainers"] = json!([{"name": "pods", "startTime": shared.begun.to_rfc3339_seconds(),
-            "cpu": cpu(&all), "memory": memory(&all),
+            "cpu": cpu(&all), "memory": memory(&all), "io": io(&all),
             "swap": {"time": all.at.to_rfc3339_seconds(), "swapUsageBytes": all.stats.memory_swap_bytes}}]);
     }
     let pods: Vec<Value> = live(shared).iter().filter_map(|p| pod(shared, p, &disk, sizes)).collect();
@@ -114,7 +137,7 @@ fn pod(shared: &Shared, pod: &LivePod, disk: &Disk, sizes: &Sizes) -> Option<Val
         let Some(sample) = c.running.as_deref().and_then(|id| shared.sampler.of(id)) else { continue };
         let start = c.started_at.map(Time::to_rfc3339_seconds);
         let mut out = json!({"name": name, "startTime": start, "cpu": cpu(&sample), "memory": memory(&sample),
-            "logs": share(disk, size(logs), now), "swap": swap(&sample)});
+            "io": io(&sample), "logs": share(disk, size(logs), now), "swap": swap(&sample)});
         add(size(logs));
         if let Some(upper) = upper {
             out["rootfs"] = share(disk, size(upper), now);
@@ -146,7 +169,8 @@ fn pod(shared: &Shared, pod: &LivePod, disk: &Disk, sizes: &Sizes) -> Option<Val
         out["cpu"] = cpu(&sample);
         out["memory"] = memory(&sample);
         out["swap"] = swap(&sample);
-        out["process_stats"] = json!({"process_count": sample.stats.pids});
+        out["io"] = io(&sample);
+        out["process_stats"] = json!({"process_count": sample.stats.processes});
         if pod.netns.is_some()
             && let Some(network) = network(&shared.sampler.network(&pod.pod.uid), sample.at)
         {
@@ -354,79 +378,81 @@ type Get = fn(&Sample) -> f64;
 /// A family that has one line a cgroup: its name, type and help, the labels that it adds, and the figure.
 type OfCgroup = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)], Get);
 
-const OF_CGROUPS: [OfCgroup; 14] = [
-    (
-        "container_cpu_cfs_periods_total",
-        "counter",
-        "Number of elapsed enforcement period intervals.",
-        &[],
-        |s| s.stats.cpu_periods[0] as f64,
-    ),
+const OF_CGROUPS: [OfCgroup; 16] = [
+    ("container_cpu_cfs_periods_total", "counter", "Periods of the CPU quota that have passed.", &[], |s| {
+        s.stats.cpu_periods[0] as f64
+    }),
     (
         "container_cpu_cfs_throttled_periods_total",
         "counter",
-        "Number of throttled period intervals.",
+        "Periods in which the CPU quota was used up.",
         &[],
         |s| s.stats.cpu_periods[1] as f64,
     ),
     (
         "container_cpu_cfs_throttled_seconds_total",
         "counter",
-        "Total time duration the container has been throttled.",
+        "Time spent waiting for the next period of the CPU quota.",
         &[],
         |s| seconds(s.stats.cpu_periods[2]),
     ),
     (
         "container_cpu_system_seconds_total",
         "counter",
-        "Cumulative system cpu time consumed in seconds.",
+        "CPU time spent in the kernel, in seconds.",
         &[],
         |s| seconds(s.stats.cpu_system_ns),
     ),
     (
         "container_cpu_usage_seconds_total",
         "counter",
-        "Cumulative cpu time consumed in seconds.",
+        "CPU time spent, in seconds.",
         &[("cpu", "total")],
         |s| seconds(s.stats.cpu_usage_ns),
     ),
     (
         "container_cpu_user_seconds_total",
         "counter",
-        "Cumulative user cpu time consumed in seconds.",
+        "CPU time spent outside the kernel, in seconds.",
         &[],
         |s| seconds(s.stats.cpu_user_ns),
     ),
-    ("container_last_seen", "gauge", "Last time a container was seen by the exporter", &[], |s| {
+    ("container_last_seen", "gauge", "When these figures were taken, in seconds since 1970.", &[], |s| {
         s.at.0.as_second() as f64
     }),
-    ("container_memory_cache", "gauge", "Number of bytes of page cache memory.", &[], |s| {
+    ("container_memory_cache", "gauge", "Memory that holds contents of files, in bytes.", &[], |s| {
         s.stats.memory_cache_bytes as f64
     }),
-    ("container_memory_rss", "gauge", "Size of RSS in bytes.", &[], |s| s.stats.memory_rss_bytes as f64),
-    ("container_memory_swap", "gauge", "Container swap usage in bytes.", &[], |s| {
+    ("container_memory_rss", "gauge", "Memory that holds no contents of files, in bytes.", &[], |s| {
+        s.stats.memory_rss_bytes as f64
+    }),
+    ("container_memory_swap", "gauge", "Memory that was moved to disk, in bytes.", &[], |s| {
         s.stats.memory_swap_bytes as f64
     }),
     (
         "container_memory_usage_bytes",
         "gauge",
-        "Current memory usage in bytes, including all memory regardless of when it was accessed",
+        "Memory that is charged, whatever it was last used for, in bytes.",
         &[],
         |s| s.stats.memory_usage_bytes as f64,
     ),
-    ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", &[], |s| {
-        s.stats.memory_working_set_bytes as f64
-    }),
+    (
+        "container_memory_working_set_bytes",
+        "gauge",
+        "Memory that cannot be taken back at once, in bytes.",
+        &[],
+        |s| s.stats.memory_working_set_bytes as f64,
+    ),
     (
         "container_oom_events_total",
         "counter",
-        "Count of out of memory events observed for the container",
+        "How often something was killed for lack of memory.",
         &[],
         |s| s.stats.oom_kills as f64,
     ),
-    ("container_processes", "gauge", "Number of processes running inside the container.", &[], |s| {
-        s.stats.pids as f64
-    }),
+    ("container_processes", "gauge", "Processes that are there now.", &[], |s| s.stats.processes as f64),
+    ("container_threads", "gauge", "Threads that are there now.", &[], |s| s.stats.pids as f64),
+    ("container_threads_max", "gauge", "Bound on the threads, 0 for none.", &[], |s| s.stats.pids_max as f64),
 ];
 
 /// `metrics/cadvisor`: those of its families that dashboards live on.
@@ -435,6 +461,8 @@ pub(crate) fn cadvisor(shared: &Shared) -> String {
     let pods = live(shared);
     let mut all: Vec<(Whose, Sample, Option<Time>)> = Vec::new();
     let mut bounds: Vec<(usize, stoa_runtime::Limits)> = Vec::new();
+    // By what the machine knows each: a pod, or one of its containers.
+    let mut keys: Vec<Key> = Vec::new();
     for live in &pods {
         let class = limits::qos(&live.object).directory();
         let class = if class.is_empty() { String::new() } else { format!("/{class}") };
@@ -451,6 +479,7 @@ pub(crate) fn cadvisor(shared: &Shared) -> String {
         if let Some(sample) = shared.sampler.of(&live.pod.uid) {
             bounds.push((all.len(), limits::of_pod(&live.object, None)));
             all.push((whose("", "", ""), sample, Some(live.started_at)));
+            keys.push(Key::Pod(live.pod.uid.clone()));
         }
         for (name, c) in &live.containers {
             let Some(id) = c.running.as_deref() else { continue };
@@ -459,13 +488,14 @@ pub(crate) fn cadvisor(shared: &Shared) -> String {
                 bounds.push((all.len(), limits::of_container(&live.object, container)));
             }
             all.push((whose(name, id, &c.image), sample, c.started_at));
+            keys.push(Key::Container(id.to_owned()));
         }
     }
     let (kernel, os) = (crate::node::kernel(), crate::node::os_image());
     f.head_of_cadvisor(
         "cadvisor_version_info",
         "gauge",
-        "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.",
+        "Always 1; the labels say which kernel and which system this machine runs.",
     );
     let versions = [
         ("cadvisorRevision", ""),
@@ -484,7 +514,7 @@ pub(crate) fn cadvisor(shared: &Shared) -> String {
     f.head_of_cadvisor(
         "container_memory_failures_total",
         "counter",
-        "Cumulative count of memory allocation failures.",
+        "Page faults, and those of them that read a disk.",
     );
     for (whose, sample, _) in &all {
         for (kind, count) in ["pgfault", "pgmajfault"].iter().zip(sample.stats.page_faults) {
@@ -492,40 +522,125 @@ pub(crate) fn cadvisor(shared: &Shared) -> String {
             f.line("container_memory_failures_total", &labels, count as f64, Some(sample.at));
         }
     }
+    pressure_families(&mut f, &all);
+    disk_families(&mut f, shared, &all, &keys);
     network_families(&mut f, shared, &pods);
     bound_families(&mut f, &all, &bounds);
     f.head_of_cadvisor(
         "container_start_time_seconds",
         "gauge",
-        "Start time of the container since unix epoch in seconds.",
+        "When it was started, in seconds since 1970.",
     );
     for (whose, _, started) in &all {
         if let Some(started) = started {
             f.line("container_start_time_seconds", &whose.labels(&[]), started.0.as_second() as f64, None);
         }
     }
-    f.head_of_cadvisor(
-        "container_scrape_error",
-        "gauge",
-        "1 if there was an error while getting container metrics, 0 otherwise",
-    );
+    f.head_of_cadvisor("container_scrape_error", "gauge", "Whether figures of containers could not be read.");
     f.line("container_scrape_error", &[], 0.0, None);
     machine_families(&mut f, shared);
     f.out
+}
+
+/// A cgroup, as the machine is asked for it.
+enum Key {
+    Pod(String),
+    Container(String),
+}
+
+/// How those in a cgroup were held up, where the kernel counts that.
+fn pressure_families(f: &mut Family, all: &[(Whose, Sample, Option<Time>)]) {
+    type Held = fn(&Pressure) -> u64;
+    let kinds: [(&str, &str, Held); 2] = [
+        ("stalled", "all of its tasks", |p| p.full.total_us),
+        ("waiting", "some of its tasks", |p| p.some.total_us),
+    ];
+    for (what, name) in [(CPU, "cpu"), (IO, "io"), (MEMORY, "memory")] {
+        for (kind, whom, get) in kinds {
+            let held: Vec<_> = all
+                .iter()
+                .filter_map(|(whose, s, _)| Some((whose, s.at, get(&s.stats.pressure?[what]))))
+                .collect();
+            if held.is_empty() {
+                continue;
+            }
+            let family = format!("container_pressure_{name}_{kind}_seconds_total");
+            let help = format!("Time in which {whom} were held up for want of {name}, in seconds.");
+            f.head_of_cadvisor(&family, "counter", &help);
+            for (whose, at, us) in held {
+                f.line(&family, &whose.labels(&[]), us as f64 / 1e6, Some(at));
+            }
+        }
+    }
+}
+
+/// What went between cgroups and disks.
+fn disk_families(f: &mut Family, shared: &Shared, all: &[(Whose, Sample, Option<Time>)], keys: &[Key]) {
+    let machine = &shared.machine;
+    let mut names: BTreeMap<(u32, u32), String> = BTreeMap::new();
+    let mut found: Vec<(&Whose, Time, DiskIo)> = Vec::new();
+    for ((whose, sample, _), key) in all.iter().zip(keys) {
+        let io = match key {
+            Key::Pod(uid) => machine.pod_disk_io(uid),
+            Key::Container(id) => machine.disk_io(id),
+        };
+        for io in io {
+            names.entry(io.device).or_insert_with(|| device_name(io.device));
+            found.push((whose, sample.at, io));
+        }
+    }
+    if found.is_empty() {
+        return;
+    }
+    let family = "container_blkio_device_usage_total";
+    f.head_of_cadvisor(family, "counter", "Bytes that went between it and a device, by direction.");
+    for (whose, at, io) in &found {
+        let (major, minor) = (io.device.0.to_string(), io.device.1.to_string());
+        for (operation, bytes) in ["Read", "Write"].iter().zip(io.bytes) {
+            let more: [(&str, &str); 4] = [
+                ("device", &names[&io.device]),
+                ("major", &major),
+                ("minor", &minor),
+                ("operation", operation),
+            ];
+            f.line(family, &whose.labels(&more), bytes as f64, Some(*at));
+        }
+    }
+    type Count = fn(&DiskIo) -> u64;
+    let families: [(&str, &str, Count); 4] = [
+        ("reads_bytes", "Bytes read from a device", |io| io.bytes[0]),
+        ("reads", "Operations that read from a device", |io| io.operations[0]),
+        ("writes_bytes", "Bytes written to a device", |io| io.bytes[1]),
+        ("writes", "Operations that wrote to a device", |io| io.operations[1]),
+    ];
+    for (what, help, get) in families {
+        let family = format!("container_fs_{what}_total");
+        f.head_of_cadvisor(&family, "counter", help);
+        for (whose, at, io) in &found {
+            f.line(&family, &whose.labels(&[("device", &names[&io.device])]), get(io) as f64, Some(*at));
+        }
+    }
+}
+
+/// How a device is called below `/dev`; nothing where it has no name.
+fn device_name((major, minor): (u32, u32)) -> String {
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    name.map(|name| format!("/dev/{name}")).unwrap_or_default()
 }
 
 /// What went through the networks of pods that have one.
 fn network_families(f: &mut Family, shared: &Shared, pods: &[LivePod]) {
     type Count = fn(&Interface) -> u64;
     let families: [(&str, &str, Count); 8] = [
-        ("receive_bytes", "Cumulative count of bytes received", |i| i.received[0]),
-        ("receive_errors", "Cumulative count of errors encountered while receiving", |i| i.received[2]),
-        ("receive_packets_dropped", "Cumulative count of packets dropped while receiving", |i| i.received[3]),
-        ("receive_packets", "Cumulative count of packets received", |i| i.received[1]),
-        ("transmit_bytes", "Cumulative count of bytes transmitted", |i| i.sent[0]),
-        ("transmit_errors", "Cumulative count of errors encountered while transmitting", |i| i.sent[2]),
-        ("transmit_packets_dropped", "Cumulative count of packets dropped while transmitting", |i| i.sent[3]),
-        ("transmit_packets", "Cumulative count of packets transmitted", |i| i.sent[1]),
+        ("receive_bytes", "Bytes that came in", |i| i.received[0]),
+        ("receive_errors", "Errors on what came in", |i| i.received[2]),
+        ("receive_packets_dropped", "Packets that came in and were dropped", |i| i.received[3]),
+        ("receive_packets", "Packets that came in", |i| i.received[1]),
+        ("transmit_bytes", "Bytes that went out", |i| i.sent[0]),
+        ("transmit_errors", "Errors on what went out", |i| i.sent[2]),
+        ("transmit_packets_dropped", "Packets that were to go out and were dropped", |i| i.sent[3]),
+        ("transmit_packets", "Packets that went out", |i| i.sent[1]),
     ];
     let networks: Vec<_> = pods
         .iter()
@@ -560,12 +675,16 @@ fn bound_families(
 ) {
     type Bound = fn(&stoa_runtime::Limits) -> Option<f64>;
     let families: [(&str, &str, Bound); 4] = [
-        ("container_spec_cpu_period", "CPU period of the container.", |l| {
+        ("container_spec_cpu_period", "Length of a period of the CPU quota, in microseconds.", |l| {
             Some(l.cpu_period_us.unwrap_or(100_000) as f64)
         }),
-        ("container_spec_cpu_quota", "CPU quota of the container.", |l| l.cpu_quota_us.map(|q| q as f64)),
-        ("container_spec_cpu_shares", "CPU share of the container.", |l| l.cpu_shares.map(|s| s as f64)),
-        ("container_spec_memory_limit_bytes", "Memory limit for the container.", |l| {
+        ("container_spec_cpu_quota", "CPU time there is in each period, in microseconds.", |l| {
+            l.cpu_quota_us.map(|q| q as f64)
+        }),
+        ("container_spec_cpu_shares", "Weight among those that want the same CPU.", |l| {
+            l.cpu_shares.map(|s| s as f64)
+        }),
+        ("container_spec_memory_limit_bytes", "Bound on the memory, 0 for none, in bytes.", |l| {
             Some(l.memory_bytes.unwrap_or(0) as f64)
         }),
     ];
@@ -587,19 +706,70 @@ fn machine_families(f: &mut Family, shared: &Shared) {
         ("machine_id", ids.machine.as_str()),
         ("system_uuid", ids.system.as_str()),
     ];
-    f.head_of_cadvisor("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
+    f.head_of_cadvisor("machine_cpu_cores", "gauge", "CPUs that programs see.");
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     f.line("machine_cpu_cores", &labels, cores as f64, None);
     if let Some((_, used, _)) = shared.sampler.node() {
-        f.head_of_cadvisor("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
+        f.head_of_cadvisor("machine_memory_bytes", "gauge", "Memory of the machine, in bytes.");
         f.line("machine_memory_bytes", &labels, used.memory_total as f64, None);
-        f.head_of_cadvisor("machine_swap_bytes", "gauge", "Amount of swap memory available on the machine.");
+        f.head_of_cadvisor("machine_swap_bytes", "gauge", "Disk on which memory can be put, in bytes.");
         f.line("machine_swap_bytes", &labels, used.swap_total as f64, None);
     }
-    f.head_of_cadvisor(
-        "machine_scrape_error",
-        "gauge",
-        "1 if there was an error while getting machine metrics, 0 otherwise.",
-    );
+    f.head_of_cadvisor("machine_scrape_error", "gauge", "Whether the machine's figures could not be read.");
     f.line("machine_scrape_error", &[], 0.0, None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(pressure: Option<[Pressure; 3]>) -> Sample {
+        let stats = stoa_runtime::Stats { pressure, ..Default::default() };
+        Sample { at: Time::EPOCH, stats, nano_cores: None }
+    }
+
+    fn stall(total_us: u64) -> Stall {
+        Stall { averages: [1, 250, 10_000], total_us }
+    }
+
+    #[test]
+    fn how_long_somebody_was_held_up_is_told_where_the_kernel_counts_it() {
+        let whose = || Whose {
+            container: "c".to_owned(),
+            id: "/x".to_owned(),
+            image: String::new(),
+            name: String::new(),
+            namespace: "n".to_owned(),
+            pod: "p".to_owned(),
+        };
+        let mut f = Family::default();
+        pressure_families(&mut f, &[(whose(), sample(None), None)]);
+        assert_eq!(f.out, "");
+        let of = |n| Pressure { some: stall(n), full: stall(n + 1) };
+        let counted = sample(Some([of(1_500_000), of(2), of(3)]));
+        pressure_families(&mut f, &[(whose(), sample(None), None), (whose(), counted, None)]);
+        let labels = r#"{container="c",id="/x",image="",name="",namespace="n",pod="p"}"#;
+        assert!(
+            f.out.contains(&format!("\ncontainer_pressure_cpu_waiting_seconds_total{labels} 1.5 0\n")),
+            "{}",
+            f.out
+        );
+        assert!(
+            f.out.contains(&format!("\ncontainer_pressure_io_stalled_seconds_total{labels} 0.000004 0\n"))
+        );
+        assert_eq!(f.out.matches("# TYPE ").count(), 6);
+    }
+
+    #[test]
+    fn the_summary_tells_of_being_held_up_in_per_cent_and_microseconds() {
+        let counted = sample(Some([
+            Pressure { some: stall(7), full: Stall::default() },
+            Pressure::default(),
+            Pressure::default(),
+        ]));
+        let none = json!({"total": 0, "avg10": 0.0, "avg60": 0.0, "avg300": 0.0});
+        let some = json!({"total": 7, "avg10": 0.01, "avg60": 2.5, "avg300": 100.0});
+        assert_eq!(cpu(&counted)["psi"], json!({"full": none, "some": some}));
+        assert_eq!(memory(&sample(None))["psi"], json!({"full": none, "some": none}));
+    }
 }

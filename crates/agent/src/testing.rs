@@ -29,6 +29,8 @@ pub(crate) struct Scripted {
     pub(crate) ends_once_seen: Mutex<Option<String>>,
     /// Whether it refuses to limit all containers together.
     pub(crate) is_stubborn_about_limits: std::sync::atomic::AtomicBool,
+    /// How long a pod waits for its network.
+    pub(crate) network_takes: Mutex<std::time::Duration>,
     /// Bytes of memory that no pod can be limited to.
     pub(crate) refused_pod_memory: Mutex<Option<i64>>,
     exits: broadcast::Sender<Exit>,
@@ -48,6 +50,7 @@ impl Scripted {
             stubborn: Mutex::default(),
             ends_once_seen: Mutex::default(),
             is_stubborn_about_limits: Default::default(),
+            network_takes: Mutex::default(),
             refused_pod_memory: Mutex::default(),
             exits: broadcast::channel(64).0,
         })
@@ -113,6 +116,8 @@ impl Machine for Scripted {
         Ok(())
     }
     async fn attach_network(&self, uid: &str) -> Result<Attached, String> {
+        let takes = *self.network_takes.lock();
+        tokio::time::sleep(takes).await;
         self.networks.lock().insert(uid.to_owned());
         Ok(Attached { netns: "/netns".into(), ips: vec!["10.0.0.2".to_owned()] })
     }

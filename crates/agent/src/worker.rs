@@ -6,7 +6,7 @@ use crate::finished;
 use crate::images::{self, Pulls};
 use crate::kill::Killing;
 use crate::observed::{Doom, Ended, Life, Observed, Sandbox};
-use crate::plan::{self, Action};
+use crate::plan::{self, Action, Turn};
 use crate::pod::{self, Part};
 use crate::probe::{Probed, Probing};
 use crate::shared::{LiveContainer, LivePod, Shared};
@@ -44,8 +44,8 @@ pub(crate) enum Nudge {
     Probed(Probed),
     /// A container's postStart hook ended well.
     Hooked { container: String, id: String },
-    /// The pod has to make room: it fails with these words, after no longer than this.
-    Disrupt { reason: String, message: String, grace: Option<Duration> },
+    /// The pod has to go: it fails with these words, after no longer than this. The condition says that it is for others.
+    Disrupt { reason: String, message: String, condition: Option<String>, grace: Option<Duration> },
     /// A pull is done: for a container, or for a volume.
     Pulled { wanted_by: String, image: String, outcome: Box<images::Outcome> },
     /// A container shall end, for this reason; its restart policy says what follows. Where it is for its postStart hook: what
@@ -88,6 +88,8 @@ pub(crate) struct Worker {
     /// The last words, once everything is down.
     frozen: bool,
     teardown_at: Option<Time>,
+    /// It was said that the pod is being ended.
+    pub(crate) end_said: bool,
     said: Option<PodStatus>,
 }
 
@@ -127,6 +129,7 @@ impl Worker {
             objects,
             frozen: false,
             teardown_at: None,
+            end_said: false,
             said: pod.status.clone(),
             pod,
         }
@@ -189,6 +192,11 @@ impl Worker {
         for action in plan.actions {
             match action {
                 Action::Prepare => {
+                    // That the pod is here is told before its surroundings are made. What is taken over has them.
+                    if self.prepare_failures == 0 && !self.shared.machine.pods().contains(&self.reference.uid)
+                    {
+                        self.report();
+                    }
                     self.prepare().await;
                     progressed = true;
                 }
@@ -201,10 +209,10 @@ impl Worker {
                     self.resize().await;
                     progressed = true;
                 }
-                Action::Kill { container, grace } => {
+                Action::Kill { container, grace, turn } => {
                     let starts_over = plan::restarts_all(&self.pod, &self.observed);
                     let message = format!("Stopping container {container}");
-                    self.kill(&container, grace, if starts_over { "killing" } else { &message });
+                    self.kill(&container, grace, turn, if starts_over { "killing" } else { &message });
                 }
                 Action::StartOver => {
                     self.start_over().await;
@@ -254,9 +262,11 @@ impl Worker {
                     seen.hooking = false;
                 }
             }
-            Nudge::Disrupt { reason, message, grace } => {
+            Nudge::Disrupt { reason, message, condition, grace } => {
                 if self.observed.doom.is_none() {
-                    self.observed.doom = Some(Doom::Disrupted { reason, message, grace });
+                    self.observed.doom = Some(Doom::Disrupted { reason, message, condition, grace });
+                } else if let Some(grace) = grace {
+                    self.hurry(grace);
                 }
             }
             Nudge::Pulled { wanted_by, image, outcome } => self.pulled(&wanted_by, &image, *outcome),
@@ -264,7 +274,7 @@ impl Worker {
                 let seen = self.observed.containers.get_mut(&container);
                 if let Some(seen) = seen.filter(|s| s.running_id() == Some(id.as_str())) {
                     seen.hook_error = hook;
-                    self.kill(&container, grace, &message);
+                    self.kill(&container, grace, Turn::Now, &message);
                 }
             }
         }
@@ -296,7 +306,7 @@ impl Worker {
         for name in changed {
             let message = format!("Container {name} definition changed, will be restarted");
             self.observed.seen_mut(&name).recycled = true;
-            self.kill(&name, pod::grace(&self.pod), &message);
+            self.kill(&name, pod::grace(&self.pod), Turn::Now, &message);
         }
     }
 
@@ -524,14 +534,24 @@ impl Worker {
     /// Tells the leader, and the tunnels, what is.
     pub(crate) fn report(&mut self) {
         self.show();
-        if matches!(self.observed.doom, Some(Doom::Gone)) {
+        if matches!(self.observed.doom, Some(Doom::Gone)) || self.is_ending_quietly() {
             return;
         }
+        self.end_said = self.observed.doom.is_some();
         let status = self.compute();
         if self.said.as_ref() != Some(&status) {
             self.shared.outbox.put_status(&self.reference, &status);
             self.said = Some(status);
         }
+    }
+
+    /// Whether the pod is being ended and there is no more to tell before the last of it has ended. As with a kubelet, which waits
+    /// for them all. A framework wants to hear of each of its tasks.
+    fn is_ending_quietly(&self) -> bool {
+        self.observed.doom.is_some()
+            && self.end_said
+            && self.observed.running() > 0
+            && !crate::mesos::is_task(&self.pod)
     }
 
     /// Tells the leader how a container ended that is to start again, before that it rests or runs: whoever watches the pod
@@ -557,6 +577,7 @@ impl Worker {
             status: self.said.clone(),
             started_at: self.observed.started_at,
             is_active: self.observed.doom.is_none(),
+            is_deleted: self.observed.doom == Some(Doom::Deleted),
             netns: self.netns.clone(),
             connected: matches!(self.observed.sandbox, Sandbox::Ready { .. }),
             containers: pod::containers(&self.pod)
@@ -569,6 +590,7 @@ impl Worker {
                             _ => None,
                         }),
                         image: c.image.clone().unwrap_or_default(),
+                        image_id: seen.map(|s| s.image_id.clone()).unwrap_or_default(),
                         attempts: seen.map_or(0, |s| s.attempts),
                         tty: c.tty == Some(true),
                         stdin: c.stdin == Some(true),

@@ -3,6 +3,7 @@
 
 use crate::Meter;
 use crate::execute::Executor;
+use crate::flights::{Crashed, Flights};
 use crate::recorder::Note;
 use crate::service::Core;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -16,7 +17,6 @@ use stoa_reconcile::autoscaler::{Look, Memory, SYNC_PERIOD, Size, Usage};
 use stoa_reconcile::{Controller, Key, ObjectId};
 use stoa_registry::{Context, ListOptions, Selection, Target};
 use stoa_units::{LabelSelector, Revision};
-use tokio::task::JoinSet;
 
 /// Autoscalers that are looked at at the same time.
 const LOOKS_LEN_MAX: usize = 32;
@@ -28,8 +28,9 @@ const TRIES_MAX: usize = 5;
 /// What is remembered of autoscalers.
 #[derive(Default)]
 pub(crate) struct Autoscaling {
-    known: HashMap<Key, Known>,
-    looks: JoinSet<(Key, Option<Known>)>,
+    /// By namespace: a look asks for those beside it, and there may be very many elsewhere.
+    known: HashMap<Arc<str>, HashMap<Key, Known>>,
+    looks: Flights<(Key, Option<Known>)>,
 }
 
 #[derive(Clone, Default)]
@@ -41,8 +42,29 @@ pub(crate) struct Known {
 
 impl Autoscaling {
     /// The next look that has come to its end.
-    pub async fn next(&mut self) -> Option<Result<(Key, Option<Known>), tokio::task::JoinError>> {
-        self.looks.join_next().await
+    pub async fn next(&mut self) -> Option<Result<(Key, Option<Known>), Crashed>> {
+        self.looks.next().await
+    }
+
+    /// What is known of one, and whom the others of its namespace mean.
+    fn recall(&self, key: &Key) -> (Known, Vec<(Key, LabelSelector)>) {
+        let Some(all) = self.known.get(&key.namespace) else { return Default::default() };
+        let others = all.iter().filter(|(k, _)| *k != key);
+        let others = others.filter_map(|(k, known)| Some((k.clone(), known.selector.clone()?))).collect();
+        (all.get(key).cloned().unwrap_or_default(), others)
+    }
+
+    fn remember(&mut self, key: Key, known: Known) {
+        self.known.entry(key.namespace.clone()).or_default().insert(key, known);
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(all) = self.known.get_mut(&key.namespace) {
+            all.remove(key);
+            if all.is_empty() {
+                self.known.remove(&key.namespace);
+            }
+        }
     }
 }
 
@@ -60,34 +82,32 @@ impl Core {
         if self.autoscaling.looks.len() >= LOOKS_LEN_MAX {
             return self.work.add_at(key, self.clock.now().plus(LATER));
         }
-        let namespace = key.namespace.clone();
-        let others = self.autoscaling.known.iter().filter(|(k, _)| k.namespace == namespace && **k != key);
-        let others = others.filter_map(|(k, known)| Some((k.clone(), known.selector.clone()?))).collect();
+        let (known, others) = self.autoscaling.recall(&key);
         let run = Run {
-            known: self.autoscaling.known.get(&key).cloned().unwrap_or_default(),
+            known,
             others,
             ctx: Context::system(key.controller.component()),
             meter: self.meter.clone(),
             executor: executor.clone(),
             key: key.clone(),
         };
-        self.work.start(key);
-        self.autoscaling.looks.spawn(run.look());
+        self.work.start(key.clone());
+        self.autoscaling.looks.start(key, run.look());
     }
 
     /// What became of a look.
-    pub(crate) fn settle_autoscaling(&mut self, done: Result<(Key, Option<Known>), tokio::task::JoinError>) {
+    pub(crate) fn settle_autoscaling(&mut self, done: Result<(Key, Option<Known>), Crashed>) {
         let (key, known) = match done {
             Ok(done) => done,
-            Err(e) => return tracing::error!(error = %e, "a look at an autoscaler ended badly"),
+            Err(Crashed(key)) => return self.look_again(key),
         };
         self.work.finish(key.clone(), Revision::ZERO, self.revision);
         match known {
             Some(known) => {
-                self.autoscaling.known.insert(key.clone(), known);
+                self.autoscaling.remember(key.clone(), known);
                 self.work.add_at(key, self.clock.now().plus(SYNC_PERIOD));
             }
-            None => drop(self.autoscaling.known.remove(&key)),
+            None => self.autoscaling.forget(&key),
         }
     }
 }
@@ -236,5 +256,30 @@ impl Run {
                 Err(s) => return Err(s.message),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_of_its_own_namespace_are_an_autoscalers_rivals() {
+        let key = |namespace: &str, n: &str| Key::new(Controller::Autoscaler, namespace, n);
+        let known = Known { selector: LabelSelector::parse("a=b").ok(), ..Known::default() };
+        let mut all = Autoscaling::default();
+        for (namespace, name) in [("d", "one"), ("d", "two"), ("e", "one")] {
+            all.remember(key(namespace, name), known.clone());
+        }
+        // One of which nothing is known yet means nobody.
+        all.remember(key("d", "new"), Known::default());
+        let (own, others) = all.recall(&key("d", "one"));
+        assert!(own.selector.is_some());
+        assert_eq!(others.into_iter().map(|(k, _)| k).collect::<Vec<_>>(), [key("d", "two")]);
+        assert!(all.recall(&key("f", "one")).1.is_empty());
+        for name in ["one", "two", "new"] {
+            all.forget(&key("d", name));
+        }
+        assert_eq!(all.known.len(), 1);
     }
 }

@@ -21,6 +21,7 @@ mod error;
 mod execute;
 mod expire;
 mod feed;
+mod flights;
 mod meter;
 mod options;
 mod recorder;

@@ -4,6 +4,7 @@ use crate::autoscale::Autoscaling;
 use crate::bind::{Binder, Binding, Bound};
 use crate::execute::{Executor, Outcome};
 use crate::expire::{expire_events, move_on};
+use crate::flights::{Crashed, Flights};
 use crate::recorder::Recorder;
 use crate::schedule::Evicted;
 use crate::volumes::Promise;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stoa_kube::resources;
 use stoa_ledger::Ledger;
-use stoa_reconcile::{Action, Controller, World, reconcile};
+use stoa_reconcile::{Action, Controller, Key as WorkKey, World, reconcile};
 use stoa_registry::Registry;
 use stoa_sched::{Frontiers, PodInfo, Queue, Snapshot};
 use stoa_store::{Batch, Key, Range, Watch};
@@ -100,7 +101,7 @@ pub(crate) struct Core {
 /// Work on its way.
 #[derive(Default)]
 struct Flight {
-    plans: JoinSet<Outcome>,
+    plans: Flights<Outcome>,
     bindings: JoinSet<Vec<(Binding, Bound)>>,
     expiry: JoinSet<()>,
 }
@@ -208,7 +209,7 @@ impl Service {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 batch = watch.next() => core.take(batch?, &mut watch)?,
-                Some(done) = flight.plans.join_next() => core.settle_plan(done),
+                Some(done) = flight.plans.next() => core.settle_plan(done),
                 Some(done) = flight.bindings.join_next() => match done {
                     Ok(results) => core.settle_bindings(results),
                     // A panic in the writer: what was on its way is in doubt, so everything is read again.
@@ -293,7 +294,7 @@ impl Core {
     }
 
     /// Looks at keys and has done what is to be done.
-    fn start_plans(&mut self, executor: &Executor, plans: &mut JoinSet<Outcome>) {
+    fn start_plans(&mut self, executor: &Executor, plans: &mut Flights<Outcome>) {
         let now = self.clock.now();
         self.world.now = now;
         self.work.wake(now);
@@ -318,16 +319,14 @@ impl Core {
                 continue;
             }
             self.work.start(key.clone());
-            plans.spawn(executor.clone().carry_out(key, actions));
+            plans.start(key.clone(), executor.clone().carry_out(key, actions));
         }
     }
 
-    fn settle_plan(&mut self, done: Result<Outcome, tokio::task::JoinError>) {
+    fn settle_plan(&mut self, done: Result<Outcome, Crashed>) {
         let outcome = match done {
             Ok(outcome) => outcome,
-            Err(e) => {
-                return tracing::error!(error = %e, "carrying out a plan ended badly; the sweep will look again");
-            }
+            Err(Crashed(key)) => return self.look_again(key),
         };
         let now = self.clock.now();
         if let Some(at) = outcome.again {
@@ -338,6 +337,12 @@ impl Core {
         } else {
             self.work.finish(outcome.key, outcome.written, self.revision);
         }
+    }
+
+    /// Whatever was done for a key came to a bad end: it is looked at again, ever later while that goes on.
+    pub(crate) fn look_again(&mut self, key: WorkKey) {
+        let now = self.clock.now();
+        self.work.fail(key, Revision::ZERO, self.revision, now);
     }
 
     /// Places pods, unless bindings are on their way: they share claims keys.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::devices;
 use crate::spec::{Limits, Qos};
-use crate::state::Stats;
+use crate::state::{DiskIo, Pressure, Stall, Stats};
 
 /// A tick in which version 1 counts time: a hundredth of a second.
 const TICK_NS: u64 = 10_000_000;
@@ -344,6 +344,8 @@ impl Tree {
             stats.memory_working_set_bytes = stats.memory_usage_bytes.saturating_sub(inactive);
             stats.memory_rss_bytes = field(&directory.join("memory.stat"), "anon").unwrap_or(0);
             stats.pids = number(&directory, "pids.current");
+            stats.pids_max = number(&directory, "pids.max");
+            stats.pressure = pressure(&directory);
             let cpu = |name: &str| field(&directory.join("cpu.stat"), name).unwrap_or(0);
             stats.cpu_user_ns = cpu("user_usec") * 1_000;
             stats.cpu_system_ns = cpu("system_usec") * 1_000;
@@ -382,8 +384,31 @@ impl Tree {
         }
         if let Some(mount) = self.controller("pids") {
             stats.pids = number(&join(mount, path), "pids.current");
+            stats.pids_max = number(&join(mount, path), "pids.max");
         }
+        // Where the controllers are of version 1, a tree of version 2 beside them may count this.
+        stats.pressure = self.unified.as_ref().and_then(|mount| pressure(&join(mount, path)));
         stats
+    }
+
+    /// What went between it and disks.
+    pub(crate) fn disk_io(&self, path: &str) -> Vec<DiskIo> {
+        let mut all = BTreeMap::new();
+        let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
+        if self.is_unified() {
+            if let Some(mount) = &self.unified {
+                read_io(&read(join(mount, path).join("io.stat")), &mut all);
+            }
+        } else if let Some(mount) = self.controller("blkio") {
+            let directory = join(mount, path);
+            for (is_operations, file) in
+                [(false, "io_service_bytes_recursive"), (true, "io_serviced_recursive")]
+            {
+                let text = read(directory.join(format!("blkio.throttle.{file}")));
+                read_blkio(&text, is_operations, &mut all);
+            }
+        }
+        all.into_values().collect()
     }
 
     /// Moves the calling process, which must have one thread only, in.
@@ -474,6 +499,74 @@ fn field(file: &Path, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// How those in a cgroup of version 2 were held up.
+fn pressure(directory: &Path) -> Option<[Pressure; 3]> {
+    let read = |what: &str| {
+        let text = fs::read_to_string(directory.join(format!("{what}.pressure"))).ok()?;
+        let stall = |kind: &str| text.lines().find_map(|line| read_stall(line.strip_prefix(kind)?));
+        // What tells of none that held all of them up had none.
+        Some(Pressure { some: stall("some ")?, full: stall("full ").unwrap_or_default() })
+    };
+    Some([read("cpu")?, read("memory")?, read("io")?])
+}
+
+/// `avg10=0.50 avg60=0.00 avg300=0.00 total=7`.
+fn read_stall(text: &str) -> Option<Stall> {
+    let mut stall = Stall::default();
+    for (name, value) in text.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
+        let hundredths = || value.parse::<f64>().ok().map(|percent| (percent * 100.0).round() as u32);
+        match name {
+            "avg10" => stall.averages[0] = hundredths()?,
+            "avg60" => stall.averages[1] = hundredths()?,
+            "avg300" => stall.averages[2] = hundredths()?,
+            "total" => stall.total_us = value.parse().ok()?,
+            _ => {}
+        }
+    }
+    Some(stall)
+}
+
+type Io = BTreeMap<(u32, u32), DiskIo>;
+
+fn io_of<'a>(all: &'a mut Io, device: &str) -> Option<&'a mut DiskIo> {
+    let (major, minor) = device.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    Some(all.entry(device).or_insert(DiskIo { device, ..DiskIo::default() }))
+}
+
+/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`.
+fn read_io(text: &str, all: &mut Io) {
+    for line in text.lines() {
+        let Some((device, figures)) = line.split_once(' ') else { continue };
+        let Some(io) = io_of(all, device) else { continue };
+        for (name, value) in figures.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
+            let to = match name {
+                "rbytes" => &mut io.bytes[0],
+                "wbytes" => &mut io.bytes[1],
+                "rios" => &mut io.operations[0],
+                "wios" => &mut io.operations[1],
+                _ => continue,
+            };
+            *to = value.parse().unwrap_or(0);
+        }
+    }
+}
+
+/// `8:0 Read 1`.
+fn read_blkio(text: &str, is_operations: bool, all: &mut Io) {
+    for line in text.lines() {
+        let [device, name, value] = line.split_ascii_whitespace().collect::<Vec<_>>()[..] else { continue };
+        let at = match name {
+            "Read" => 0,
+            "Write" => 1,
+            _ => continue,
+        };
+        let Some(io) = io_of(all, device) else { continue };
+        let to = if is_operations { &mut io.operations } else { &mut io.bytes };
+        to[at] = value.parse().unwrap_or(0);
+    }
+}
+
 /// Children first.
 fn visit(directory: &Path, depth: usize, each: &mut dyn FnMut(&Path)) {
     if depth > 0
@@ -533,6 +626,16 @@ mod tests {
         let tree = Tree::parse("41 31 0:38 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(tree.is_unified());
         assert_eq!(tree.mounts(), [PathBuf::from("/sys/fs/cgroup")]);
+    }
+
+    #[test]
+    fn what_went_to_disks_is_read_of_both_versions() {
+        let mut all = Io::new();
+        read_blkio("8:0 Read 10\n8:0 Write 20\n8:0 Sync 5\n8:0 Total 30\nTotal 30\n", false, &mut all);
+        read_blkio("8:0 Read 1\n8:0 Write 2\n252:16 Write 3\nTotal 6\n", true, &mut all);
+        let other = DiskIo { device: (252, 16), operations: [0, 3], ..DiskIo::default() };
+        let want = [DiskIo { device: (8, 0), bytes: [10, 20], operations: [1, 2] }, other];
+        assert_eq!(all.into_values().collect::<Vec<_>>(), want);
     }
 
     #[test]

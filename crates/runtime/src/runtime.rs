@@ -26,7 +26,7 @@ use crate::pod;
 use crate::process::{Identity, boot_id};
 use crate::shim::{Order, Record, Report, START_ERROR_CODE, dies_as_one};
 use crate::spec::{ContainerSpec, PodSpec, Sharing, Users};
-use crate::state::{Container, Exit, ExitReason, Started, State, Stats};
+use crate::state::{Container, DiskIo, Exit, ExitReason, Started, State, Stats};
 use crate::users;
 
 /// Exits kept for a slow listener; one that lags further is told so and lists.
@@ -76,6 +76,11 @@ impl Inner {
 
     pub(crate) fn cgroup(&self, pod: &PodSpec, id: &str) -> String {
         format!("{}/{id}", self.pod_cgroup(pod))
+    }
+
+    /// What a cgroup used, with its processes counted.
+    fn counted(&self, path: &str) -> Stats {
+        Stats { processes: self.tree.processes(path).len() as u64, ..self.tree.stats(path) }
     }
 }
 
@@ -613,14 +618,26 @@ impl Runtime {
     pub fn pod_stats(&self, uid: &str) -> Result<Stats, Error> {
         let pod =
             self.inner.pods.lock().get(uid).cloned().ok_or_else(|| Error::PodNotFound(uid.to_owned()))?;
-        Ok(self.inner.tree.stats(&self.inner.pod_cgroup(&pod)))
+        Ok(self.inner.counted(&self.inner.pod_cgroup(&pod)))
     }
 
     /// What a container used.
     pub fn stats(&self, id: &str) -> Result<Stats, Error> {
         let pod = self.inner.containers.lock().get(id).map(|entry| entry.pod.clone());
         let pod = pod.ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        Ok(self.inner.tree.stats(&self.inner.cgroup(&pod, id)))
+        Ok(self.inner.counted(&self.inner.cgroup(&pod, id)))
+    }
+
+    /// What went between a pod and disks.
+    pub fn pod_disk_io(&self, uid: &str) -> Vec<DiskIo> {
+        let pod = self.inner.pods.lock().get(uid).cloned();
+        pod.map(|pod| self.inner.tree.disk_io(&self.inner.pod_cgroup(&pod))).unwrap_or_default()
+    }
+
+    /// What went between a container and disks.
+    pub fn disk_io(&self, id: &str) -> Vec<DiskIo> {
+        let pod = self.inner.containers.lock().get(id).map(|entry| entry.pod.clone());
+        pod.map(|pod| self.inner.tree.disk_io(&self.inner.cgroup(&pod, id))).unwrap_or_default()
     }
 
     /// What all containers of this cluster use together.

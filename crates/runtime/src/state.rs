@@ -101,8 +101,12 @@ pub struct Stats {
     pub memory_working_set_bytes: u64,
     /// Anonymous memory.
     pub memory_rss_bytes: u64,
-    /// Tasks.
+    /// Tasks: threads, each counted by itself.
     pub pids: u64,
+    /// So many there may be; 0 for any number.
+    pub pids_max: u64,
+    /// Processes. Counted of containers and pods only.
+    pub processes: u64,
     /// Of the CPU time, what was spent in the processes themselves, in ns.
     pub cpu_user_ns: u64,
     /// Of the CPU time, what was spent in the kernel, in ns.
@@ -119,4 +123,35 @@ pub struct Stats {
     pub page_faults: [u64; 2],
     /// Bytes written to the writable layer are not counted here: ask the volume of the container.
     pub oom_kills: u64,
+    /// How its tasks were held up for want of CPU, memory and disk, where the kernel keeps count of that.
+    pub pressure: Option<[Pressure; 3]>,
+}
+
+/// How tasks were held up for want of one thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// While at least one of them was.
+    pub some: Stall,
+    /// While all of them were.
+    pub full: Stall,
+}
+
+/// A kind of waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// Hundredths of a per cent of the last 10, 60 and 300 seconds.
+    pub averages: [u32; 3],
+    /// Ever, in µs.
+    pub total_us: u64,
+}
+
+/// What went between a cgroup and a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskIo {
+    /// Major and minor number of the device.
+    pub device: (u32, u32),
+    /// Bytes read and written.
+    pub bytes: [u64; 2],
+    /// Operations that read and that wrote.
+    pub operations: [u64; 2],
 }

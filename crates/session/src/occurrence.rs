@@ -17,9 +17,13 @@ fn render(node: &str, o: &Occurrence) -> Value {
         }
         None => json!({"kind": "Node", "name": node, "uid": node}),
     };
+    let mut metadata = json!({"name": o.name, "namespace": namespace(o)});
+    if !o.annotations.is_empty() {
+        metadata["annotations"] = json!(o.annotations);
+    }
     json!({
         "apiVersion": "v1", "kind": "Event",
-        "metadata": {"name": o.name, "namespace": namespace(o)},
+        "metadata": metadata,
         "involvedObject": involved,
         "reason": o.reason, "message": o.message, "type": o.kind, "count": o.count,
         "firstTimestamp": o.first, "lastTimestamp": o.last,
@@ -69,8 +73,12 @@ mod tests {
             first: "2026-01-01T00:00:00Z".into(),
             last: "2026-01-01T00:00:01Z".into(),
             name: "p.1".into(),
+            annotations: Default::default(),
         };
         let e = render("n1", &o);
+        assert!(e["metadata"].get("annotations").is_none());
+        let noted = Occurrence { annotations: [("a".into(), "b".into())].into(), ..o.clone() };
+        assert_eq!(render("n1", &noted)["metadata"]["annotations"], json!({"a": "b"}));
         assert_eq!(e["involvedObject"]["fieldPath"], "spec.containers{c}");
         assert_eq!(
             (&e["source"]["host"], &e["count"], &e["metadata"]["namespace"]),

@@ -23,5 +23,5 @@ pub use error::Error;
 pub use objects::{Lookup, Objects, Place, TokenKey, Tokens};
 pub use read::read_file;
 pub use remove::{remove_tree, unmount_below};
-pub use render::{File, Tree, Wanted, render, token_keys};
+pub use render::{File, Tree, Wanted, render, token_keys, token_volume};
 pub use volumes::{Made, Mounted, Volumes};

@@ -39,6 +39,15 @@ pub struct Place {
     pub images: BTreeMap<String, Vec<PathBuf>>,
 }
 
+impl Place {
+    /// How large a tmpfs of the pod may become. Its pages are charged to the pod, so more than its limit is a promise nobody can
+    /// keep; nor is more than all pods together may have.
+    pub(crate) fn memory_for_files(&self) -> Option<u64> {
+        let node = self.allocatable.get("memory").and_then(|q| stoa_units::Quantity::parse(q).ok());
+        [self.memory_bytes, node.map(|q| q.value_ceil())].into_iter().flatten().min()
+    }
+}
+
 /// Names a token of a pod's service account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenKey {

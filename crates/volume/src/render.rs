@@ -61,6 +61,17 @@ pub fn token_keys(pod: &Pod) -> BTreeSet<TokenKey> {
         .collect()
 }
 
+/// The first volume of a pod that holds this token.
+pub fn token_volume<'a>(pod: &'a Pod, key: &TokenKey) -> Option<&'a str> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let holds = |v: &&Volume| {
+        let sources = v.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        let mut tokens = sources.filter_map(|s| s.service_account_token.as_ref());
+        tokens.any(|t| token_key(t.audience.as_deref(), t.expiration_seconds) == *key)
+    };
+    volumes.into_iter().find(holds).map(|v| v.name.as_str())
+}
+
 fn token_key(audience: Option<&str>, expiration_seconds: Option<i64>) -> TokenKey {
     TokenKey {
         audience: audience.unwrap_or_default().to_owned(),
@@ -103,11 +114,7 @@ pub fn render(
         return Ok(match source.medium.as_deref() {
             Some("Memory") => {
                 let own = limit.map(|q| q.value_ceil()).filter(|n| *n > 0);
-                // Pages of a tmpfs are charged to the pod, so more than its limit is a promise nobody can keep; nor is more
-                // than all pods together may have.
-                let node = place.allocatable.get("memory").and_then(|q| stoa_units::Quantity::parse(q).ok());
-                let node = node.map(|q| q.value_ceil());
-                Wanted::Memory([own, place.memory_bytes, node].into_iter().flatten().min())
+                Wanted::Memory([own, place.memory_for_files()].into_iter().flatten().min())
             }
             Some(medium) if medium.starts_with("HugePages") => {
                 let size = page_size(pod, medium).ok_or_else(|| Error::PageSize(volume.name.clone()))?;

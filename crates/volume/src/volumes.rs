@@ -15,7 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use stoa_units::Time;
 
-/// Bound on a tmpfs of files that the agent itself writes; an object cannot be larger than this.
+/// Bound on a tmpfs of files that the agent itself writes where neither pod nor node has one.
 const SECRET_TMPFS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What the kernel gives the root of a tmpfs that says nothing: everyone's, where each removes only what is their own.
@@ -89,7 +89,7 @@ impl Volumes {
             let one = || {
                 let wanted = render(pod, volume, objects, place, tokens)?;
                 let path = dir.join(check_name(&volume.name)?);
-                make_one(&path, wanted, group, now)
+                make_one(&path, wanted, place.memory_for_files(), group, now)
             };
             let mounted = one().map_err(|e| (volume.name.clone(), e))?;
             made.insert(volume.name.clone(), mounted);
@@ -187,7 +187,13 @@ fn check_name(name: &str) -> Result<&str, Error> {
     }
 }
 
-fn make_one(path: &Path, wanted: Wanted, group: Option<u32>, now: Time) -> Result<Mounted, Error> {
+fn make_one(
+    path: &Path,
+    wanted: Wanted,
+    memory: Option<u64>,
+    group: Option<u32>,
+    now: Time,
+) -> Result<Mounted, Error> {
     let own = |read_only| Mounted { path: path.to_owned(), read_only, is_image: false };
     match wanted {
         Wanted::HostPath { path, kind } => {
@@ -224,7 +230,7 @@ fn make_one(path: &Path, wanted: Wanted, group: Option<u32>, now: Time) -> Resul
         }
         Wanted::SecretFiles(tree) => {
             make_dir(path)?;
-            mount_tmpfs(path, Some(SECRET_TMPFS_BYTES))?;
+            mount_tmpfs(path, Some(memory.unwrap_or(SECRET_TMPFS_BYTES)))?;
             share(path, TMPFS_MODE, group)?;
             files::write_tree(path, &tree, group, now)?;
             Ok(own(true))

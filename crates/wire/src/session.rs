@@ -248,6 +248,9 @@ pub struct Occurrence {
     pub last: String,
     /// Name of the `Event` object, unique in its namespace, the same for every count of one occurrence.
     pub name: String,
+    /// What programs are told of it beside the sentence.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A pod that an agent holds, in the hello.

@@ -1,13 +1,11 @@
 //! Warnings of pods and of the templates from which pods are made.
 
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{GONE, claim, fraction, ip, node_term, old_label, spoken};
 use crate::value::{at, has, int, items, pairs, path, text, texts};
 
-/// Paths of one volume that are compared with one another.
-const OVERLAP_PATHS_MAX: usize = 512;
 /// Warnings of one pod beyond which its volumes get no more: they would not all fit into an answer's head.
 const WARNINGS_LEN_MAX: usize = 256;
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -163,13 +161,10 @@ impl Laid {
         Laid { path: path.trim_end_matches('/').to_owned(), source: source.map(str::to_owned) }
     }
 
-    /// Whether one would lie over the other, or below it.
-    fn meets(&self, other: &Laid) -> bool {
-        let is_within =
-            |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        !self.path.is_empty()
-            && !other.path.is_empty()
-            && (is_within(&self.path, &other.path) || is_within(&other.path, &self.path))
+    /// Whether it is the other, or lies below it.
+    fn is_within(&self, other: &Laid) -> bool {
+        let rest = self.path.strip_prefix(&*other.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -238,15 +233,47 @@ fn projected(source: &Value) -> Vec<Laid> {
     }
 }
 
-/// Says of every path which of those before it it meets.
+/// Says of every path which of those before it it meets: it is the same, lies below it, or that one below this. In the order of
+/// their parts whatever lies below a path follows it, so that none is compared with all.
 fn overlap(paths: Vec<Laid>, why: &str, out: &mut Vec<String>) {
-    for (i, path) in paths.iter().enumerate().take(OVERLAP_PATHS_MAX) {
-        for other in paths[..i].iter().filter(|other| path.meets(other)) {
-            if out.len() >= WARNINGS_LEN_MAX {
-                return;
-            }
-            out.push(format!("{why}: {path} with {other}"));
+    let mut order: Vec<usize> = (0..paths.len()).filter(|i| !paths[*i].path.is_empty()).collect();
+    order.sort_by(|a, b| paths[*a].path.split('/').cmp(paths[*b].path.split('/')).then(a.cmp(b)));
+    // For each place in that order: where those like it begin, the nearest above them, and the end of what is below.
+    let mut spans: Vec<(usize, Option<usize>, usize)> = Vec::with_capacity(order.len());
+    let mut above: Vec<usize> = Vec::new();
+    for (place, i) in order.iter().enumerate() {
+        while let Some(last) = above.pop_if(|last| !paths[*i].is_within(&paths[order[*last]])) {
+            spans[last].2 = place;
         }
+        match above.last().copied() {
+            Some(last) if paths[order[last]].path == paths[*i].path => spans.push((last, spans[last].1, 0)),
+            last => {
+                spans.push((place, last, order.len()));
+                above.push(place);
+            }
+        }
+    }
+    let mut place_of = vec![None; paths.len()];
+    order.iter().enumerate().for_each(|(place, i)| place_of[*i] = Some(place));
+    // Of the places that came so far, and of those like them.
+    let mut come: BTreeSet<usize> = BTreeSet::new();
+    let mut like: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (i, path) in paths.iter().enumerate() {
+        let Some(place) = place_of[i] else { continue };
+        let (first, mut parent, _) = spans[place];
+        let room = WARNINGS_LEN_MAX.saturating_sub(out.len());
+        let mut met: Vec<usize> = come.range(first..spans[first].2).map(|p| order[*p]).collect();
+        while let Some(at) = parent {
+            met.extend(like.get(&at).into_iter().flatten());
+            parent = spans[at].1;
+        }
+        met.sort_unstable();
+        out.extend(met.iter().take(room).map(|other| format!("{why}: {path} with {}", paths[*other])));
+        if out.len() >= WARNINGS_LEN_MAX {
+            return;
+        }
+        come.insert(place);
+        like.entry(first).or_default().push(i);
     }
 }
 
@@ -305,5 +332,45 @@ fn ports(spec: &Value, at_spec: &str, out: &mut Vec<String>) {
             }
             seen.push((place, port));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every path compared with every other one says.
+    fn plainly(paths: &[&str]) -> Vec<String> {
+        let laid: Vec<Laid> = paths.iter().map(|p| Laid::new(p, None)).collect();
+        let mut out = Vec::new();
+        for (i, path) in laid.iter().enumerate().filter(|(_, p)| !p.path.is_empty()) {
+            let before = laid[..i].iter().filter(|o| !o.path.is_empty());
+            let met = before.filter(|o| path.is_within(o) || o.is_within(path));
+            out.extend(met.map(|other| format!("w: {path} with {other}")));
+        }
+        out.truncate(WARNINGS_LEN_MAX);
+        out
+    }
+
+    #[test]
+    fn paths_that_meet_are_told_in_their_order_however_many_there_are() {
+        let parts = ["a", "ab", "a/b", "a/b/c", "a.b", "", "b/", "a/bc", "a/b", "b/x/y", "a0"];
+        let mut seed = 7_usize;
+        for len in 0..40 {
+            let mut next = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                parts[(seed >> 33) % parts.len()]
+            };
+            let paths: Vec<&str> = (0..len).map(|_| next()).collect();
+            let mut out = Vec::new();
+            overlap(paths.iter().map(|p| Laid::new(p, None)).collect(), "w", &mut out);
+            assert_eq!(out, plainly(&paths), "{paths:?}");
+        }
+        // Beyond the first hundreds too.
+        let names: Vec<String> =
+            (0..20_000).map(|n| format!("d{n}")).chain(["d19999/x".to_owned()]).collect();
+        let mut out = Vec::new();
+        overlap(names.iter().map(|p| Laid::new(p, None)).collect(), "w", &mut out);
+        assert_eq!(out, ["w: \"d19999/x\" with \"d19999\""]);
     }
 }

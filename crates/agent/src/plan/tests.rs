@@ -61,7 +61,10 @@ fn show(plan: Plan) -> String {
         .iter()
         .map(|a| match a {
             Action::Start(name) => format!("start {name}"),
-            Action::Kill { container, grace } => format!("kill {container} {}", grace.as_secs()),
+            Action::Kill { container, grace, turn } => {
+                let waits = if *turn == Turn::AfterOthers { " later" } else { "" };
+                format!("kill {container} {}{waits}", grace.as_secs())
+            }
             Action::Fail { reason, .. } => format!("fail {reason}"),
             other => format!("{other:?}").to_lowercase(),
         })
@@ -112,16 +115,17 @@ fn a_pod_advances_by_what_is_seen() {
 }
 
 #[test]
-fn a_doomed_pod_loses_its_main_containers_first_then_its_sidecars_in_reverse() {
+fn a_doomed_pods_sidecars_wait_for_the_main_containers_and_then_end_in_reverse() {
     let spec = json!({
         "terminationGracePeriodSeconds": 7,
         "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "t", "restartPolicy": "Always"}],
         "containers": [{"name": "a"}, {"name": "b"}]});
     for (containers, want) in [
-        ("s=run t=run a=run b=run", "kill a 7, kill b 7"),
-        ("s=run t=run a=ok b=run", "kill b 7"),
-        ("s=run t=run a=ok b=fail", "kill t 7"),
+        ("s=run t=run a=run b=run", "kill s 7 later, kill t 7 later, kill a 7, kill b 7"),
+        ("s=run t=run a=ok b=run", "kill s 7 later, kill t 7 later, kill b 7"),
+        ("s=run t=run a=ok b=fail", "kill s 7 later, kill t 7"),
         ("s=run t=ok a=ok b=ok", "kill s 7"),
+        ("s=ok t=run a=ok b=ok", "kill t 7"),
         ("s=ok t=ok a=ok b=ok", "teardown"),
         ("stranger=run", "kill stranger 7"),
         ("", "teardown"),

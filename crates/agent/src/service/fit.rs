@@ -2,7 +2,7 @@
 
 use super::Agent;
 use crate::events::Kind;
-use crate::evict::{MEASURE_EVERY, Victim};
+use crate::evict::{Cause, MEASURE_EVERY, Victim};
 use crate::plan;
 use crate::worker::Nudge;
 
@@ -15,7 +15,7 @@ impl Agent {
             ticks.tick().await;
             let verdict = self.keeper.tick(&self.shared).await;
             if verdict.changed {
-                self.report.lock().conditions = self.keeper.conditions();
+                self.report.lock().conditions = self.conditions();
                 self.report_changed.notify_one();
             }
             for victim in verdict.victims {
@@ -26,15 +26,18 @@ impl Agent {
 
     /// Ends a pod for the sake of the machine.
     fn evict(&self, victim: Victim) {
-        let Victim { uid, message, grace } = victim;
+        let Victim { uid, message, notes, cause, grace } = victim;
         let uid = uid.as_str();
         tracing::warn!(%uid, %message, "evicting a pod");
         let live = self.shared.live.lock().get(uid).map(|l| l.pod.clone());
         if let Some(pod) = live {
-            self.shared.recorder.record(&pod, None, Kind::Warning, plan::EVICTED, message.as_str());
+            let recorder = &self.shared.recorder;
+            recorder.record_noted(&pod, Kind::Warning, plan::EVICTED, message.as_str(), notes);
         }
         let Some(nudge) = self.nudge_of(uid) else { return };
-        let nudged = Nudge::Disrupt { reason: plan::EVICTED.to_owned(), message, grace: Some(grace) };
+        let condition = (cause == Cause::Others).then(|| message.clone());
+        let reason = plan::EVICTED.to_owned();
+        let nudged = Nudge::Disrupt { reason, message, condition, grace: Some(grace) };
         if nudge.try_send(nudged).is_err() {
             tracing::warn!(%uid, "a pod that has to go does not listen");
         }

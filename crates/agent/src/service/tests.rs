@@ -217,6 +217,8 @@ fn start(leader: &Leader, machine: &Arc<Scripted>, dir: &std::path::Path) -> Can
 }
 
 fn start_with(leader: &Leader, machine: &Arc<Scripted>, mut options: Options) -> CancellationToken {
+    // Whatever the machine is short of on which the tests run.
+    options.eviction_hard.clear();
     options.masters = vec![leader.address.clone()];
     options.ca_pem.clone_from(&leader.ca);
     options.cert_pem.clone_from(&leader.node.cert_pem);
@@ -487,4 +489,97 @@ async fn a_tunnel_carries_everything_up_to_its_last_frame_and_a_stranger_is_refu
         })
         .await;
     assert_eq!(code, 404);
+}
+
+/// What is said until both of these pods have ended: how they ended, and all events.
+async fn hear_ends(session: &mut Session, names: [&str; 2]) -> (HashMap<String, PodStatus>, Vec<String>) {
+    let (mut ends, mut events) = (HashMap::new(), Vec::new());
+    while !names.iter().all(|name| ends.contains_key(*name)) {
+        let packet = timeout(PATIENCE, session.up.recv()).await.expect("not both ended").unwrap();
+        match packet.head {
+            Up::Status { pod, .. } => {
+                let status: PodStatus = serde_json::from_slice(&packet.object).unwrap();
+                if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+                    ends.insert(pod.name, status);
+                }
+            }
+            Up::Event { occurrence } => {
+                let whose = occurrence.pod.map_or("node".to_owned(), |pod| pod.name);
+                events.push(format!("{whose} {}: {}", occurrence.reason, occurrence.message));
+            }
+            _ => {}
+        }
+    }
+    (ends, events)
+}
+
+fn named(name: &str, spec: Value) -> Value {
+    let mut pod = pod();
+    (pod["metadata"]["name"], pod["metadata"]["uid"]) = (json!(name), json!(name));
+    spec.as_object().unwrap().iter().for_each(|(field, value)| pod["spec"][field] = value.clone());
+    pod
+}
+
+#[tokio::test]
+async fn a_machine_that_goes_down_ends_its_pods_in_its_time_and_takes_no_more() {
+    let mut leader = Leader::start().await;
+    let machine = Scripted::new(Arc::new(SystemClock));
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new("n1", dir.path(), "c");
+    options.shutdown_grace = Duration::from_secs(3);
+    let power_off = options.power_off.clone();
+    let _stop = start_with(&leader, &machine, options).drop_guard();
+    let mut session = leader.session().await;
+    session.welcome().await;
+    machine.stubborn.lock().insert("c".to_owned());
+    session.pod(&named("stays", json!({"terminationGracePeriodSeconds": 600}))).await;
+    session.hear_phase("Running").await;
+    power_off.cancel();
+    let is_unready = |p: &Packet<Up>| match &p.head {
+        Up::Node { report } => report
+            .conditions
+            .iter()
+            .any(|c| c.kind == "Ready" && c.message == "node is shutting down")
+            .then_some(()),
+        _ => None,
+    };
+    session.hear(is_unready).await;
+    session.pod(&named("late", json!({}))).await;
+    let (ends, _) = hear_ends(&mut session, ["stays", "late"]).await;
+    let said = |name: &str| {
+        let end = &ends[name];
+        (end.phase.as_deref().unwrap(), end.reason.as_deref().unwrap(), end.message.as_deref().unwrap())
+    };
+    let words = "Pod was terminated in response to imminent node shutdown.";
+    assert_eq!(said("stays"), ("Failed", "Terminated", words));
+    let words = "Pod was rejected: Pod was rejected as the node is shutting down.";
+    assert_eq!(said("late"), ("Failed", "NodeShutdown", words));
+}
+
+#[tokio::test]
+async fn a_pod_that_makes_room_for_a_critical_one_hears_of_it() {
+    let mut leader = Leader::start().await;
+    let machine = Scripted::new(Arc::new(SystemClock));
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new("n1", dir.path(), "c");
+    options.resources = Some("cpus:1;mem:1024".to_owned());
+    let _stop = start_with(&leader, &machine, options).drop_guard();
+    let mut session = leader.session().await;
+    session.welcome().await;
+    let sized = json!([{"name": "c", "image": "img", "resources": {"requests": {"cpu": "1"}}}]);
+    session.pod(&named("lesser", json!({"containers": sized}))).await;
+    session.hear_phase("Running").await;
+    session.pod(&named("critical", json!({"containers": sized, "priority": 2_000_000_000}))).await;
+    let (ends, events) = hear_ends(&mut session, ["lesser", "lesser"]).await;
+    let words = "Preempted in order to admit critical pod";
+    assert_eq!(
+        (ends["lesser"].reason.as_deref(), ends["lesser"].message.as_deref()),
+        (Some("Preempting"), Some(words))
+    );
+    let target = ends["lesser"].conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget").unwrap();
+    assert_eq!(
+        target.message.as_deref(),
+        Some("Pod was preempted by Kubelet to accommodate a critical pod.")
+    );
+    assert!(events.contains(&format!("lesser Preempting: {words}")), "{events:?}");
 }

@@ -337,3 +337,14 @@ fn a_pod_sent_back_to_its_beginning_says_so_of_each_container_once() {
     assert_eq!((last.reason.as_deref(), last.exit_code), (Some(RESTARTING_ALL), 137));
     assert_eq!((&last.finished_at, &last.container_id), (&None, &None));
 }
+
+#[test]
+fn containers_are_told_by_name_and_init_containers_in_their_order() {
+    let both = json!([{"name": "z"}, {"name": "b"}]);
+    let spec = json!({"initContainers": both, "containers": [{"name": "y"}, {"name": "a"}]});
+    let status = compute(&pod(spec), &observed(""), &[], None, at(105));
+    let names =
+        |list: Option<Vec<ContainerStatus>>| list.unwrap().into_iter().map(|c| c.name).collect::<Vec<_>>();
+    assert_eq!(names(status.init_container_statuses), ["z", "b"]);
+    assert_eq!(names(status.container_statuses), ["a", "y"]);
+}

@@ -287,6 +287,7 @@ async fn a_missing_object_is_waited_for() {
         "env": [{"name": "V", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]}));
     let mut world = World::new(p);
     world.until_said("Pending ContainerCreating 0").await;
+    world.until_heard("Pulled").await;
     world.shared.pushed.absent(Referent::ConfigMap, "n", "cm");
     world.shared.objects_changed();
     world.until_said("Pending CreateContainerConfigError 0").await;
@@ -655,7 +656,8 @@ async fn sidecars_share_the_grace_period_of_what_they_serve() {
     let begun = Instant::now();
     world.delete(p, 30).await;
     world.until("stopped", |w| w.stopped).await;
-    assert_eq!(world.log(), "start s 0, start c 0, signal c 15, kill c, signal s 15, kill s");
+    // The one that serves is asked when there is no time left to wait, and has its two seconds all the same.
+    assert_eq!(world.log(), "start s 0, start c 0, signal c 15, signal s 15, kill c, kill s");
     assert!((32..36).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
@@ -663,8 +665,13 @@ async fn sidecars_share_the_grace_period_of_what_they_serve() {
 async fn a_pod_that_makes_room_fails_and_is_told_why() {
     let mut world = World::new(one(json!({"name": "c", "image": "img"})));
     world.until_said("Running running 0 ready").await;
+    world.machine.stubborn.lock().insert("c".to_owned());
     let (reason, message) = ("Preempting".to_owned(), "Preempted in order to admit critical pod".to_owned());
-    world.nudge.send(Nudge::Disrupt { reason, message, grace: None }).await.unwrap();
+    let condition = Some("Pod was preempted by Kubelet to accommodate a critical pod.".to_owned());
+    world.nudge.send(Nudge::Disrupt { reason, message, condition, grace: None }).await.unwrap();
+    world.until("the signal", |w| w.log().contains("signal c 15")).await;
+    assert_eq!(world.condition("DisruptionTarget"), None, "not before it has ended");
+    world.machine.end(&world.machine.running("c").unwrap(), 143);
     world.until_said("Failed exit 143 0").await;
     assert_eq!(world.said.as_ref().unwrap().reason.as_deref(), Some("Preempting"));
     assert_eq!(
@@ -701,12 +708,99 @@ async fn a_pod_that_is_sent_back_runs_its_init_containers_again() {
     assert_eq!(restarts(&status.init_container_statuses), [1]);
     assert_eq!(restarts(&status.container_statuses), [1, 1]);
     assert_eq!(world.condition("AllContainersRestarting").map(|c| c.0).as_deref(), Some("False"));
-    assert_eq!(
-        world.log(),
-        "start i 0, start a 0, start b 0, signal b 15, kill b, start i 1, start a 1, start b 1"
-    );
+    assert_eq!(world.log(), "start i 0, start a 0, start b 0, signal b 15, start i 1, start a 1, start b 1");
     // Without the rule's code the pod ends as its policy says.
     world.machine.end(&world.machine.running("a").unwrap(), 1);
     world.machine.end(&world.machine.running("b").unwrap(), 0);
     world.until_said("Failed exit 1 1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_of_sidecars_do_not_wait_for_whom_they_serve() {
+    let hook = json!({"preStop": {"sleep": {"seconds": 5}}});
+    let p = pod(json!({"terminationGracePeriodSeconds": 30,
+        "initContainers": [
+            {"name": "s", "image": "img", "restartPolicy": "Always", "lifecycle": hook},
+            {"name": "t", "image": "img", "restartPolicy": "Always", "lifecycle": hook}],
+        "containers": [{"name": "c", "image": "img", "lifecycle": hook}]}));
+    let mut world = World::new(p.clone());
+    world.until_said("Running running 0 ready").await;
+    world.reasons();
+    let begun = Instant::now();
+    world.delete(p, 30).await;
+    world.until("stopped", |w| w.stopped).await;
+    assert_eq!(world.reasons(), ["Killing", "Killing", "Killing"]);
+    assert!((5..7).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    let log = world.log();
+    assert!(log.ends_with("signal c 15, signal t 15, signal s 15"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_tells_of_its_ends_once_all_have_ended() {
+    let p = pod(json!({"terminationGracePeriodSeconds": 30, "containers": [
+        {"name": "a", "image": "img"}, {"name": "b", "image": "img"}]}));
+    let mut world = World::new(p.clone());
+    world.until_said("Running running 0 ready").await;
+    world.machine.stubborn.lock().insert("b".to_owned());
+    world.told.clear();
+    world.delete(p, 30).await;
+    world.until("stopped", |w| w.stopped).await;
+    assert_eq!(world.told.last().map(String::as_str), Some("Failed exit 143 0"));
+    assert!(
+        world.told.iter().all(|t| t == "Running running 0 ready" || t.starts_with("Failed")),
+        "{:?}",
+        world.told
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_containers_all_end_well_when_it_must_go_did_not_fail() {
+    let mut world = World::new(one(json!({"name": "c", "image": "img"})));
+    world.until_said("Running running 0 ready").await;
+    world.machine.stubborn.lock().insert("c".to_owned());
+    let (reason, message) = ("Evicted".to_owned(), "low".to_owned());
+    let condition = Some(message.clone());
+    world.nudge.send(Nudge::Disrupt { reason, message, condition, grace: None }).await.unwrap();
+    world.until("the signal", |w| w.log().contains("signal c 15")).await;
+    world.machine.end(&world.machine.running("c").unwrap(), 0);
+    world.until_said("Succeeded exit 0 0").await;
+    assert_eq!(world.said.as_ref().unwrap().reason, None);
+    assert!(world.condition("DisruptionTarget").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_pod_is_here_is_told_before_its_surroundings_are_made() {
+    let p = one(json!({"name": "c", "image": "img"}));
+    let clock: Arc<dyn Clock> = Arc::new(Virtual(Instant::now()));
+    let machine = Scripted::new(Arc::clone(&clock));
+    *machine.network_takes.lock() = Duration::from_secs(60);
+    let begun = Instant::now();
+    let mut world = World::on(Arc::clone(&machine), Arc::clone(&clock), p.clone());
+    let ready = |w: &World| w.condition("PodReadyToStartContainers").map(|c| c.0);
+    world.until_said("Pending ContainerCreating 0").await;
+    assert!(begun.elapsed() < Duration::from_secs(60) && ready(&world).as_deref() == Some("False"));
+    assert!(world.said.as_ref().is_some_and(|s| s.start_time.is_some() && s.host_ip.is_some()));
+    world.until_said("Running running 0 ready").await;
+    assert_eq!(ready(&world).as_deref(), Some("True"));
+    // Whoever takes it over does not take that back.
+    world.worker.abort();
+    let mut world = World::on(machine, clock, p);
+    world.until("anything", |w| w.said.is_some()).await;
+    assert_eq!(ready(&world).as_deref(), Some("True"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_takes_its_time_to_be_deleted_is_hurried_where_the_machine_cannot_wait() {
+    let p = one(json!({"name": "c", "image": "img"}));
+    let mut world = World::new(p.clone());
+    world.machine.stubborn.lock().insert("c".to_owned());
+    world.until_said("Running running 0 ready").await;
+    let begun = Instant::now();
+    world.delete(p, 600).await;
+    world.until("the signal", |w| w.log().contains("signal c 15")).await;
+    let (reason, message) = ("Evicted".to_owned(), "low".to_owned());
+    let grace = Some(Duration::from_secs(1));
+    world.nudge.send(Nudge::Disrupt { reason, message, condition: None, grace }).await.unwrap();
+    world.until("stopped", |w| w.stopped).await;
+    assert!((1..5).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }

@@ -156,6 +156,7 @@ pub(super) fn limit(directory: &Path, limits: &Limits) -> io::Result<()> {
 mod tests {
     use super::super::Tree;
     use super::*;
+    use crate::state::DiskIo;
     use std::cell::RefCell;
     use std::path::PathBuf;
 
@@ -270,6 +271,20 @@ mod tests {
         fs::write(fake.path("p/memory.events"), "low 0\noom 3\noom_kill 2\n").unwrap();
         fs::write(fake.path("p/cpu.stat"), "usage_usec 7\nuser_usec 5\n").unwrap();
         fs::write(fake.path("p/pids.current"), "4\n").unwrap();
+        fs::write(fake.path("p/pids.max"), "max\n").unwrap();
+        assert_eq!(fake.tree.stats("/p").pressure, None);
+        for what in ["cpu", "memory", "io"] {
+            let some = format!("some avg10=0.50 avg60=12.34 avg300=0.00 total={}\n", what.len());
+            fs::write(fake.path(&format!("p/{what}.pressure")), some).unwrap();
+        }
+        let full = "some avg10=0.00 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=1.00 total=5\n";
+        fs::write(fake.path("p/memory.pressure"), full).unwrap();
+        let [cpu, memory, io] = fake.tree.stats("/p").pressure.unwrap();
+        assert_eq!((cpu.some.averages, cpu.some.total_us, cpu.full.total_us), ([50, 1_234, 0], 3, 0));
+        assert_eq!((memory.full.averages, memory.full.total_us, io.some.total_us), ([0, 0, 100], 5, 2));
+        fs::write(fake.path("p/io.stat"), "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=9\n252:16\n").unwrap();
+        let io = DiskIo { device: (8, 0), bytes: [1, 2], operations: [3, 4] };
+        assert_eq!(fake.tree.disk_io("/p"), [io]);
         let stats = fake.tree.stats("/p");
         assert_eq!((stats.memory_usage_bytes, stats.memory_working_set_bytes), (900, 400));
         assert_eq!(
