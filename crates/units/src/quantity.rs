@@ -37,8 +37,10 @@ pub struct Quantity {
 }
 
 const NANO: i128 = 1_000_000_000;
-/// Values saturate here, as the stock server caps them at 2⁶³−1.
-const NANO_MAX: i128 = i64::MAX as i128 * NANO;
+/// Binary quantities saturate here, as the stock server caps them at 2⁶³−1.
+const BINARY_NANO_MAX: i128 = i64::MAX as i128 * NANO;
+/// Others are as large as they say. Ours saturate here, far beyond anything that there is, so that sums cannot overflow.
+const NANO_MAX: i128 = 10i128.pow(35);
 
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
 const DECIMAL: [(&str, i32); 10] =
@@ -125,7 +127,7 @@ impl Quantity {
             for _ in 0..scale.max(0) {
                 v = v.saturating_mul(10).min(NANO_MAX * 10);
             }
-            v = if shift2 > 0 { v.checked_mul(1i128 << shift2).unwrap_or(NANO_MAX) } else { v };
+            v = if shift2 > 0 { v.checked_mul(1i128 << shift2).unwrap_or(BINARY_NANO_MAX) } else { v };
             for _ in scale..0 {
                 inexact |= v % 10 != 0;
                 v /= 10;
@@ -136,7 +138,7 @@ impl Quantity {
         if inexact {
             nano += 1;
         }
-        nano = nano.min(NANO_MAX);
+        nano = nano.min(if format == Format::BinarySi { BINARY_NANO_MAX } else { NANO_MAX });
         Ok(Quantity { nano: if negative { -nano } else { nano }, format })
     }
 
@@ -156,9 +158,16 @@ impl Quantity {
         Err(QuantityError::Suffix)
     }
 
-    /// Units, rounded up; negatives are zero.
+    /// Units, rounded up; negatives are zero, and what no 64 bits hold is the most that they do.
     pub fn value_ceil(&self) -> u64 {
-        u64::try_from((self.nano.max(0) + NANO - 1) / NANO).unwrap_or(u64::MAX)
+        u64::try_from((self.nano.clamp(0, BINARY_NANO_MAX) + NANO - 1) / NANO).unwrap_or(u64::MAX)
+    }
+
+    /// The same amount in whole thousandths, rounded up, in the same form.
+    #[must_use]
+    pub fn to_whole_milli(&self) -> Quantity {
+        const MILLI: i128 = NANO / 1000;
+        Quantity { nano: (self.nano + MILLI - 1).div_euclid(MILLI) * MILLI, ..*self }
     }
 
     /// Thousandths, rounded up; negatives are zero.
@@ -224,7 +233,9 @@ impl fmt::Display for Quantity {
             return write!(f, "{}{suffix}", v >> shift);
         }
         let (mut v, mut e) = (self.nano, -9i32);
-        while v % 1000 == 0 && e < 18 {
+        // There is no suffix beyond, but there are exponents.
+        let last = if self.format == Format::DecimalExponent { i32::MAX } else { 18 };
+        while v % 1000 == 0 && e < last {
             v /= 1000;
             e += 3;
         }
@@ -276,6 +287,12 @@ mod tests {
             ("1n", "1n"),
             ("0.0000000001", "1n"),
             ("1048576", "1048576"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("12345678901234567890123m", "12345678901234567890123m"),
+            ("1e20", "100e18"),
+            ("1e24", "1e24"),
+            ("10000Ei", "9223372036854775807"),
+            ("-10000Ei", "-9223372036854775807"),
         ] {
             assert_eq!(Quantity::parse(text).map(|q| q.to_string()).as_deref(), Ok(want), "{text}");
         }
@@ -294,6 +311,7 @@ mod tests {
         assert_eq!(Quantity::parse("1.1").map(|q| q.value_ceil()), Ok(2));
         assert_eq!(Quantity::parse("1u").map(|q| q.milli_ceil()), Ok(1));
         assert_eq!(Quantity::parse("99999999999E").map(|q| q.value_ceil()), Ok(i64::MAX as u64));
+        assert_eq!(Quantity::parse("1e-12").map(|q| q.to_whole_milli().to_string()).as_deref(), Ok("1e-3"));
     }
 
     proptest::proptest! {
