@@ -106,6 +106,7 @@ pub fn row(resource: &Resource, object: &Value, now: Time) -> Vec<Value> {
         ("", "Pod") => pod::cells(view),
         ("", "Node") => node::cells(view),
         ("" | "events.k8s.io", "Event") => event::cells(view),
+        ("autoscaling", "Scale") => autoscaler::scale(view),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaler::cells(view, resource.group_version()),
         ("" | "apps" | "batch" | "policy", _) if workload::knows(resource.kind) => {
             workload::cells(view, resource.kind)

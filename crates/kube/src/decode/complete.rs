@@ -27,6 +27,9 @@ pub(super) fn zero(kind: Kind<'_>) -> Value {
     }
 }
 
+/// Lists that are refused when they are empty, and get a default when nothing is said: what is refused is never written.
+const JUDGED_EMPTY: [&str; 1] = ["[]v2.HPAScalingPolicy"];
+
 /// Whether Go's encoder leaves this value out.
 pub(super) fn is_left_out(value: &Value, field: Field<'_>) -> bool {
     if field.omit() == Omit::Never || field.is_pointer() {
@@ -38,7 +41,7 @@ pub(super) fn is_left_out(value: &Value, field: Field<'_>) -> bool {
             matches!(field.kind(), Kind::Int32 | Kind::Int64 | Kind::Double) && n.as_f64() == Some(0.0)
         }
         Value::String(s) => s.is_empty() && matches!(field.kind(), Kind::Text | Kind::Bytes),
-        Value::Array(list) => list.is_empty(),
+        Value::Array(list) => list.is_empty() && !JUDGED_EMPTY.contains(&field.go_type()),
         Value::Object(map) => map.is_empty() && matches!(field.kind(), Kind::Map(_)),
         Value::Null => true,
     }

@@ -398,3 +398,14 @@ fn an_empty_list_that_is_always_written_is_stored_as_none() {
         decoded("apiextensions.k8s.io/v1", "CustomResourceDefinition", json!({"spec": {"versions": []}}));
     assert_eq!(definition["spec"]["versions"], json!([]));
 }
+
+#[test]
+fn an_empty_list_that_is_refused_is_still_there_to_be_refused() {
+    let rules = json!({"policies": []});
+    let body = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "spec": {"maxReplicas": 1, "metrics": [], "behavior": {"scaleUp": rules}}});
+    let ty = type_named("autoscaling/v2", "HorizontalPodAutoscaler").unwrap();
+    let spec = decode_value(body, ty).unwrap().value["spec"].take();
+    assert_eq!(spec["behavior"]["scaleUp"], rules);
+    assert_eq!(spec.get("metrics"), None);
+}

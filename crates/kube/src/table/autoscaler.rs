@@ -9,6 +9,12 @@ const V2: GroupVersion = GroupVersion { group: "autoscaling", version: "v2" };
 /// How many metrics fit a cell.
 const METRICS_SHOWN_MAX: usize = 2;
 
+/// A scale, of whatever is scaled.
+pub(super) fn scale(view: View<'_>) -> Vec<Value> {
+    let [desired, available] = ["spec.replicas", "status.replicas"].map(|path| view.number(path).into());
+    vec![view.name(), desired, available, view.age()]
+}
+
 pub(super) fn cells(view: View<'_>, served: GroupVersion) -> Vec<Value> {
     let converted;
     let view = match served == V2 {
