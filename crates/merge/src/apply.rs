@@ -110,10 +110,10 @@ pub fn apply(
         // As if somebody had written all of it at once.
         let changes = compare(Some(&empty_object(&old, ty)), Some(&old), place);
         let whole = Manager { name: BEFORE_FIRST_APPLY, ..*manager };
-        note(&mut managed, changes.stripped(manager.subresource), &whole, now);
+        note(&mut managed, changes.stripped(ty, manager.subresource), &whole, now);
     }
     let bad = |why: String| untyped(applied, &why);
-    let set = tracked(field_set_of(applied, place).map_err(bad)?, manager.subresource);
+    let set = tracked(field_set_of(applied, place).map_err(bad)?, ty, manager.subresource);
     let mut merged = merge(Some(&old), applied, place).map_err(bad)?;
     let before = managed.take(manager, Operation::Apply);
     // What was applied before, is not applied now, and nobody else owns, goes. Mostly the same fields are applied again.
@@ -126,7 +126,7 @@ pub fn apply(
         merged = merge(Some(&merged), applied, place).map_err(bad)?;
     }
 
-    let changes = compare(Some(&old), Some(&merged), place).stripped(manager.subresource);
+    let changes = compare(Some(&old), Some(&merged), place).stripped(ty, manager.subresource);
     if force == Force::No {
         let conflicts = managed.conflicts(&changes, manager.api_version);
         if !conflicts.is_empty() {
@@ -162,18 +162,18 @@ pub fn track_update(
     };
     // The book-keeping of the old object is compared with none, and falls away with what nobody owns.
     let changes = compare(Some(old), Some(new), Place::Struct(ty));
-    note(&mut managed, changes.stripped(manager.subresource), manager, now);
+    note(&mut managed, changes.stripped(ty, manager.subresource), manager, now);
     managed.write()
 }
 
 /// The record of a new object, which has none yet, as JSON: whoever creates it owns all that it says, and the defaults.
 pub fn track_create(new: &Value, manager: &Manager<'_>, now: Time, ty: Type<'_>) -> Option<String> {
     let (place, empty) = (Place::Struct(ty), empty_object(new, ty));
-    if !manager.subresource.is_empty() {
-        return created_in_full(&empty, new, manager, now, place);
+    if !manager.subresource.is_empty() || managed::resets_all(ty.short_name()) {
+        return created_in_full(&empty, new, manager, now, ty);
     }
     let Ok(fields) = created::fields(&empty, new, place) else {
-        return created_in_full(&empty, new, manager, now, place);
+        return created_in_full(&empty, new, manager, now, ty);
     };
     let time = now.to_rfc3339_seconds().into();
     let mut managed = Managed::default();
@@ -187,11 +187,11 @@ fn created_in_full(
     new: &Value,
     manager: &Manager<'_>,
     now: Time,
-    place: Place<'_>,
+    ty: Type<'_>,
 ) -> Option<String> {
     let mut managed = Managed::default();
-    let changes = compare(Some(empty), Some(new), place);
-    note(&mut managed, changes.stripped(manager.subresource), manager, now);
+    let changes = compare(Some(empty), Some(new), Place::Struct(ty));
+    note(&mut managed, changes.stripped(ty, manager.subresource), manager, now);
     managed.write()
 }
 
@@ -239,20 +239,20 @@ fn empty_object(of: &Value, ty: Type<'_>) -> Value {
 }
 
 /// The fields that nobody can own.
-fn tracked(mut set: FieldSet, subresource: &str) -> FieldSet {
+fn tracked(mut set: FieldSet, ty: Type<'_>, subresource: &str) -> FieldSet {
     set.subtract(managed::unowned());
-    for path in managed::reset_by(subresource) {
+    for path in managed::reset_by(ty.short_name(), subresource) {
         set.cut(path);
     }
     set
 }
 
 impl Changes {
-    fn stripped(mut self, subresource: &str) -> Changes {
+    fn stripped(mut self, ty: Type<'_>, subresource: &str) -> Changes {
         self.removed.subtract(managed::unowned());
         Changes {
-            added: tracked(self.added, subresource),
-            modified: tracked(self.modified, subresource),
+            added: tracked(self.added, ty, subresource),
+            modified: tracked(self.modified, ty, subresource),
             removed: self.removed,
         }
     }

@@ -249,6 +249,25 @@ fn size_bytes(value: &Value) -> usize {
     }
 }
 
+/// The patch with nothing said of what is not there in a list: a list is taken as a whole, and has nothing to be taken from.
+fn without_nulls_in_lists(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().map(|(k, v)| (k, without_nulls_in_lists(v))).collect(),
+        Value::Array(list) => list.into_iter().map(without_nulls).collect(),
+        scalar => scalar,
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
+        }
+        Value::Array(list) => list.into_iter().map(without_nulls).collect(),
+        scalar => scalar,
+    }
+}
+
 /// Applies a merge patch: maps merge, null deletes, everything else replaces.
 pub fn merge_patch(mut document: Value, patch: &[u8], look: Look) -> Result<Value, PatchError> {
     let bad = || PatchError::Malformed("Invalid JSON Patch".to_owned());
@@ -258,7 +277,7 @@ pub fn merge_patch(mut document: Value, patch: &[u8], look: Look) -> Result<Valu
         Err(_) => return Err(bad()),
     };
     match &parsed {
-        Value::Object(_) => json_patch::merge(&mut document, &parsed),
+        Value::Object(_) => json_patch::merge(&mut document, &without_nulls_in_lists(parsed)),
         Value::Null => return Err(bad()),
         other if look == Look::Close => {
             return Err(unreadable(&wrong_type(other, "map[string]interface {}"), look));

@@ -18,6 +18,8 @@ pub(crate) fn object(ctx: &Context, target: Target<'_>, body: Value) -> Result<(
 pub(crate) enum Made<'a> {
     /// A document, which is read anew.
     Document(Value),
+    /// What an applied configuration has made.
+    Applied(Value),
     /// An object of the kind that it was before, whatever the patch says of that: a strategic patch.
     Object(Value, &'a Value),
 }
@@ -29,8 +31,10 @@ pub(crate) fn patched(
     made: Made<'_>,
     shown: impl FnOnce() -> String,
 ) -> Result<(Value, Vec<String>), Status> {
+    // What is applied has been held against the schema; what it says in places that are nobody's in parts is not told.
+    let whose = if matches!(made, Made::Applied(_)) { Problems::OfApplied } else { Problems::OfPatch };
     let (value, patch) = match made {
-        Made::Document(value) => (value, None),
+        Made::Document(value) | Made::Applied(value) => (value, None),
         Made::Object(value, patch) => (value, Some(patch)),
     };
     let refused =
@@ -54,7 +58,7 @@ pub(crate) fn patched(
     let before = format!(" cannot be handled as a {}: ", resource.kind);
     let read = check_envelope(resource, &mut object).and_then(|()| {
         let undecodable = |why: &str| Status::undecodable(resource, why);
-        typed(ctx, ty, Problems::OfPatch, undecodable, &mut object.0)
+        typed(ctx, ty, whose, undecodable, &mut object.0)
     });
     let mut warnings = read.map_err(|status| match status.message.split_once(&before) {
         Some((_, why)) => refused(patch.map_or_else(shown, stoa_merge::printed), why),
@@ -75,6 +79,8 @@ enum Problems {
     OfBody,
     /// First in the patch, then in what it has made.
     OfPatch,
+    /// In the patch alone.
+    OfApplied,
 }
 
 /// A group, a version of it and a kind in that.
@@ -201,6 +207,7 @@ fn typed(
     *object = decoded.value;
     let mut problems = match whose {
         Problems::OfBody => decode::merge_problems(ctx.body_problems.clone(), decoded.problems),
+        Problems::OfApplied => ctx.body_problems.clone(),
         Problems::OfPatch => ctx.body_problems.iter().cloned().chain(decoded.problems).collect(),
     };
     problems.truncate(decode::PROBLEMS_MAX);

@@ -67,6 +67,7 @@ impl Registry {
             let shown = || patch(true).map(|(patched, _)| patched.to_string()).unwrap_or_default();
             let made = match &body {
                 Body::Strategic(read) => decode::Made::Object(patched, read.as_ref().map_err(Clone::clone)?),
+                Body::Apply(_) => decode::Made::Applied(patched),
                 _ => decode::Made::Document(patched),
             };
             let (patched, warnings) = decode::patched(ctx, target, made, shown)?;

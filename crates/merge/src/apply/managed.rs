@@ -340,9 +340,15 @@ pub(super) fn unowned() -> &'static FieldSet {
     })
 }
 
-/// What a write through this subresource does not write, whatever its body says.
-pub(super) fn reset_by(subresource: &str) -> &'static [&'static [&'static str]] {
+/// Whether all that a kind says is nobody's: what a certificate is asked for with never changes.
+pub(super) fn resets_all(kind: &str) -> bool {
+    kind == "CertificateSigningRequest"
+}
+
+/// What a write of this kind through this subresource does not write, whatever its body says.
+pub(super) fn reset_by(kind: &str, subresource: &str) -> &'static [&'static [&'static str]] {
     match subresource {
+        "" if resets_all(kind) => &[&["f:spec"], &["f:status"]],
         "" => &[&["f:status"]],
         "status" => &[&["f:spec"], &["f:metadata", "f:labels"]],
         _ => &[],

@@ -82,24 +82,26 @@ impl<'a> Place<'a> {
     /// The path element by which an element of this list is told from the others.
     pub(super) fn element_name(self, element: &Value) -> Result<String, String> {
         let Place::Keyed(field, ty) = self else { return Ok(format!("v:{element}")) };
+        match element {
+            Value::Object(_) => {}
+            Value::Null => return Err("associative list with keys may not have a null element".to_owned()),
+            _ => return Err("associative list with keys may not have non-map elements".to_owned()),
+        }
         let mut keys = serde_json::Map::new();
         for key in field.map_keys() {
             let default =
                 || ty.field(key).and_then(Field::default).and_then(|d| serde_json::from_str(d).ok());
-            // Go's zero values stand in the default column too, and are no defaults of keys.
-            let default = || default().filter(|d: &Value| d != "" && d != &Value::from(0));
-            match element.get(key).filter(|v| !v.is_null()).cloned().or_else(default) {
-                Some(value) => {
-                    keys.insert(key.to_owned(), value);
-                }
-                // A key that is optional in the schema may be absent; another tells the elements apart.
-                None if ty.field(key).is_some_and(|f| !f.is_required()) => {}
-                None => {
-                    return Err(format!(
-                        "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
-                    ));
-                }
+            // One that is absent and has no default leaves it to the others to tell the elements apart.
+            if let Some(value) = element.get(key).filter(|v| !v.is_null()).cloned().or_else(default) {
+                keys.insert(key.to_owned(), value);
             }
+        }
+        if keys.is_empty() {
+            let names: Vec<String> = field.map_keys().map(|key| format!("{key:?}")).collect();
+            return Err(format!(
+                "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+                names.join(" ")
+            ));
         }
         Ok(format!("k:{}", Value::Object(keys)))
     }

@@ -305,8 +305,12 @@ fn malformed_configurations_are_refused() {
             ".spec.template.spec.containers: expected list, got &{map[]}",
         ),
         (
-            spec(json!({"template": {"spec": {"containers": [{"image": "x"}]}}})),
-            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+            spec(json!({"template": {"spec": {"containers": [null]}}})),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have a null element",
+        ),
+        (
+            spec(json!({"template": {"spec": {"containers": ["x"]}}})),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have non-map elements",
         ),
         (
             spec(
@@ -427,6 +431,24 @@ mod properties {
     }
 }
 
+#[test]
+fn an_element_without_its_keys_goes_by_their_defaults() {
+    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"template": {"spec": {"containers": [{"image": "x", "ports": [{"hostPort": 1}]}]}}}});
+    let made = apply(None, &config, &manager("a"), Force::No, now(), deployment()).expect("applied");
+    let fields = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"];
+    let container = &fields["f:containers"]["k:{\"name\":\"\"}"];
+    assert!(container["f:image"].is_object(), "{fields}");
+    assert!(container["f:ports"]["k:{\"containerPort\":0,\"protocol\":\"TCP\"}"].is_object(), "{fields}");
+    let account = builtin().named("core.v1.ServiceAccount").expect("accounts");
+    let config = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "s"}, "secrets": [{"kind": "Secret"}]});
+    let why = apply(None, &config, &manager("a"), Force::No, now(), account).expect_err("refused");
+    assert_eq!(
+        why.to_string(),
+        "failed to create typed patch object (/s; /v1, Kind=ServiceAccount): .secrets: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default values for any key fields)"
+    );
+}
+
 /// Objects of names that the schema knows, in and out of their places.
 fn arbitrary(names: &'static [&'static str]) -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;
@@ -457,7 +479,7 @@ proptest::proptest! {
         let ty = builtin().named(kind).expect("a kind");
         let object = json!({"apiVersion": "v1", "kind": "K", "metadata": meta, "spec": spec, "status": status, "data": spec});
         let by = manager("a");
-        let full = created_in_full(&empty_object(&object, ty), &object, &by, now(), Place::Struct(ty));
+        let full = created_in_full(&empty_object(&object, ty), &object, &by, now(), ty);
         proptest::prop_assert_eq!(track_create(&object, &by, now(), ty), full);
     }
 }

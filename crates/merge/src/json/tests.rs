@@ -194,3 +194,10 @@ fn what_cannot_be_read_is_told_as_closely_as_it_was_looked_at() {
         assert_eq!(said(merge_patch(json!({}), text.as_bytes(), look)), merge, "{text} {look:?}");
     }
 }
+
+#[test]
+fn what_a_list_in_a_merge_patch_says_is_null_is_not_there() {
+    let patch = br#"{"a": [{"b": null, "c": 1}, null, [{"d": null}]], "e": {"f": null}}"#;
+    let merged = merge_patch(json!({"a": [{"b": 1}], "e": {"f": 1, "g": 2}}), patch, Look::Plain);
+    assert_eq!(merged, Ok(json!({"a": [{"c": 1}, null, [{}]], "e": {"g": 2}})));
+}

@@ -34,6 +34,7 @@ pub(super) fn merge_list(
     if !list.merge {
         return Ok(clean_list(new));
     }
+    check_types(&old, &new)?;
     let of_maps = |l: &[Value]| l.first().is_some_and(Value::is_object);
     if !of_maps(&old) && !of_maps(&new) {
         return merge_scalars(old, new);
@@ -73,6 +74,17 @@ pub(super) fn merge_list(
         }
     }
     Ok(arrange(merged, &patch_order, &server_order, Some(key)))
+}
+
+/// Only elements of one type can be told apart in one way.
+fn check_types(old: &[Value], new: &[Value]) -> Result<(), PatchError> {
+    let mut types = old.iter().chain(new).map(go::type_of);
+    let Some(first) = types.next() else { return Ok(()) };
+    if types.all(|other| other == first) {
+        return Ok(());
+    }
+    let shown = go::print(&Value::from(vec![Value::from(old.to_vec()), Value::from(new.to_vec())]));
+    Err(PatchError::Unforeseen(format!("list element types are not identical: {shown}")))
 }
 
 /// The elements of a patch's list, without those that are directives.

@@ -287,3 +287,11 @@ fn long_lists_merge_in_reasonable_time() {
     let got = strategic(meta.clone(), &patch, ty("apis.meta.v1.ObjectMeta")).expect("merges");
     assert_eq!(got["finalizers"].as_array().map(Vec::len), Some(60_000));
 }
+
+#[test]
+fn lists_whose_elements_are_of_several_types_do_not_merge() {
+    let patch = json!({"containers": [null]});
+    let refused = pod_spec(json!({"containers": [{"name": "a"}]}), patch).expect_err("refused");
+    assert_eq!(refused.to_string(), "list element types are not identical: [[map[name:a]] [<nil>]]");
+    assert_eq!(refused.to_status().code(), 500);
+}
