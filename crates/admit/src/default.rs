@@ -30,6 +30,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
         ("apps", "replicasets") => workload::replica_set(object),
         ("apps", "statefulsets") => workload::stateful_set(object),
         ("apps", "daemonsets") => workload::daemon_set(object),
+        ("", "namespaces") => crate::strategy::label_namespace(object),
         ("batch", "jobs") => workload::job(object),
         ("batch", "cronjobs") => workload::cron_job(object),
         ("autoscaling", "horizontalpodautoscalers") => {

@@ -36,7 +36,7 @@ pub use policy::{
 pub use request::{
     INTERNAL_GROUP, Operation, Request, SUFFIX_LEN, UserRef, World, generated_name, random_suffix,
 };
-pub use strategy::{prepare_create, prepare_update};
+pub use strategy::{TEMPLATE_GENERATION, prepare_create, prepare_update};
 pub use validate::{
     is_reserved_annotation, validate_addresses, validate_create, validate_devices, validate_event,
     validate_scale, validate_update,

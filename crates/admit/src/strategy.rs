@@ -80,6 +80,7 @@ pub fn prepare_create(request: &Request<'_>, object: &mut Value) {
         ("apps", "daemonsets") => set_template_generation(object, 1),
         ("batch", "jobs") => job::created(object),
         ("", "persistentvolumes") => protect(object, "kubernetes.io/pv-protection"),
+        ("storage.k8s.io", "volumeattributesclasses") => protect(object, "kubernetes.io/vac-protection"),
         ("", "persistentvolumeclaims") => {
             protect(object, "kubernetes.io/pvc-protection");
             data_source(None, object);
@@ -166,7 +167,7 @@ fn own_strategy(old: Option<&Value>, object: &mut Value) {
 /// The status of an object that no controller has seen; `None` leaves it to the kind's zero values.
 fn initial_status(request: &Request<'_>, object: &Value) -> Option<Value> {
     Some(match (request.resource.group, request.resource.plural) {
-        ("", "pods") => pod::initial_status(at(object, "spec")),
+        ("", "pods") => pod::initial_status(at(object, "spec"), &request.now.to_rfc3339_seconds()),
         ("", "namespaces") => json!({"phase": "Active"}),
         ("", "services") | ("networking.k8s.io", "ingresses") => json!({"loadBalancer": {}}),
         ("", "persistentvolumeclaims") => json!({"phase": "Pending"}),
@@ -201,7 +202,7 @@ fn namespace_created(object: &mut Value) {
 }
 
 /// Selectors find a namespace by its name through this label, which nobody can take off.
-fn label_namespace(object: &mut Value) {
+pub(crate) fn label_namespace(object: &mut Value) {
     let Some(meta) = ensure(object, "metadata") else { return };
     let name = text(meta, "name").to_owned();
     if let Some(labels) = ensure(meta, "labels") {
@@ -260,7 +261,8 @@ fn requester(request: &Request<'_>, object: &mut Value) {
     set(spec, "groups", request.user.groups.to_vec());
 }
 
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+/// Where a daemon set says how often its template has changed.
+pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 fn set_template_generation(object: &mut Value, generation: i64) {
     if let Some(notes) = ensure(object, "metadata").and_then(|m| ensure(m, "annotations")) {

@@ -176,7 +176,7 @@ fn check_kind(request: &Request<'_>, o: &Value, errors: &mut Errors) {
         ("", "replicationcontrollers") => workload::replication_controller(o, errors),
         ("apps", "deployments") => workload::deployment(o, errors),
         ("apps", "replicasets") => workload::replica_set(o, errors),
-        ("apps", "statefulsets") => workload::stateful_set(o, errors),
+        ("apps", "statefulsets") => workload::stateful_set(o, request.operation, errors),
         ("apps", "daemonsets") => workload::daemon_set(o, errors),
         ("apps", "controllerrevisions") => workload::controller_revision(o, errors),
         ("batch", "jobs") => batch::job(o, errors),
@@ -318,6 +318,8 @@ fn check_status(request: &Request<'_>, old: &Value, new: &Value, errors: &mut Er
         ("storage.k8s.io", "volumeattachments") => driver::attachment_status(new, errors),
         ("resource.k8s.io", "resourceclaims") => device::claim_status(old, new, errors),
         ("flowcontrol.apiserver.k8s.io", _) => flow::status(new, errors),
+        (ADMISSION_GROUP, "validatingadmissionpolicies") => admission::policy_status(new, errors),
+        ("apiregistration.k8s.io", "apiservices") => admission::api_service_status(new, errors),
         ("apiextensions.k8s.io", "customresourcedefinitions") => definition::status(new, errors),
         _ => {}
     }

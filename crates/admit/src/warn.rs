@@ -24,6 +24,7 @@ pub(crate) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
     let note = |key: &str| path(object, &["metadata", "annotations", key]).is_string();
     match (request.resource.group, request.resource.plural) {
         ("", "pods") if is_new => pod::pod(at(object, "metadata"), spec, None, &mut out),
+        ("", "podtemplates") if old.is_some_and(|o| at(o, "template") == at(object, "template")) => {}
         ("", "podtemplates") => template(at(object, "template"), "template", &mut out),
         ("", "services") => service(object, &mut out),
         ("", "endpoints") => {

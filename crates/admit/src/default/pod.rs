@@ -18,6 +18,9 @@ const TOKEN_SECONDS: i64 = 3600;
 
 /// A pod: what templates get, and what only a pod does.
 pub(super) fn pod(object: &mut Value) {
+    if let Some(status) = object.get_mut("status").filter(|s| s.is_object()) {
+        first_address(status);
+    }
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     pod_spec(spec);
     set_default(spec, "enableServiceLinks", true);
@@ -34,6 +37,19 @@ pub(super) fn pod(object: &mut Value) {
         }
     }
     whole(spec);
+}
+
+/// A pod's address is the first of its addresses, and alone where the two contradict each other: who knows one only is believed.
+fn first_address(status: &mut Value) {
+    let one = text(status, "podIP").to_owned();
+    let first = at(status, "podIPs").get(0).map(|address| text(address, "ip").to_owned());
+    match first {
+        Some(first) if one.is_empty() && !first.is_empty() => set(status, "podIP", first),
+        first if !one.is_empty() && first.as_ref() != Some(&one) => {
+            set(status, "podIPs", json!([{ "ip": one }]));
+        }
+        _ => {}
+    }
 }
 
 /// A pod that says what it may have as a whole gets what it leaves open from its containers, or from its limits.
@@ -227,8 +243,7 @@ pub(super) fn round_up(amounts: &mut Value) {
     for amount in amounts.as_object_mut().into_iter().flat_map(|m| m.values_mut()) {
         let read = amount.as_str().and_then(|s| Quantity::parse(s).ok());
         if let Some(q) = read.filter(|q| q.nano() % MILLI != 0 && !q.is_negative()) {
-            let milli = i64::try_from(q.milli_ceil()).unwrap_or(i64::MAX);
-            *amount = Value::from(Quantity::from_milli(milli).to_string());
+            *amount = Value::from(q.to_whole_milli().to_string());
         }
     }
 }
@@ -253,6 +268,20 @@ fn pull_policy(image: &str) -> &'static str {
     if image_tag(image) == Some("latest") { "Always" } else { "IfNotPresent" }
 }
 
+/// How long a reference may be without its registry, tag and digest.
+const IMAGE_PATH_LEN_MAX: usize = 255;
+
+/// A registry's host, and its port if it says one.
+fn is_host(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let label = |l: &str| {
+        l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && l.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && l.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    host.split('.').all(label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// The tag of an image reference: `latest` where neither tag nor digest is given, `None` for a digest without a tag and
 /// for what is no reference.
 fn image_tag(image: &str) -> Option<&str> {
@@ -274,7 +303,9 @@ fn image_tag(image: &str) -> Option<&str> {
     let mut parts = name.split('/');
     let first = parts.next().unwrap_or_default();
     let is_domain = name.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    if !(is_domain || component(first)) || !parts.all(component) {
+    let path = if is_domain { &name[first.len() + 1..] } else { name };
+    let fits = if is_domain { is_host(first) } else { component(first) };
+    if !fits || !parts.all(component) || path.len() > IMAGE_PATH_LEN_MAX {
         return None;
     }
     match (tag, digest) {

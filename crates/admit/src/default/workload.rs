@@ -72,6 +72,10 @@ pub(super) fn stateful_set(object: &mut Value) {
 
 pub(super) fn daemon_set(object: &mut Value) {
     template_of(object);
+    // Which change of the template it is stands among the annotations, from before anybody has counted.
+    if let Some(notes) = ensure(object, "metadata").and_then(|m| ensure(m, "annotations")) {
+        set_default(notes, crate::strategy::TEMPLATE_GENERATION, "0");
+    }
     let Some(strategy) = path_mut(object, &["spec", "updateStrategy"]) else { return };
     if text(strategy, "type") == "RollingUpdate"
         && let Some(rolling) = ensure(strategy, "rollingUpdate")
@@ -102,6 +106,11 @@ pub(super) fn job(object: &mut Value) {
     }
     let replacement = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     set_default(spec, "podReplacementPolicy", replacement);
+    failure_conditions(spec);
+}
+
+/// A condition that a job's policy asks for is one that holds.
+fn failure_conditions(spec: &mut Value) {
     for rule in spec.get_mut("podFailurePolicy").into_iter().flat_map(|p| items_mut(p, "rules")) {
         items_mut(rule, "onPodConditions").for_each(|c| set_default_zero(c, "status", "True"));
     }
@@ -110,6 +119,9 @@ pub(super) fn job(object: &mut Value) {
 pub(super) fn cron_job(object: &mut Value) {
     if let Some(template) = path_mut(object, &["spec", "jobTemplate", "spec", "template"]) {
         pod_template(template);
+    }
+    if let Some(spec) = path_mut(object, &["spec", "jobTemplate", "spec"]) {
+        failure_conditions(spec);
     }
 }
 

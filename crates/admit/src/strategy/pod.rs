@@ -7,12 +7,12 @@ use crate::default::qos_class;
 use crate::value::{at, ensure, ensure_list, has, is_empty, items, items_mut, path, set, text, texts};
 
 /// Not placed, not started.
-pub(super) fn initial_status(spec: &Value) -> Value {
+pub(super) fn initial_status(spec: &Value, now: &str) -> Value {
     let mut status = json!({"phase": "Pending", "qosClass": qos_class(spec)});
     if items(spec, "schedulingGates").next().is_some() {
         status["conditions"] = json!([{
-            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
-            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates", "observedGeneration": 1,
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": now,
+            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
         }]);
     }
     status

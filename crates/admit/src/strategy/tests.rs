@@ -375,3 +375,27 @@ fn a_namespace_wears_its_name_whatever_is_written() {
         assert_eq!(got["metadata"]["labels"]["kubernetes.io/metadata.name"], "a", "{sub}");
     }
 }
+
+#[test]
+fn what_the_cluster_notes_of_a_new_object_is_there_before_anybody_looks() {
+    let created = |group: &str, plural: &str, mut object: Value| {
+        let r = request(Operation::Create, group, plural, "", "x");
+        crate::default(r.resource, &mut object);
+        let said = object.clone();
+        prepare_create(&r, &mut object);
+        (said, object)
+    };
+    let note = "deprecated.daemonset.template.generation";
+    let (said, made) = created("apps", "daemonsets", json!({"metadata": {"name": "x"}, "spec": {}}));
+    assert_eq!(said["metadata"]["annotations"][note], "0");
+    assert_eq!(made["metadata"]["annotations"][note], "1");
+    let (said, _) = created("", "namespaces", json!({"metadata": {"name": "x"}}));
+    assert_eq!(said["metadata"]["labels"], json!({"kubernetes.io/metadata.name": "x"}));
+    let (_, made) = created("storage.k8s.io", "volumeattributesclasses", json!({"metadata": {"name": "x"}}));
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/vac-protection"]));
+    let spec = json!({"containers": [{"name": "c"}], "schedulingGates": [{"name": "g"}]});
+    let (_, made) = created("", "pods", json!({"metadata": {"name": "x"}, "spec": spec}));
+    let condition = &made["status"]["conditions"][0];
+    assert!(condition["lastTransitionTime"].is_string(), "{condition}");
+    assert!(condition["observedGeneration"].is_null(), "{condition}");
+}

@@ -6,6 +6,7 @@ use stoa_kube::Cause;
 use super::kinds::table;
 use super::request;
 use super::rules::{causes, changes};
+use crate::{Operation, Request, validate_update};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
@@ -548,5 +549,38 @@ fn a_definition_is_named_versioned_and_typed() {
         changes("apiextensions.k8s.io", "customresourcedefinitions", object, |o| o["spec"]["group"] =
             json!("c.d"))
         .contains(&"spec.group: Invalid value: \"c.d\": field is immutable".to_owned())
+    );
+}
+
+#[test]
+fn what_is_reported_of_policies_and_services_of_the_api_is_judged() {
+    let said = |group: &str, plural: &str, status: Value| -> Vec<String> {
+        let r = Request { subresource: "status", ..request(Operation::Update, group, plural, "", "x") };
+        let old = json!({"metadata": {"name": "x", "uid": "u"}, "spec": {}});
+        let mut new = old.clone();
+        new["status"] = status;
+        validate_update(&r, &old, &new).iter().map(Cause::to_string).collect()
+    };
+    let condition =
+        json!({"type": "A", "status": "Maybe", "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let found = said(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        json!({"typeChecking": {"expressionWarnings": [{"fieldRef": "f"}, {"warning": "w"}]}, "conditions": [condition]}),
+    );
+    assert_eq!(
+        found,
+        [
+            "status.typeChecking.expressionWarnings[0].warning: Required value",
+            "status.typeChecking.expressionWarnings[1].fieldRef: Required value",
+            r#"status.conditions[0].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown""#,
+        ]
+    );
+    let found = said("apiregistration.k8s.io", "apiservices", json!({"conditions": [{"status": ""}]}));
+    assert_eq!(
+        found,
+        [
+            r#"status.conditions[0].status: Unsupported value: "": supported values: "True", "False", "Unknown""#
+        ]
     );
 }

@@ -356,5 +356,5 @@ fn conditions_have_a_type_a_status_and_a_reason() {
             "status.conditions[0].reason FieldValueInvalid",
         ]
     );
-    assert_eq!(found[4], "status.conditions[1] FieldValueDuplicate");
+    assert_eq!(found[4], "status.conditions[1].type FieldValueDuplicate");
 }

@@ -141,6 +141,16 @@ fn containers_and_pods_are_judged_further() {
             "spec.tolerations[0].operator: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
         ),
         (
+            "/spec/tolerations",
+            json!([{"key": "a", "operator": "Lt", "value": "5"}, {"key": "a", "operator": "Like"}]),
+            r#"spec.tolerations[0].operator: Unsupported value: "Lt": supported values: "Equal", "Exists", "Lt", "Gt"; spec.tolerations[1].operator: Unsupported value: "Like": supported values: "Equal", "Exists""#,
+        ),
+        (
+            "/spec/resources",
+            json!({"claims": [{"name": "a"}, {}]}),
+            r#"spec.resources.claims: Forbidden: claims may not be set for Resources at pod-level; spec.resources.claims[0]: Not found: "a": must be one of the names in pod.spec.resourceClaims which is empty; spec.resources.claims[1]: Required value"#,
+        ),
+        (
             "/spec/affinity",
             json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": []}]}]}}}),
             "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].values: Required value: must be only one value when `operator` is 'In' or 'NotIn' for node field selector",

@@ -98,7 +98,7 @@ fn ingresses_and_policies_are_judged() {
             (
                 "/spec/rules/0/http/paths/0/backend",
                 json!({"resource": {"kind": "K"}}),
-                "spec.rules[0].http.paths[0].backend.resource.name: Required value: name is required",
+                "spec.rules[0].http.paths[0].backend.resource.name: Required value",
             ),
         ],
     );

@@ -34,7 +34,7 @@ fn ingresses_are_judged_whole() {
             (
                 "/spec/defaultBackend",
                 json!({"resource": {"kind": "a/b"}}),
-                "spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/'; spec.defaultBackend.resource.name: Required value: name is required",
+                "spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/'; spec.defaultBackend.resource.name: Required value",
             ),
             (
                 "/spec/rules/0/http/paths/0/pathType",

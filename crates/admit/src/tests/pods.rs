@@ -264,3 +264,34 @@ fn containers_say_as_whom_they_began_and_how_their_devices_are() {
     // Of a container that is gone nothing is asked.
     assert_eq!(told("linux", json!({"name": "d", "allocatedResourcesStatus": [device("x")]})), [""; 0]);
 }
+
+#[test]
+fn of_two_addresses_that_contradict_each_other_the_single_one_is_believed() {
+    let r = request(Operation::Update, "", "pods", "ns", "x");
+    let status = |status: Value| {
+        let mut object = json!({"metadata": {"name": "x"}, "spec": {"containers": []}, "status": status});
+        crate::default(r.resource, &mut object);
+        object["status"].take()
+    };
+    let both = json!({"podIP": "1.1.1.1", "podIPs": [{"ip": "1.1.1.1"}, {"ip": "fd00::1"}]});
+    assert_eq!(status(both.clone()), both);
+    let one = json!({"podIP": "1.1.1.1", "podIPs": [{"ip": "1.1.1.1"}]});
+    assert_eq!(status(json!({"podIP": "1.1.1.1"})), one);
+    assert_eq!(status(json!({"podIPs": [{"ip": "1.1.1.1"}]})), one);
+    assert_eq!(status(json!({"podIP": "1.1.1.1", "podIPs": [{"ip": "2.2.2.2"}, {"ip": "fd00::1"}]})), one);
+}
+
+#[test]
+fn what_is_no_reference_of_an_image_is_pulled_if_it_is_absent() {
+    let r = request(Operation::Create, "", "pods", "ns", "x");
+    for (image, want) in [
+        ("i", "Always"),
+        ("a.example:5000/b/c", "Always"),
+        ("../a/b", "IfNotPresent"),
+        (&"x".repeat(256), "IfNotPresent"),
+    ] {
+        let mut object = json!({"spec": {"containers": [{"name": "c", "image": image}]}});
+        crate::default(r.resource, &mut object);
+        assert_eq!(object["spec"]["containers"][0]["imagePullPolicy"], want, "{image}");
+    }
+}

@@ -81,7 +81,9 @@ fn a_stateful_set_names_a_service_that_can_be() {
 
 #[test]
 fn a_stateful_set_mounts_what_its_pods_claim() {
-    let claims = json!([{"metadata": {"name": "v"}}]);
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let claim = json!({"metadata": {"name": "v"}, "spec": spec});
+    let claims = json!([claim]);
     let mounts = |name: &str| {
         let container =
             json!([{"name": "c", "image": "i", "volumeMounts": [{"name": name, "mountPath": "/v"}]}]);
@@ -97,11 +99,17 @@ fn a_stateful_set_mounts_what_its_pods_claim() {
     assert_eq!(mounts("v"), Vec::<String>::new());
     assert_eq!(mounts("w"), [r#"spec.template.spec.containers[0].volumeMounts[0].name: Not found: "w""#]);
     let twice = of("statefulsets", |spec| {
-        spec["volumeClaimTemplates"] = json!([{"metadata": {"name": "v"}}, {"metadata": {"name": "v"}}]);
+        spec["volumeClaimTemplates"] = json!([claim, claim]);
         spec["template"]["spec"]["volumes"] =
             json!([{"name": "x", "emptyDir": {}}, {"name": "x", "emptyDir": {}}]);
     });
     assert_eq!(twice, [r#"spec.template.spec.volumes[2].name: Duplicate value: "x""#]);
+    let bare = of("statefulsets", |spec| spec["volumeClaimTemplates"] = json!([{"metadata": {"name": "v"}}]));
+    let told = [
+        "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+        "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+    ];
+    assert_eq!(bare, told);
 }
 
 #[test]
@@ -235,4 +243,50 @@ fn a_container_stops_by_a_signal_of_its_system_and_grows_by_a_policy_a_resource(
             r#"spec.containers[0].resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory""#,
         ]
     );
+}
+
+#[test]
+fn what_changes_of_a_workload_is_judged_once() {
+    for (group, plural, selector, want) in [
+        (
+            "apps",
+            "daemonsets",
+            json!({"matchLabels": {"c": "d"}}),
+            ["spec.selector", "spec.template.metadata.labels", "spec.minReadySeconds"].as_slice(),
+        ),
+        (
+            "apps",
+            "replicasets",
+            json!({"matchLabels": {"c": "d"}}),
+            &["spec.minReadySeconds", "spec.template.metadata.labels", "spec.selector"],
+        ),
+        (
+            "",
+            "replicationcontrollers",
+            json!({"c": "d"}),
+            &["spec.minReadySeconds", "spec.template.metadata.labels"],
+        ),
+    ] {
+        let r = request(Operation::Update, group, plural, "ns", "x");
+        let with = |selector: &Value, seconds: i64| {
+            let spec = json!({"selector": selector, "minReadySeconds": seconds, "template": template()});
+            let mut object = json!({"metadata": {"name": "x", "namespace": "ns", "uid": "u"}, "spec": spec});
+            crate::default(r.resource, &mut object);
+            object
+        };
+        let own = if group.is_empty() { json!({"a": "b"}) } else { json!({"matchLabels": {"a": "b"}}) };
+        let found = validate_update(&r, &with(&own, 0), &with(&selector, -1));
+        let fields: Vec<&str> = found.iter().map(|c| c.field.as_str()).collect();
+        assert_eq!(fields, want, "{plural}");
+    }
+}
+
+#[test]
+fn a_share_that_is_none_is_none() {
+    let rolling =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "some", "maxSurge": 0}});
+    let found = of("daemonsets", |spec| spec["updateStrategy"] = rolling);
+    let last =
+        "spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0";
+    assert_eq!(found.last().map(String::as_str), Some(last), "{found:?}");
 }

@@ -10,7 +10,8 @@ use stoa_kube::Cause;
 use stoa_units::{check_dns_subdomain, check_label_key};
 
 use super::field::{
-    Errors, Path, dns_1035_label, indexed, name_error, one_of, optional_one_of, range_message,
+    Errors, Path, conditions, dns_1035_label, indexed, name_error, one_of, optional_one_of, range_message,
+    required_text,
 };
 use super::selector;
 use crate::cel;
@@ -207,6 +208,31 @@ fn match_conditions(v: &Value, declares: Declares, path: Path<'_>, errors: &mut 
 }
 
 /// A service that stands in for a group of the API.
+/// What was found of a policy's expressions, and its conditions.
+pub(super) fn policy_status(object: &Value, errors: &mut Errors) {
+    let (status, root) = (at(object, "status"), Path::root("status"));
+    let checked = root.child("typeChecking");
+    let list = checked.child("expressionWarnings");
+    for (i, warning) in indexed(at(status, "typeChecking"), "expressionWarnings") {
+        for key in ["fieldRef", "warning"] {
+            required_text(warning, key, list.index(i), errors);
+        }
+    }
+    conditions(at(status, "conditions"), root.child("conditions"), errors);
+}
+
+/// Of the conditions of a service of the API only what holds is judged.
+pub(super) fn api_service_status(object: &Value, errors: &mut Errors) {
+    let (status, root) = (at(object, "status"), Path::root("status"));
+    let list = root.child("conditions");
+    for (i, condition) in indexed(status, "conditions") {
+        let (status, known) = (text(condition, "status"), ["True", "False", "Unknown"]);
+        if !known.contains(&status) {
+            errors.push(Cause::not_supported(list.index(i).child("status"), status, &known));
+        }
+    }
+}
+
 pub(super) fn api_service(object: &Value, errors: &mut Errors) {
     const SPEC: Path<'static> = Path::root("spec");
     let spec = at(object, "spec");

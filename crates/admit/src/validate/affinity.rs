@@ -5,9 +5,7 @@ use std::collections::HashSet;
 use stoa_kube::Cause;
 use stoa_units::{check_label_key, check_label_value};
 
-use super::field::{
-    Errors, Path, dns_label, dns_subdomain, indexed, name_error, optional_one_of, required_text,
-};
+use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error, optional_one_of};
 use super::selector::{self, Subject};
 use crate::value::{at, has, int, text, texts};
 
@@ -207,6 +205,11 @@ pub(super) fn tolerations(spec: &Value, list: Path<'_>, errors: &mut Errors) {
                 errors.push(Cause::invalid(path.child("operator"), value, why));
             }
             "Exists" => {}
+            // These compare numbers, a feature that is off on a stock server, whose answer names them all the same.
+            "Lt" | "Gt" => {
+                let named = ["Equal", "Exists", "Lt", "Gt"];
+                errors.push(Cause::not_supported(path.child("operator"), operator, &named));
+            }
             other => errors.push(Cause::not_supported(path.child("operator"), other, &["Equal", "Exists"])),
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
@@ -245,10 +248,3 @@ pub(super) fn is_renamed(before: &Value, after: &Value) -> bool {
 
 /// What a taint may do.
 pub(super) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-
-/// Key of a label and similar, where it must be there.
-pub(super) fn qualified(v: &Value, key: &str, path: Path<'_>, errors: &mut Errors) {
-    if let Some(name) = required_text(v, key, path, errors) {
-        name_error(check_label_key(name), name, path.child(key), errors);
-    }
-}

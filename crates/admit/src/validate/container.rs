@@ -324,7 +324,7 @@ pub(super) fn config_key(key: &str, path: Path<'_>, errors: &mut Errors) {
 }
 
 /// Which of the pod's claims on devices a container has a part in. A whole claim includes each of its requests.
-fn claims(resources: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors) {
+pub(super) fn claims(resources: &Value, parts: &PodParts<'_>, list: Path<'_>, errors: &mut Errors) {
     let mut seen: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (i, claim) in indexed(resources, "claims") {
         let (path, name, request) = (list.index(i), text(claim, "name"), text(claim, "request"));

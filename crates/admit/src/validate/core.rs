@@ -24,8 +24,6 @@ pub(super) fn change(request: &Request<'_>, old: &Value, new: &Value, meta: &Fau
             pod::template(at(new, "template"), Path::root("template"), errors);
         }
         "replicationcontrollers" => {
-            whole(errors);
-            workload::replication_controller(new, errors);
             changed(errors);
             workload::replication_controller(new, errors);
         }

@@ -242,7 +242,8 @@ pub(super) fn count_or_percent(v: &Value, path: Path<'_>, errors: &mut Errors) -
 pub(super) fn is_zero(v: &Value) -> bool {
     match v {
         Value::Number(n) => n.as_i64() == Some(0),
-        Value::String(s) => s.trim_end_matches('%').bytes().all(|b| b == b'0'),
+        // What is no number is none.
+        Value::String(s) => s.strip_suffix('%').unwrap_or(s).parse::<i64>().unwrap_or(0) == 0,
         _ => true,
     }
 }
@@ -279,13 +280,13 @@ pub(super) fn conditions(v: &Value, list: Path<'_>, errors: &mut Errors) {
         let path = list.index(i);
         let kind = text(condition, "type");
         if !types.insert(kind) {
-            errors.push(Cause::duplicate(path, kind));
+            errors.push(Cause::duplicate(path.child("type"), kind));
         }
-        match kind {
-            "" => errors.push(Cause::required(path.child("type"), "is required")),
-            kind => name_error(stoa_units::check_label_key(kind), kind, path.child("type"), errors),
+        name_error(stoa_units::check_label_key(kind), kind, path.child("type"), errors);
+        let (status, known) = (text(condition, "status"), ["False", "True", "Unknown"]);
+        if !known.contains(&status) {
+            errors.push(Cause::not_supported(path.child("status"), status, &known));
         }
-        one_of(condition, "status", &["False", "True", "Unknown"], path, errors);
         if let Some(n) = int(condition, "observedGeneration").filter(|n| *n < 0) {
             let why = "must be greater than or equal to zero";
             errors.push(Cause::invalid(path.child("observedGeneration"), n, why));

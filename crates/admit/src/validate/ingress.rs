@@ -150,12 +150,7 @@ fn backend(b: &Value, path: Path<'_>, errors: &mut Errors) {
             errors.push(Cause::invalid(path, "", "cannot set both resource and service backends"));
         }
         (false, false) => errors.push(Cause::invalid(path, "", "resource or service backend is required")),
-        (false, true) => reference(
-            at(b, "resource"),
-            path.child("resource"),
-            ["kind is required", "name is required"],
-            errors,
-        ),
+        (false, true) => reference(at(b, "resource"), path.child("resource"), ["", ""], errors),
         (true, false) => backend_service(at(b, "service"), path, errors),
     }
 }

@@ -140,7 +140,7 @@ fn spec(spec: &Value, meta: Option<&Value>, path: Path<'_>, errors: &mut Errors)
     let claims = items(spec, "resourceClaims").map(|c| text(c, "name")).filter(|n| !n.is_empty()).collect();
     let parts = PodParts { volumes, claims, spec };
     containers(spec, &parts, path, errors);
-    pod_resources::check(spec, path, errors);
+    pod_resources::check(&parts, path, errors);
     if flag(spec, "hostNetwork") {
         host_network_ports(spec, meta.is_some(), path.child("containers"), errors);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stoa_kube::Cause;
 use stoa_units::Quantity;
 
-use super::container::{self, read};
+use super::container::{self, PodParts, read};
 use super::field::{Errors, Path, indexed};
 use crate::value::{at, has, items, pairs, text};
 
@@ -31,7 +31,8 @@ pub(super) fn overhead(amounts: &Value, path: Path<'_>, errors: &mut Errors) {
     container::resources(&limits, container::resource_name, path, errors);
 }
 
-pub(super) fn check(spec: &Value, path: Path<'_>, errors: &mut Errors) {
+pub(super) fn check(parts: &PodParts<'_>, path: Path<'_>, errors: &mut Errors) {
+    let spec = parts.spec;
     let resources = at(spec, "resources");
     if !resources.is_object() {
         return;
@@ -45,6 +46,8 @@ pub(super) fn check(spec: &Value, path: Path<'_>, errors: &mut Errors) {
         errors.push(Cause::forbidden(path.child("claims"), why));
     }
     container::resources(resources, resource_name, path, errors);
+    // Forbidden as they are, they are judged all the same.
+    container::claims(resources, parts, path.child("claims"), errors);
     consistency(spec, resources, path, errors);
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use stoa_kube::Cause;
 use stoa_units::check_label_key;
 
-use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error};
+use super::field::{Errors, Path, dns_label, dns_subdomain, indexed, name_error, required_text};
 use super::{affinity, container, pod, pod_diff, shown};
 use crate::default::qos_class;
 use crate::value::{at, has, int, is_empty, is_same, items, items_mut, path, set, text};
@@ -198,6 +198,8 @@ fn main(old: &Value, new: &Value, errors: &mut Errors) {
         }
         let path = SPEC.child(list);
         for (i, c) in indexed(new, list) {
+            // That it has one was asked before, and is told once more.
+            required_text(c, "image", path.index(i), errors);
             container::image(c, path.index(i), errors);
         }
     }

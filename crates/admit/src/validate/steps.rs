@@ -28,7 +28,7 @@ use Step::{Change, Changed, Kind, Status, Whole};
 /// The looks at a write of the object itself.
 fn of_change(group: &str, plural: &str) -> &'static [Step] {
     match (group, plural) {
-        ("apps", "replicasets" | "daemonsets") => &[Whole, Kind, Changed, Kind, Change],
+        ("apps", "daemonsets") => &[Changed, Change, Kind],
         ("apps", "controllerrevisions") => &[Changed, Whole, Kind, Change],
         // Beside what is compared, a job's specification is judged once more there.
         ("batch", "jobs") => &[Whole, Kind, Changed, Change],

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use stoa_kube::Cause;
 
 use super::field::{
-    Errors, NOT_NEGATIVE, Path, conditions, count_or_percent, dns_label, is_zero, not_negative, one_of,
+    Errors, NOT_NEGATIVE, Path, conditions, count_or_percent, dns_label, indexed, is_zero, not_negative,
+    one_of,
 };
-use super::{internal, meta, pod, selector, shown};
+use super::{internal, meta, pod, selector, shown, storage};
+use crate::Operation;
 use crate::value::{at, has, int, items, path, set, text};
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -249,7 +251,7 @@ pub(super) fn daemon_set(object: &Value, errors: &mut Errors) {
     not_negative(spec, "revisionHistoryLimit", SPEC, errors);
 }
 
-pub(super) fn stateful_set(object: &Value, errors: &mut Errors) {
+pub(super) fn stateful_set(object: &Value, operation: Operation, errors: &mut Errors) {
     let spec = at(object, "spec");
     let management = text(spec, "podManagementPolicy");
     if !matches!(management, "OrderedReady" | "Parallel") {
@@ -285,6 +287,12 @@ pub(super) fn stateful_set(object: &Value, errors: &mut Errors) {
     for key in ["whenDeleted", "whenScaled"] {
         if has(retention, key) {
             one_of(retention, key, &["Retain", "Delete"], at_retention, errors);
+        }
+    }
+    if operation == Operation::Create {
+        let templates = SPEC.child("volumeClaimTemplates");
+        for (i, template) in indexed(spec, "volumeClaimTemplates") {
+            storage::claim_spec(at(template, "spec"), templates.index(i).child("spec"), errors);
         }
     }
     not_negative(spec, "replicas", SPEC, errors);

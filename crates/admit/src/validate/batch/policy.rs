@@ -4,8 +4,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 use stoa_kube::Cause;
 
-use super::super::affinity;
-use super::super::field::{Errors, Path, indexed, not_negative};
+use super::super::field::{Errors, Path, indexed, name_error, not_negative};
 use super::super::internal;
 use super::NEEDS_INDEX;
 use super::status::indices;
@@ -116,7 +115,8 @@ fn failure_rule(rule: &Value, spec: &Value, names: &HashSet<&str>, path: Path<'_
         errors.push(Cause::too_many(list, conditions, CONDITIONS_MAX));
     }
     for (j, condition) in indexed(rule, "onPodConditions") {
-        affinity::qualified(condition, "type", list.index(j), errors);
+        let kind = text(condition, "type");
+        name_error(stoa_units::check_label_key(kind), kind, list.index(j).child("type"), errors);
         one_of_told(condition, "status", &["False", "True", "Unknown"], list.index(j), errors);
     }
     let why = match (codes.is_object(), conditions > 0) {

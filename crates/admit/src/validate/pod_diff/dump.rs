@@ -94,33 +94,67 @@ pub(in crate::validate) fn order(type_name: &str) -> Option<&'static str> {
         "GCEPersistentDiskVolumeSource" => "PDName FSType Partition ReadOnly",
         "AWSElasticBlockStoreVolumeSource" => "VolumeID FSType Partition ReadOnly",
         "GlusterfsPersistentVolumeSource" => "EndpointsName Path ReadOnly EndpointsNamespace",
-        "RBDPersistentVolumeSource" => {
+        "RBDVolumeSource" | "RBDPersistentVolumeSource" => {
             "CephMonitors RBDImage FSType RBDPool RadosUser Keyring SecretRef ReadOnly"
         }
         "QuobyteVolumeSource" => "Registry Volume ReadOnly User Group Tenant",
-        "ISCSIPersistentVolumeSource" => {
+        "ISCSIVolumeSource" | "ISCSIPersistentVolumeSource" => {
             "TargetPortal IQN Lun ISCSIInterface FSType ReadOnly Portals DiscoveryCHAPAuth SessionCHAPAuth SecretRef \
              InitiatorName"
         }
-        "FlexPersistentVolumeSource" => "Driver FSType SecretRef ReadOnly Options",
-        "CinderPersistentVolumeSource" => "VolumeID FSType ReadOnly SecretRef",
-        "CephFSPersistentVolumeSource" => "Monitors Path User SecretFile SecretRef ReadOnly",
+        "FlexVolumeSource" | "FlexPersistentVolumeSource" => "Driver FSType SecretRef ReadOnly Options",
+        "CinderVolumeSource" | "CinderPersistentVolumeSource" => "VolumeID FSType ReadOnly SecretRef",
+        "CephFSVolumeSource" | "CephFSPersistentVolumeSource" => {
+            "Monitors Path User SecretFile SecretRef ReadOnly"
+        }
         "FCVolumeSource" => "TargetWWNs Lun FSType ReadOnly WWIDs",
         "AzureFilePersistentVolumeSource" => "SecretName ShareName ReadOnly SecretNamespace",
         "VsphereVirtualDiskVolumeSource" => "VolumePath FSType StoragePolicyName StoragePolicyID",
         "AzureDiskVolumeSource" => "DiskName DataDiskURI CachingMode FSType ReadOnly Kind",
         "PhotonPersistentDiskVolumeSource" => "PdID FSType",
         "PortworxVolumeSource" => "VolumeID FSType ReadOnly",
-        "ScaleIOPersistentVolumeSource" => {
+        "ScaleIOVolumeSource" | "ScaleIOPersistentVolumeSource" => {
             "Gateway System SecretRef SSLEnabled ProtectionDomain StoragePool StorageMode VolumeName FSType ReadOnly"
         }
-        "StorageOSPersistentVolumeSource" => "VolumeName VolumeNamespace FSType ReadOnly SecretRef",
+        "StorageOSVolumeSource" | "StorageOSPersistentVolumeSource" => {
+            "VolumeName VolumeNamespace FSType ReadOnly SecretRef"
+        }
         "ObjectReference" => "Kind Namespace Name UID APIVersion ResourceVersion FieldPath",
         "SecretReference" => "Name Namespace",
         "Toleration" => "Key Operator Value Effect TolerationSeconds",
         "HostAlias" => "IP Hostnames",
         "PodDNSConfig" => "Nameservers Searches Options",
         "Affinity" => "NodeAffinity PodAffinity PodAntiAffinity",
+        "NodeAffinity" | "PodAffinity" | "PodAntiAffinity" => {
+            "RequiredDuringSchedulingIgnoredDuringExecution PreferredDuringSchedulingIgnoredDuringExecution"
+        }
+        "PreferredSchedulingTerm" => "Weight Preference",
+        "WeightedPodAffinityTerm" => "Weight PodAffinityTerm",
+        "PodAffinityTerm" => {
+            "LabelSelector Namespaces TopologyKey NamespaceSelector MatchLabelKeys MismatchLabelKeys"
+        }
+        "TopologySpreadConstraint" => {
+            "MaxSkew TopologyKey WhenUnsatisfiable LabelSelector MinDomains NodeAffinityPolicy NodeTaintsPolicy \
+             MatchLabelKeys"
+        }
+        "AppArmorProfile" | "SeccompProfile" => "Type LocalhostProfile",
+        "SELinuxOptions" => "User Role Type Level",
+        "WindowsSecurityContextOptions" => {
+            "GMSACredentialSpecName GMSACredentialSpec RunAsUserName HostProcess"
+        }
+        "ConfigMapKeySelector" | "SecretKeySelector" => "Name Key Optional",
+        "FileKeySelector" => "VolumeName Path Key Optional",
+        "ResourceFieldSelector" => "ContainerName Resource Divisor",
+        "AzureFileVolumeSource" => "SecretName ShareName ReadOnly",
+        "CSIVolumeSource" => "Driver ReadOnly FSType VolumeAttributes NodePublishSecretRef",
+        "DownwardAPIVolumeSource" => "Items DefaultMode",
+        "GitRepoVolumeSource" => "Repository Revision Directory",
+        "GlusterfsVolumeSource" => "EndpointsName Path ReadOnly",
+        "ImageVolumeSource" => "Reference PullPolicy",
+        "ClusterTrustBundleProjection" => "Name SignerName LabelSelector Optional Path",
+        "PodCertificateProjection" => {
+            "SignerName KeyType MaxExpirationSeconds CredentialBundlePath KeyPath CertificateChainPath UserAnnotations"
+        }
         _ => return None,
     })
 }
@@ -194,6 +228,9 @@ impl Printer {
         if ty.name().starts_with("apis.meta.") {
             return self.written(v, ty, key, comma);
         }
+        if shape == "PersistentVolumeClaimTemplate" {
+            return self.template(v, ty, key, comma);
+        }
         let fields: Vec<(String, Option<Field<'_>>)> = match order(shape) {
             Some(names) => names.split_whitespace().map(|go| (go.to_owned(), find(ty, go))).collect(),
             None => ty.fields().map(|f| (go_name(f.name()), Some(f))).collect(),
@@ -208,13 +245,28 @@ impl Printer {
         });
     }
 
-    /// A type of the meta group, which has one form only: as it is written, without what is not there. Whatever is no option of it
-    /// is a part of it always.
+    /// A template of claims, whose metadata is a part of it without a name of its own.
+    fn template(&mut self, v: &Value, ty: Type<'_>, key: &str, comma: &str) {
+        let meta = at(v, "metadata");
+        let of_meta = match ty.field("metadata").map(Field::kind) {
+            Some(Kind::Struct(meta_type)) => written_fields(meta, meta_type),
+            _ => Vec::new(),
+        };
+        self.nested(key, comma, ['{', '}'], of_meta.len() + 1, |out, i, comma| match of_meta.get(i) {
+            Some(f) => {
+                out.value(at(meta, f.name()), f.kind(), f.is_pointer(), &format!("{:?}: ", f.name()), comma);
+            }
+            None => {
+                if let Some(f) = ty.field("spec") {
+                    out.value(at(v, "spec"), f.kind(), f.is_pointer(), "\"Spec\": ", comma);
+                }
+            }
+        });
+    }
+
+    /// A type of the meta group, which has one form only: as it is written, without what is not there.
     fn written(&mut self, v: &Value, ty: Type<'_>, key: &str, comma: &str) {
-        let always = |f: &Field<'_>| matches!(f.name(), "key" | "operator");
-        let mut fields: Vec<Field<'_>> =
-            ty.fields().filter(|f| always(f) || has_entries(at(v, f.name()))).collect();
-        fields.sort_by_key(|f| f.name() == "matchExpressions");
+        let fields = written_fields(v, ty);
         self.nested(key, comma, ['{', '}'], fields.len(), |out, i, comma| {
             let f = fields[i];
             out.value(at(v, f.name()), f.kind(), f.is_pointer(), &format!("{:?}: ", f.name()), comma);
@@ -241,6 +293,15 @@ impl Printer {
         self.depth -= 1;
         self.line(format!("{close}{comma}"));
     }
+}
+
+/// The fields of a type of the meta group that are there. Whatever is no option of it is a part of it always.
+fn written_fields<'a>(v: &Value, ty: Type<'a>) -> Vec<Field<'a>> {
+    let always = |f: &Field<'_>| matches!(f.name(), "key" | "operator");
+    let mut fields: Vec<Field<'_>> =
+        ty.fields().filter(|f| always(f) || has_entries(at(v, f.name()))).collect();
+    fields.sort_by_key(|f| f.name() == "matchExpressions");
+    fields
 }
 
 fn has_entries(v: &Value) -> bool {
@@ -303,6 +364,21 @@ fn go_name(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_of_claims_has_its_metadata_beside_its_specification() {
+        let template =
+            serde_json::json!({"metadata": {"labels": {"a": "b"}}, "spec": {"storageClassName": "s"}});
+        let shown = dump(&template, "core.v1.PersistentVolumeClaimTemplate");
+        assert_eq!(shown[..4], ["{", " \"labels\": {", "  \"a\": \"b\"", " },"]);
+        assert_eq!(shown[4..6], [" \"Spec\": {", "  \"AccessModes\": null,"]);
+        let spread = serde_json::json!({"maxSkew": 1, "topologyKey": "k"});
+        let shown = dump(&spread, "core.v1.TopologySpreadConstraint");
+        assert_eq!(
+            shown[1..4],
+            [" \"MaxSkew\": 1,", " \"TopologyKey\": \"k\",", " \"WhenUnsatisfiable\": \"\","]
+        );
+    }
 
     #[test]
     fn every_name_in_the_order_is_a_field_of_its_type() {
