@@ -104,7 +104,11 @@ pub(crate) fn warn(answer: &mut Answer, warnings: &[impl AsRef<str>]) {
             .filter(|c| !c.is_control())
             .flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]))
             .collect();
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+        let value = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes());
+        // What was said once is not said again.
+        if let Ok(value) = value
+            && !answer.headers().get_all(WARNING).iter().any(|said| *said == value)
+        {
             answer.headers_mut().append(WARNING, value);
         }
     }
@@ -119,6 +123,8 @@ pub(crate) fn warn_first(answer: &mut Answer, warnings: &[impl AsRef<str>]) {
     answer.headers_mut().remove(WARNING);
     warn(answer, warnings);
     for warning in later {
-        answer.headers_mut().append(WARNING, warning);
+        if !answer.headers().get_all(WARNING).iter().any(|said| *said == warning) {
+            answer.headers_mut().append(WARNING, warning);
+        }
     }
 }

@@ -629,3 +629,47 @@ async fn an_update_appoints_no_end_and_an_owner_is_named_once() {
         .await;
     assert_eq!(limits.json()["metadata"]["name"].as_str().map(str::len), Some(36));
 }
+
+#[tokio::test]
+async fn what_is_older_than_the_collector_leaves_behind_what_it_owns() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+    let job = json!({"metadata": {"name": "j"}, "spec": {"suspend": true, "template": {"spec": pod}}});
+    let jobs = "/apis/batch/v1/namespaces/t/jobs";
+    let warning = "299 - \"child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning\"";
+    for (query, code, finalizers, warned) in [
+        ("", 200, json!(["orphan"]), warning),
+        ("?propagationPolicy=Foreground", 200, json!(["foregroundDeletion"]), ""),
+        ("?orphanDependents=false", 202, json!(["a.example/held"]), ""),
+    ] {
+        let mut job = job.clone();
+        let name = format!("j{code}{}", query.len());
+        job["metadata"]["name"] = json!(name);
+        if code == 202 {
+            job["metadata"]["finalizers"] = finalizers.clone();
+        }
+        assert_eq!(s.post(jobs, job).await.code, 201);
+        let gone = s.send(Who::Admin, "DELETE", &format!("{jobs}/{name}{query}"), &[], "").await;
+        assert_eq!((gone.code, &gone.json()["metadata"]["finalizers"]), (code, &finalizers), "{query}");
+        assert_eq!(gone.header("warning"), warned, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_shown_when_it_is_gone_and_warned_of_where_nothing_changes() {
+    let s = Server::start().await;
+    s.namespace("t").await;
+    let spec = json!({"ports": [{"port": 80}], "externalIPs": ["1.2.3.4"]});
+    let service = json!({"metadata": {"name": "s"}, "spec": spec});
+    let services = "/api/v1/namespaces/t/services";
+    let warning =
+        "299 - \"spec.externalIPs is deprecated and may no longer be implemented in some clusters\"";
+    assert_eq!(s.post(services, service.clone()).await.header("warning"), warning);
+    let path = format!("{services}/s");
+    let as_json = [("content-type", "application/json")];
+    let same = s.send(Who::Admin, "PUT", &path, &as_json, service.to_string()).await;
+    assert_eq!((same.code, same.header("warning")), (200, warning));
+    let gone = s.send(Who::Admin, "DELETE", &path, &[], "").await;
+    assert_eq!((gone.code, &gone.json()["kind"]), (200, &json!("Service")));
+}

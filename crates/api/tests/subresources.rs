@@ -253,6 +253,24 @@ async fn a_scale_is_of_the_object_that_was_read() {
         check(&patched, plural, 409, "Conflict", &uid);
         let done = put(json!({"spec": {"replicas": 3}})).await;
         assert_eq!((done.code, &done.json()["spec"]["replicas"]), (200, &json!(3)), "{plural}");
+        let as_ = |view: &str| format!("application/json;as={view};v=v1;g=meta.k8s.io");
+        let shown = async |view: &str| {
+            let accept = as_(view);
+            s.send(Who::Admin, "GET", &path, &[("accept", accept.as_str())], "").await
+        };
+        let table = shown("Table").await.json();
+        let heads: Vec<_> =
+            table["columnDefinitions"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+        assert_eq!(heads, ["Name", "Desired", "Available", "Age"], "{plural}");
+        let cells = &table["rows"][0]["cells"];
+        assert_eq!((&cells[0], &cells[1], &cells[2]), (&json!("d"), &json!(3), &json!(0)), "{plural}");
+        let partial = shown("PartialObjectMetadata").await.json();
+        assert_eq!(
+            (&partial["kind"], &partial["metadata"]["name"]),
+            (&json!("PartialObjectMetadata"), &json!("d"))
+        );
+        let list = "you requested PartialObjectMetadataList, but the requested object is not a list (*autoscaling.Scale)";
+        check(&shown("PartialObjectMetadataList").await, plural, 406, "NotAcceptable", list);
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn patched(
     shown: impl FnOnce() -> String,
 ) -> Result<(Value, Vec<String>), Status> {
     // What is applied has been held against the schema; what it says in places that are nobody's in parts is not told.
-    let whose = if matches!(made, Made::Applied(_)) { Problems::OfApplied } else { Problems::OfPatch };
+    let whose = if matches!(made, Made::Applied(_)) { Problems::Applied } else { Problems::Patch };
     let (value, patch) = match made {
         Made::Document(value) | Made::Applied(value) => (value, None),
         Made::Object(value, patch) => (value, Some(patch)),
@@ -76,11 +76,11 @@ const NO_ENVELOPE: &str = r#"couldn't get version/kind; json parse error: json: 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Problems {
     /// By one decoder, in the body.
-    OfBody,
+    Body,
     /// First in the patch, then in what it has made.
-    OfPatch,
+    Patch,
     /// In the patch alone.
-    OfApplied,
+    Applied,
 }
 
 /// A group, a version of it and a kind in that.
@@ -98,7 +98,7 @@ pub(crate) fn subresource(
     let refuse = |why: &str| Status::undecodable_kind(kind, version, kind, why);
     let ty = schema::builtin().type_of_kind(group, version, kind);
     let ty = ty.ok_or_else(|| Status::internal(format!("{kind} is unknown")))?;
-    let warnings = typed(ctx, ty, Problems::OfBody, refuse, &mut object.0)?;
+    let warnings = typed(ctx, ty, Problems::Body, refuse, &mut object.0)?;
     check_namespace(target, &object.0)?;
     if target.resource.namespaced {
         object.meta_mut().insert("namespace".into(), target.namespace.into());
@@ -193,7 +193,7 @@ fn first_label(group: &str) -> &str {
 /// Checks every field against the schema and drops what it does not know.
 pub(crate) fn fields(ctx: &Context, resource: &Resource, object: &mut Value) -> Result<Vec<String>, Status> {
     let ty = schema::builtin().type_of(resource);
-    typed(ctx, ty, Problems::OfBody, |why| Status::undecodable(resource, why), object)
+    typed(ctx, ty, Problems::Body, |why| Status::undecodable(resource, why), object)
 }
 
 fn typed(
@@ -206,9 +206,9 @@ fn typed(
     let decoded = decode::decode_value(std::mem::take(object), ty).map_err(|e| refuse(&e.to_string()))?;
     *object = decoded.value;
     let mut problems = match whose {
-        Problems::OfBody => decode::merge_problems(ctx.body_problems.clone(), decoded.problems),
-        Problems::OfApplied => ctx.body_problems.clone(),
-        Problems::OfPatch => ctx.body_problems.iter().cloned().chain(decoded.problems).collect(),
+        Problems::Body => decode::merge_problems(ctx.body_problems.clone(), decoded.problems),
+        Problems::Applied => ctx.body_problems.clone(),
+        Problems::Patch => ctx.body_problems.iter().cloned().chain(decoded.problems).collect(),
     };
     problems.truncate(decode::PROBLEMS_MAX);
     match ctx.field_validation {

@@ -42,6 +42,8 @@ pub struct DeleteOptions {
     pub resource_version: Option<String>,
     /// What becomes of what the object owns; `None` means what the object's finalizers say.
     pub propagation: Option<Propagation>,
+    /// The same as it was said once: whether what the object owns stays.
+    pub orphan_dependents: Option<bool>,
     /// Whether `dryRun=All` was asked for in the body.
     pub dry_run: bool,
 }
@@ -57,8 +59,12 @@ impl DeleteOptions {
         let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_string);
         let mut causes = Vec::new();
         let orphan = body["orphanDependents"].as_bool();
-        let policy = text(&body["propagationPolicy"]);
-        let propagation = match policy.as_deref() {
+        let policy = body["propagationPolicy"].as_str();
+        if let Some(policy) = policy.filter(|_| orphan.is_some()) {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            causes.push(Cause::invalid("propagationPolicy", policy, detail));
+        }
+        let propagation = match policy {
             None => orphan.map(|o| if o { Propagation::Orphan } else { Propagation::Background }),
             Some("Background") => Some(Propagation::Background),
             Some("Foreground") => Some(Propagation::Foreground),
@@ -69,10 +75,6 @@ impl DeleteOptions {
                 None
             }
         };
-        if orphan.is_some() && policy.is_some() {
-            let detail = "orphanDependents and deletionPropagation cannot be both set";
-            causes.push(Cause::invalid("propagationPolicy", policy.unwrap_or_default(), detail));
-        }
         let dry_run = match body["dryRun"].as_array().map(Vec::as_slice) {
             None | Some([]) => false,
             Some(all) if all.iter().all(|v| v == "All") => true,
@@ -89,6 +91,7 @@ impl DeleteOptions {
             uid: text(&body["preconditions"]["uid"]),
             resource_version: text(&body["preconditions"]["resourceVersion"]),
             propagation,
+            orphan_dependents: orphan,
             dry_run,
         })
     }
@@ -149,7 +152,9 @@ impl Registry {
         let request = admission::request(self, ctx, place, Operation::Delete);
         stoa_admit::check(&request, &old.0, Some(&old.0), &Snapshot::new(self.store()))?;
         let mut new = old.clone();
-        let step = plan(stored, options, &mut new, self.now())?;
+        let propagation = options.propagation.or_else(|| by_default(ctx, target.resource, &old));
+        let options = DeleteOptions { propagation, ..options.clone() };
+        let step = plan(stored, &options, &mut new, self.now())?;
         let prepared = match step {
             Step::Nothing => {
                 let uid = old.uid().to_string();
@@ -240,14 +245,38 @@ fn check_preconditions(
     entry: &Entry,
     old: &Object,
 ) -> Result<(), Status> {
+    // Namespaces are looked at by their own storage, which says it in its own words.
+    let is_namespace = (target.resource.group, target.resource.plural) == ("", "namespaces");
+    let fails = |what: &str, wanted: &str, found: &str| {
+        let why =
+            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        Status::conflict_named(target.resource.plural, "", target.name, &why)
+    };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {
+        if is_namespace {
+            return Err(fails("UID", uid, old.uid()));
+        }
         return Err(Status::conflict_uid(target.resource, target.name, uid, old.uid()));
     }
     let actual = entry.modified.to_string();
     if let Some(wanted) = options.resource_version.as_deref().filter(|r| *r != actual) {
+        if is_namespace {
+            return Err(fails("ResourceVersion", wanted, &actual));
+        }
         return Err(Status::conflict_revision(target.resource, target.name, wanted, &actual));
     }
     Ok(())
+}
+
+/// Kinds that are older than the collector, in the version that is: what they own stays unless somebody says otherwise. The cluster's
+/// own components mean what they say.
+fn by_default(ctx: &Context, resource: &Resource, object: &Object) -> Option<Propagation> {
+    let is_old = matches!(
+        (resource.group, resource.version, resource.plural),
+        ("", "v1", "replicationcontrollers") | ("batch", "v1", "jobs")
+    );
+    let is_said = object.finalizers().iter().any(|f| matches!(*f, FOREGROUND | ORPHAN));
+    (is_old && !is_said && !ctx.is_internal()).then_some(Propagation::Orphan)
 }
 
 /// Decides what to do and marks `object` accordingly.
@@ -375,6 +404,20 @@ fn list_is_empty(list: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_twice_of_dependents_is_refused_whatever_it_says() {
+        let said = |body: Value| {
+            let refused = DeleteOptions::parse(&body).expect_err("refused").details.expect("details");
+            refused.causes.into_iter().map(|c| c.message).collect::<Vec<_>>()
+        };
+        let known = r#"supported values: "Foreground", "Background", "Orphan", "nil""#;
+        let unknown = |policy: &str| format!("Unsupported value: {policy:?}: {known}");
+        let both = r#"Invalid value: "Bad": orphanDependents and deletionPropagation cannot be both set"#;
+        assert_eq!(said(json!({"propagationPolicy": ""})), [unknown("")]);
+        let body = json!({"propagationPolicy": "Bad", "orphanDependents": false});
+        assert_eq!(said(body), [both.to_owned(), unknown("Bad")]);
+    }
 
     #[test]
     fn a_pod_that_goes_at_once_says_when_it_went() {

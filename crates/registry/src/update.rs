@@ -9,6 +9,7 @@ use crate::{
     error,
 };
 use serde_json::Value;
+use std::borrow::Cow;
 use stoa_admit::Operation;
 use stoa_kube::{Cause, Object, Resource, Status, schema};
 use stoa_store::{Entry, Error};
@@ -19,8 +20,8 @@ const KEPT_METADATA: [&str; 2] = ["uid", "creationTimestamp"];
 
 /// What an update comes to before it is committed.
 pub(crate) enum Plan {
-    /// Nothing changes.
-    Same,
+    /// Nothing changes; what was odd about it is said all the same.
+    Same(Vec<String>),
     /// The object is written, or removed because its last finalizer went.
     Write(Box<Prepared>),
 }
@@ -161,7 +162,7 @@ impl Registry {
         let place = Target { resource: stored, ..target };
         let record = record(ctx, place, old, &new.0, managed, sent.as_ref(), request.now);
         if is_same(old, &new.0) && is_same_record(&old["metadata"]["managedFields"], record.as_deref()) {
-            return Ok(Plan::Same);
+            return Ok(Plan::Same(warnings));
         }
         let mut prepared = Prepared::put(entry.key.clone(), entry.modified, new.0, record.as_deref());
         (prepared.puts, prepared.deletes) = (allocation.puts, allocation.deletes);
@@ -178,10 +179,13 @@ impl Registry {
         entry: Entry,
         plan: Plan,
     ) -> Result<Option<Written>, Status> {
-        let Plan::Write(prepared) = plan else {
-            let bytes = convert::serve(target.resource, entry.value);
-            let change = Change::Unchanged;
-            return Ok(Some(Written { bytes, revision: entry.modified, change, warnings: Vec::new() }));
+        let prepared = match plan {
+            Plan::Write(prepared) => prepared,
+            Plan::Same(warnings) => {
+                let bytes = convert::serve(target.resource, entry.value);
+                let change = Change::Unchanged;
+                return Ok(Some(Written { bytes, revision: entry.modified, change, warnings }));
+            }
         };
         let change = if prepared.removes { Change::Deleted } else { Change::Updated };
         if ctx.is_dry_run() {
@@ -226,14 +230,32 @@ fn record(
             let api_version = target.resource.api_version();
             let manager = manager(ctx, target, &api_version);
             let ty = schema::builtin().type_of(target.resource);
-            stoa_merge::track_update(old, new, sent, &manager, now, ty)
+            stoa_merge::track_update(&as_counted(old, new), new, sent, &manager, now, ty)
         }
+    }
+}
+
+/// The object as it was, with what counts its changes where it has got to: nobody has written that.
+fn as_counted<'a>(old: &'a Value, new: &Value) -> Cow<'a, Value> {
+    let count = |object: &Value| {
+        object["metadata"]["annotations"]
+            .get(stoa_admit::TEMPLATE_GENERATION)
+            .filter(|n| !n.is_null())
+            .cloned()
+    };
+    match (count(old), count(new)) {
+        (Some(before), Some(after)) if before != after => {
+            let mut old = old.clone();
+            old["metadata"]["annotations"][stoa_admit::TEMPLATE_GENERATION] = after;
+            Cow::Owned(old)
+        }
+        _ => Cow::Borrowed(old),
     }
 }
 
 fn is_same_record(old: &Value, new: Option<&str>) -> bool {
     match new {
-        Some(new) => old.to_string() == new,
+        Some(new) => serde_json::to_string(old).is_ok_and(|old| old == new),
         None => old.is_null(),
     }
 }

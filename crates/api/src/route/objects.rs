@@ -28,17 +28,24 @@ const FIELD_MANAGER_LEN_MAX: usize = 128;
 const OPTIONS_SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
 
 /// Kinds whose delete answers with the object that was there rather than with a `Status`.
-const DELETE_ANSWERS_OBJECT: [(&str, &str); 10] = [
+const DELETE_ANSWERS_OBJECT: [(&str, &str); 17] = [
+    ("", "namespaces"),
     ("", "pods"),
     ("", "persistentvolumes"),
     ("", "persistentvolumeclaims"),
     ("", "podtemplates"),
     ("", "resourcequotas"),
     ("", "serviceaccounts"),
+    ("", "services"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
     ("storage.k8s.io", "csidrivers"),
     ("storage.k8s.io", "csinodes"),
     ("storage.k8s.io", "storageclasses"),
     ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
 ];
 
 /// Answers a request on an object or a collection.
@@ -119,19 +126,30 @@ async fn get(asked: &Asked<'_>, headers: &HeaderMap) -> Result<Answer, Status> {
 
 /// One object in the form agreed on.
 pub(super) fn show(asked: &Asked<'_>, accepted: Accepted, code: u16, bytes: Bytes) -> Result<Answer, Status> {
+    show_as(asked, asked.resource, accepted, code, bytes)
+}
+
+/// The same for what is of another kind than what was asked, as a scale is.
+pub(super) fn show_as(
+    asked: &Asked<'_>,
+    resource: &Resource,
+    accepted: Accepted,
+    code: u16,
+    bytes: Bytes,
+) -> Result<Answer, Status> {
     let now = asked.state.registry.clock().now();
     Ok(match accepted.view {
         View::Object | View::Discovery => object(code, accepted.encoding, bytes),
         View::Partial => object(code, accepted.encoding, table::partial(&bytes)),
         View::PartialList => {
-            let what = format!("is not a list ({})", encode::go_type(asked.resource, asked.resource.kind));
+            let what = format!("is not a list ({})", encode::go_type(resource, resource.kind));
             return Err(Status::not_so("PartialObjectMetadataList", &what));
         }
         View::Table => {
             let include = negotiate::include(asked.info.query.text("includeObject"))?;
             let revision = stoa_kube::Meta::read(&bytes).map(|m| m.resource_version).unwrap_or_default();
-            let row = table::row(asked.resource, &bytes, include, now);
-            value(code, accepted.encoding, &table::table(asked.resource, &revision, vec![row]))
+            let row = table::row(resource, &bytes, include, now);
+            value(code, accepted.encoding, &table::table(resource, &revision, vec![row]))
         }
     })
 }
@@ -449,7 +467,7 @@ fn delete_options(
     if let Some(seconds) = q.number("gracePeriodSeconds")? {
         value["gracePeriodSeconds"] = seconds.into();
     }
-    if !q.text("propagationPolicy").is_empty() {
+    if q.get("propagationPolicy").is_some() {
         value["propagationPolicy"] = q.text("propagationPolicy").into();
     }
     if q.get("orphanDependents").is_some() {
@@ -503,11 +521,25 @@ async fn delete(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Sta
     let options = delete_options(&asked, &mut ctx, &request)?;
     let deleted = asked.state.registry.delete(&ctx, asked.target(), &options).await?;
     let gone = deleted.change == Change::Deleted;
-    if gone && !answers_object(&asked) {
+    let mut answer = if gone && !answers_object(&asked) {
         let status = Status::deleted(asked.resource, &deleted.name, &deleted.uid);
-        return Ok(object(200, accepted.encoding, status.to_bytes()));
+        object(200, accepted.encoding, status.to_bytes())
+    } else {
+        // Who asks in the old way for all that the object owns to go is told that it has not gone yet.
+        let code = if !gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
+        show(&asked, accepted, code, deleted.bytes)?
+    };
+    warn(&mut answer, left_behind(&asked, &options));
+    Ok(answer)
+}
+
+/// What a client may not know of jobs: their pods stay.
+fn left_behind(asked: &Asked<'_>, options: &DeleteOptions) -> &'static [&'static str] {
+    const WARNING: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+    match (asked.resource.group, asked.resource.plural) {
+        ("batch", "jobs") if options.propagation.is_none() => &[WARNING],
+        _ => &[],
     }
-    show(&asked, accepted, 200, deleted.bytes)
 }
 
 fn answers_object(asked: &Asked<'_>) -> bool {
@@ -535,5 +567,8 @@ async fn delete_collection(asked: Asked<'_>, request: Request<Bytes>) -> Result<
         remaining: None,
     };
     let now = registry.clock().now();
-    encode::list(asked.resource, page, accepted, Include::Metadata, request.headers(), now).await
+    let mut answer =
+        encode::list(asked.resource, page, accepted, Include::Metadata, request.headers(), now).await?;
+    warn(&mut answer, left_behind(&asked, &options));
+    Ok(answer)
 }

@@ -1,15 +1,15 @@
 //! What lies below an object: its status, its scale, and what is done to it.
 
-use super::objects::{context, read_body, read_patch, show};
+use super::objects::{context, read_body, read_patch, show, show_as};
 use super::{Asked, connect, logs, node_proxy, proxy};
 use crate::body;
-use crate::negotiate::{self, Accepted};
+use crate::negotiate::{self, Accepted, View};
 use crate::respond::{Answer, value, warn};
 use bytes::Bytes;
 use http::{Method, Request};
 use hyper::body::Incoming;
-use serde_json::json;
-use stoa_kube::Status;
+use serde_json::{Value, json};
+use stoa_kube::{Resource, Status};
 
 /// Answers a request on a subresource.
 pub(super) async fn answer(asked: Asked<'_>, request: Request<Incoming>) -> Result<Answer, Status> {
@@ -76,7 +76,7 @@ async fn scale(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Stat
     let accepted = negotiate::accept(request.headers())?;
     let registry = &asked.state.registry;
     let (scale, done) = match asked.info.verb.as_str() {
-        "get" => return Ok(plain(accepted, 200, &registry.get_scale(asked.target())?)),
+        "get" => return show_scale(&asked, accepted, &registry.get_scale(asked.target())?),
         "update" => {
             let mut ctx = context(&asked, request.headers(), "UpdateOptions")?;
             let body = read_body(&mut ctx, kind_of(&asked), &request)?;
@@ -89,9 +89,34 @@ async fn scale(asked: Asked<'_>, request: Request<Bytes>) -> Result<Answer, Stat
         }
         _ => return Err(Status::method_not_allowed()),
     };
-    let mut answer = plain(accepted, 200, &scale);
+    let mut answer = show_scale(&asked, accepted, &scale)?;
     warn(&mut answer, &done.warnings);
     Ok(answer)
+}
+
+/// Scales, as if they were objects of their own.
+static SCALES: Resource = Resource {
+    group: "autoscaling",
+    version: "v1",
+    plural: "scales",
+    kind: "Scale",
+    list_kind: "",
+    singular: "scale",
+    namespaced: true,
+    short_names: &[],
+    categories: &[],
+    verbs: &[],
+    subresources: &[],
+    storage: "autoscaling",
+    storage_version: "v1",
+};
+
+fn show_scale(asked: &Asked<'_>, accepted: Accepted, scale: &Value) -> Result<Answer, Status> {
+    match accepted.view {
+        // What is not stored has not been made into bytes.
+        View::Object => Ok(plain(accepted, 200, scale)),
+        _ => show_as(asked, &SCALES, accepted, 200, scale.to_string().into()),
+    }
 }
 
 fn plain(accepted: Accepted, code: u16, body: &serde_json::Value) -> Answer {
