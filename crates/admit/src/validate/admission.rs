@@ -207,7 +207,6 @@ fn match_conditions(v: &Value, declares: Declares, path: Path<'_>, errors: &mut 
     }
 }
 
-/// A service that stands in for a group of the API.
 /// What was found of a policy's expressions, and its conditions.
 pub(super) fn policy_status(object: &Value, errors: &mut Errors) {
     let (status, root) = (at(object, "status"), Path::root("status"));
@@ -233,6 +232,7 @@ pub(super) fn api_service_status(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// A service that stands in for a group of the API.
 pub(super) fn api_service(object: &Value, errors: &mut Errors) {
     const SPEC: Path<'static> = Path::root("spec");
     let spec = at(object, "spec");
