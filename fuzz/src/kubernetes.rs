@@ -98,14 +98,27 @@ pub fn apply(data: &[u8]) {
     if applied["metadata"]["managedFields"].is_array() {
         live["metadata"]["managedFields"] = applied["metadata"]["managedFields"].clone();
     }
+    let sent = live["metadata"]["managedFields"].clone();
     let Ok(first) =
         stoa_merge::apply(Some(live.clone()), &applied, &manager("a"), Force::Yes, Time::EPOCH, ty)
     else {
         let _ = stoa_merge::apply(Some(live), &deployment(), &manager("a"), Force::No, Time::EPOCH, ty);
         return;
     };
-    let second = stoa_merge::track_update(Some(&first), deployment(), &manager("b"), Time::EPOCH, ty);
+    let first = recorded(first);
+    let sent = Some(&sent).filter(|sent| !sent.is_null());
+    let record = stoa_merge::track_update(&first, &deployment(), sent, &manager("b"), Time::EPOCH, ty);
+    let second = recorded((deployment(), record));
     let _ = stoa_merge::apply(Some(second), &applied, &manager("a"), Force::No, Time::EPOCH, ty);
+    recorded((first.clone(), stoa_merge::track_create(&first, &manager("c"), Time::EPOCH, ty)));
+}
+
+/// An object with its record of owners, which is JSON whatever is in it.
+fn recorded((mut object, record): (Value, Option<String>)) -> Value {
+    if let Some(text) = record {
+        object["metadata"]["managedFields"] = serde_json::from_str(&text).expect("a record is JSON");
+    }
+    object
 }
 
 /// Selectors of labels and of fields, and the token of a list.
