@@ -1,7 +1,7 @@
 //! Server-side apply: who wrote which field is kept in `metadata.managedFields`, so that an applier may change what is its own,
 //! is told of a conflict where it would change another's, and takes away what it no longer applies. [`apply`] merges an applied
-//! configuration, [`track_create`] and [`track_update`] record what an ordinary write has changed. The rules are those of the stock server's
-//! structured merge.
+//! configuration, [`track_create`] and [`track_update`] record what an ordinary write has changed. The rules are those of the
+//! stock server's structured merge.
 
 mod combine;
 mod compare;
@@ -169,10 +169,11 @@ pub fn track_update(
 /// The record of a new object, which has none yet, as JSON: whoever creates it owns all that it says, and the defaults.
 pub fn track_create(new: &Value, manager: &Manager<'_>, now: Time, ty: Type<'_>) -> Option<String> {
     let (place, empty) = (Place::Struct(ty), empty_object(new, ty));
-    if !manager.subresource.is_empty() || managed::resets_all(ty.short_name()) {
+    // Through a subresource parts of the metadata are not written either.
+    if !manager.subresource.is_empty() {
         return created_in_full(&empty, new, manager, now, ty);
     }
-    let Ok(fields) = created::fields(&empty, new, place) else {
+    let Ok(fields) = created::fields(&empty, new, place, managed::reset_by(ty.short_name(), "")) else {
         return created_in_full(&empty, new, manager, now, ty);
     };
     let time = now.to_rfc3339_seconds().into();

@@ -3,7 +3,7 @@
 
 use super::compare::as_list;
 use super::field_set::MEMBER;
-use super::managed::unowned_metadata;
+use super::managed::{UNOWNED_METADATA, UNOWNED_ROOT};
 use super::place::Place;
 use super::text;
 use serde_json::{Map, Value};
@@ -11,22 +11,25 @@ use std::collections::BTreeMap;
 
 /// A member with nothing below it.
 const BARE: &[u8] = b"{}";
-/// Fields at the root that nobody owns through the object itself.
-const UNOWNED: [&str; 3] = ["apiVersion", "kind", "status"];
-
 /// Where in the object a place is: at the root and in the metadata are fields that nobody owns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Depth {
-    Root,
+    /// With the paths that such a write does not write.
+    Root(&'static [&'static [&'static str]]),
     Metadata,
     Below,
 }
 
 /// `fieldsV1` of what a new object has beyond one of its kind in which nothing is set. `None` where it has nothing; an error where
-/// the empty object has elements in its lists, which this does not compare.
-pub(super) fn fields(empty: &Value, new: &Value, place: Place<'_>) -> Result<Option<Vec<u8>>, HasElements> {
+/// the empty object has elements in its lists, which this does not compare. What is under `reset` is not written.
+pub(super) fn fields(
+    empty: &Value,
+    new: &Value,
+    place: Place<'_>,
+    reset: &'static [&'static [&'static str]],
+) -> Result<Option<Vec<u8>>, HasElements> {
     let mut out = Vec::with_capacity(512);
-    Ok(beyond(&mut out, empty, new, place, Depth::Root)?.then_some(out))
+    Ok(beyond(&mut out, empty, new, place, Depth::Root(reset))?.then_some(out))
 }
 
 /// The object to compare with is not empty.
@@ -64,7 +67,7 @@ fn beyond(
                     Some(old) => {
                         put_field(out, key);
                         let depth = match (depth, key.as_str()) {
-                            (Depth::Root, "metadata") => Depth::Metadata,
+                            (Depth::Root(_), "metadata") => Depth::Metadata,
                             _ => Depth::Below,
                         };
                         if !beyond(out, old, child, below, depth)? {
@@ -106,8 +109,11 @@ fn beyond(
 
 fn is_owned(key: &str, depth: Depth) -> bool {
     match depth {
-        Depth::Root => !UNOWNED.contains(&key),
-        Depth::Metadata => !unowned_metadata().contains(&key),
+        Depth::Root(reset) => {
+            let is_reset = |path: &&[&str]| matches!(path, [one] if one.strip_prefix("f:") == Some(key));
+            !UNOWNED_ROOT.contains(&key) && !reset.iter().any(is_reset)
+        }
+        Depth::Metadata => !UNOWNED_METADATA.contains(&key),
         Depth::Below => true,
     }
 }

@@ -310,7 +310,8 @@ fn release<'e, 'a: 'e>(
     }
 }
 
-const UNOWNED_METADATA: [&str; 9] = [
+/// Those of [`unowned`] that are in the metadata.
+pub(super) const UNOWNED_METADATA: [&str; 9] = [
     "name",
     "namespace",
     "creationTimestamp",
@@ -322,10 +323,8 @@ const UNOWNED_METADATA: [&str; 9] = [
     "resourceVersion",
 ];
 
-/// Those of [`unowned`] that are in the metadata.
-pub(super) fn unowned_metadata() -> &'static [&'static str] {
-    &UNOWNED_METADATA
-}
+/// Those at its root.
+pub(super) const UNOWNED_ROOT: [&str; 2] = ["apiVersion", "kind"];
 
 /// Fields that identify an object or that only the server writes: nobody owns them.
 pub(super) fn unowned() -> &'static FieldSet {
@@ -336,19 +335,19 @@ pub(super) fn unowned() -> &'static FieldSet {
         for field in UNOWNED_METADATA {
             meta.insert(format!("f:{field}"), json!({}));
         }
-        FieldSet::read(&json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": meta}))
+        let mut root = Map::from_iter(UNOWNED_ROOT.map(|field| (format!("f:{field}"), json!({}))));
+        root.insert("f:metadata".to_owned(), meta.into());
+        FieldSet::read(&Value::Object(root))
     })
 }
 
-/// Whether all that a kind says is nobody's: what a certificate is asked for with never changes.
-pub(super) fn resets_all(kind: &str) -> bool {
-    kind == "CertificateSigningRequest"
-}
+/// The kind of which all that is said is nobody's: what a certificate is asked for with never changes.
+const RESET_WHOLE: &str = "CertificateSigningRequest";
 
 /// What a write of this kind through this subresource does not write, whatever its body says.
 pub(super) fn reset_by(kind: &str, subresource: &str) -> &'static [&'static [&'static str]] {
     match subresource {
-        "" if resets_all(kind) => &[&["f:spec"], &["f:status"]],
+        "" if kind == RESET_WHOLE => &[&["f:spec"], &["f:status"]],
         "" => &[&["f:status"]],
         "status" => &[&["f:spec"], &["f:metadata", "f:labels"]],
         _ => &[],

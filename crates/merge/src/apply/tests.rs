@@ -474,7 +474,8 @@ proptest::proptest! {
         spec in arbitrary(&["template", "metadata", "spec", "containers", "name", "ports", "containerPort", "protocol", "port",
             "env", "args", "selector", "volumes", "resources", "limits", "hostAliases", "ip", "tolerations", "clusterIPs", "unknown"]),
         status in arbitrary(&["conditions", "type", "replicas"]),
-        kind in proptest::sample::select(&["apps.v1.Deployment", "core.v1.Service", "core.v1.Pod", "core.v1.ConfigMap", "core.v1.Node"][..]),
+        kind in proptest::sample::select(&["apps.v1.Deployment", "core.v1.Service", "core.v1.Pod", "core.v1.ConfigMap", "core.v1.Node",
+            "certificates.v1.CertificateSigningRequest"][..]),
     ) {
         let ty = builtin().named(kind).expect("a kind");
         let object = json!({"apiVersion": "v1", "kind": "K", "metadata": meta, "spec": spec, "status": status, "data": spec});
